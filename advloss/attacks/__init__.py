@@ -1,0 +1,21 @@
+"""Attacks: pure functions that look for images which fool a classifier.
+
+    keys = attacks.example_keys(key, indices)
+    result = attacks.pgd(
+        classifier, keys, images, labels,
+        objective=losses.softmax_cross_entropy,
+        epsilon=0.3, step_size=0.01, steps=100,
+    )
+    accuracy = 1 - result.success.mean()
+
+Every attack is `f(classifier, keys, images, labels, *, hyperparameters) ->
+AttackResult`. It works under `jit`, `vmap` and `pmap`, and an example's result does not
+depend on the batch that the example is in. `ATTACKS` names them for configs.
+"""
+
+from advloss.attacks.base import example_keys
+from advloss.attacks.pgd import pgd
+
+ATTACKS = {"pgd": pgd}
+
+__all__ = ["ATTACKS", "example_keys", "pgd"]

@@ -1,0 +1,103 @@
+"""Checkpoints of a run, written by orbax so that a kill leaves the last good one.
+
+A checkpoint holds the state (step, parameters, optimiser's moments) and the config that
+it belongs to. Nothing in it is code: arrays and JSON only.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+
+from advloss import config as configs
+from advloss.errors import InputError
+from advloss.types import TrainState
+
+_FOLDER = "checkpoints"
+_KEPT = 2
+
+
+@contextmanager
+def open_folder(workdir: Path) -> Iterator[ocp.CheckpointManager]:
+    """The checkpoints of a work directory, for `save` and `restore`."""
+    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every step.
+    options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT)
+    with ocp.CheckpointManager(
+        (workdir / _FOLDER).absolute(), options=options
+    ) as manager:
+        yield manager
+
+
+def exists(workdir: Path) -> bool:
+    """Whether the work directory has a checkpoint."""
+    folder = workdir / _FOLDER
+    return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
+
+
+def save(
+    manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict
+) -> None:
+    """Writes a checkpoint; it counts only once it is complete."""
+    host = jax.tree.map(np.asarray, state)
+    manager.save(
+        int(host.step),
+        args=ocp.args.Composite(
+            state=ocp.args.StandardSave(host),
+            config=ocp.args.JsonSave(config.to_dict()),
+        ),
+    )
+
+
+def restore(
+    manager: ocp.CheckpointManager,
+    config: ConfigDict,
+    template: TrainState | None = None,
+) -> TrainState | dict:
+    """The newest checkpoint's state, on the host.
+
+    Args:
+        manager: from `open_folder`, with at least one checkpoint.
+        config: what the run is to be; its training sections must be the checkpoint's.
+        template: a state of the same structure, shapes and types; without one the state
+            comes as nested dicts.
+
+    Raises:
+        InputError: the checkpoint is damaged, or of another config; the message names
+            the folder, or the keys with both values.
+    """
+    step = manager.latest_step()
+    where = Path(manager.directory) / str(step)
+    try:
+        saved = configs.from_dict(_read(manager, step, config=ocp.args.JsonRestore()))
+    except Exception as error:
+        raise _damaged(where, error) from error
+    differences = configs.training_differences(saved, config)
+    if differences:
+        raise InputError(
+            f"{where} belongs to another config: {'; '.join(differences)}; use its "
+            "config or another --workdir"
+        )
+    arguments = () if template is None else (jax.tree.map(np.asarray, template),)
+    try:
+        return _read(manager, step, state=ocp.args.StandardRestore(*arguments))
+    except Exception as error:
+        raise _damaged(where, error) from error
+
+
+def _read(manager: ocp.CheckpointManager, step: int, **item):
+    ((name, args),) = item.items()
+    return manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
+
+
+def _damaged(where: Path, error: Exception) -> InputError:
+    reason = str(error).strip().splitlines()
+    return InputError(
+        f"{where} is damaged and can't be restored ({type(error).__name__}: "
+        f"{reason[0][:200] if reason else 'no reason given'}): delete that folder to "
+        "continue from the checkpoint before it"
+    )

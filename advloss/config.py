@@ -1,0 +1,170 @@
+"""Configs as they are read: defaults filled in, values checked, saved and compared."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from advloss import data, train
+from advloss.attacks import ATTACKS
+from advloss.errors import InputError
+from advloss.losses import LOSSES, OBJECTIVES
+from advloss.models import MODELS
+
+# A trained network depends on these sections; the others may change afterwards.
+_TRAINING_SECTIONS = ("seed", "loss", "data", "model", "train")
+_LOSS_HYPERPARAMETERS = ("margin", "scale")
+
+Check = tuple[str, Callable[[Any], bool], str]
+
+
+def _choices(names: Any) -> str:
+    return f"one of {', '.join(sorted(names))}"
+
+
+def _one_of(key: str, names: Any) -> Check:
+    return key, lambda value: value in names, _choices(names)
+
+
+def _whole(key: str, least: int) -> Check:
+    return key, lambda value: least <= value < 2**31, f"a whole number >= {least}"
+
+
+def _between(key: str, low: float, high: float) -> Check:
+    return key, lambda value: low <= value <= high, f"a number in [{low:g}, {high:g}]"
+
+
+def _positive(key: str) -> Check:
+    return key, lambda value: 0 < value < float("inf"), "a finite number > 0"
+
+
+def _attack_checks(section: str) -> list[Check]:
+    return [
+        _one_of(f"{section}.objective", OBJECTIVES),
+        _between(f"{section}.epsilon", 0, 1),
+        _between(f"{section}.step_size", 0, 1),
+        _whole(f"{section}.steps", 0),
+    ]
+
+
+_CHECKS = [
+    _whole("seed", 0),
+    _one_of("loss.name", LOSSES),
+    _one_of("data.source", data.SOURCES),
+    _whole("data.num_classes", 2),
+    _one_of("model.name", MODELS),
+    _whole("train.steps", 1),
+    _whole("train.batch_size", 1),
+    _positive("train.learning_rate"),
+    _one_of("train.schedule", train.SCHEDULES),
+    _whole("train.chunk_steps", 1),
+    _whole("train.checkpoint_every", 1),
+    _one_of("train.attack.name", {*ATTACKS, "none"}),
+    *_attack_checks("train.attack"),
+    _between("train.attack.warmup", 0, 1),
+    _whole("evaluate.batch_size", 1),
+    _whole("evaluate.examples", 0),
+]
+
+
+def resolve(config: ConfigDict) -> ConfigDict:
+    """A copy with the loss's defaults filled in and every value checked.
+
+    Raises:
+        InputError: a value is not valid, or a hyperparameter is set that the loss does
+            not have. The message names the key, the value and what is valid.
+    """
+    config = config.copy_and_resolve_references()
+    for check in _CHECKS:
+        _apply(config, check)
+    for name in config.evaluate.attacks:
+        if name not in ATTACKS:
+            raise _invalid(
+                "evaluate.attacks", config.evaluate.attacks, _choices(ATTACKS)
+            )
+        for check in _attack_checks(f"evaluate.{name}"):
+            _apply(config, check)
+    every, chunk = config.train.checkpoint_every, config.train.chunk_steps
+    if every % chunk:
+        raise _invalid(
+            "train.checkpoint_every", every, f"a multiple of train.chunk_steps={chunk}"
+        )
+    _resolve_loss(config)
+    return config
+
+
+def _resolve_loss(config: ConfigDict) -> None:
+    loss = LOSSES[config.loss.name]
+    for key in _LOSS_HYPERPARAMETERS:
+        value = config.loss[key]
+        if key not in loss.defaults:
+            if value is not None:
+                raise _invalid(
+                    f"loss.{key}", value, f"unset, as {config.loss.name} has no {key}"
+                )
+            continue
+        if value is None:
+            config.loss[key] = loss.defaults[key]
+        _apply(config, _positive(f"loss.{key}"))
+    for key, bound in loss.bounds.items():
+        highest = bound(config.data.num_classes)
+        if config.loss[key] > highest:
+            raise _invalid(
+                f"loss.{key}",
+                config.loss[key],
+                f"a number in (0, {highest:.4g}] for {config.loss.name} with "
+                f"data.num_classes={config.data.num_classes}",
+            )
+
+
+def _apply(config: ConfigDict, check: Check) -> None:
+    key, is_valid, valid = check
+    value = _get(config, key)
+    if not is_valid(value):
+        raise _invalid(key, value, valid)
+
+
+def _get(config: ConfigDict, key: str) -> Any:
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def _invalid(key: str, value: Any, valid: str) -> InputError:
+    return InputError(f"config.{key}={value!r} is not valid: use {valid}")
+
+
+def flatten(config: ConfigDict) -> Iterator[tuple[str, Any]]:
+    """Every value with its dotted key, in the config's order."""
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from ((f"{key}.{rest}", v) for rest, v in flatten(value))
+        else:
+            yield key, value
+
+
+def training_differences(first: ConfigDict, second: ConfigDict) -> list[str]:
+    """Keys, with both values, that would train another network."""
+    old, new = dict(flatten(first)), dict(flatten(second))
+    return [
+        f"{key}: {old.get(key, 'absent')!r} there, {new.get(key, 'absent')!r} here"
+        for key in dict.fromkeys([*old, *new])
+        if key.split(".")[0] in _TRAINING_SECTIONS and old.get(key) != new.get(key)
+    ]
+
+
+def to_json(config: ConfigDict) -> str:
+    """The config as JSON text; `from_dict(json.loads(text))` reads it back."""
+    return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def from_dict(values: dict[str, Any]) -> ConfigDict:
+    """The config whose `to_dict` went through JSON: lists become tuples again."""
+
+    def revive(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: revive(item) for key, item in value.items()}
+        return tuple(value) if isinstance(value, list) else value
+
+    return ConfigDict(revive(values))

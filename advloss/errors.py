@@ -1,0 +1,12 @@
+"""Errors that whoever runs an experiment can mend; launchers print them as one line."""
+
+
+class InputError(ValueError):
+    """A config, a data file or a work directory that cannot be used.
+
+    The message names the key or the file, its value, and what would be valid.
+    """
+
+
+class DivergedError(RuntimeError):
+    """Training left the finite numbers; the message says at which step."""

@@ -1,0 +1,185 @@
+"""Natural accuracy, and accuracy under attacks, over a whole split.
+
+    outcome = evaluate.attack_split(config, "pgd", params, dataset.test, devices=...)
+    outcome.correct.mean()          # under PGD's final iterate, as the paper
+    outcome.worst_correct.mean()    # under the worst of all iterates
+
+Every number comes from per-example results, which are returned too.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from advloss import losses, models, parallel, train
+from advloss.attacks import ATTACKS, example_keys
+from advloss.types import AttackResult, Batch, PyTree, Split
+
+Progress = Callable[[int], None]
+"""Called with the number of examples that were just finished."""
+
+
+class Outcome(NamedTuple):
+    """What one attack did to a split; arrays `[n, ...]` on the host.
+
+    Attributes:
+        natural: the predictions for the natural images.
+        attacked: the predictions for the attack's final images.
+        images: the attack's final images.
+        correct: the final images are classified correctly: the paper's accuracy.
+        worst_correct: neither the natural image nor any iterate fools the network.
+        distance: of the final images from the natural ones.
+        seconds: wall-clock time, compilation included.
+    """
+
+    natural: np.ndarray
+    attacked: np.ndarray
+    images: np.ndarray
+    correct: np.ndarray
+    worst_correct: np.ndarray
+    distance: np.ndarray
+    seconds: float
+
+
+def batches(split: Split, batch_size: int) -> Iterator[tuple[Batch, int]]:
+    """Equal batches and how many of each are real: the last one is filled up."""
+    total = len(split.labels)
+    for start in range(0, total, batch_size):
+        indices = np.arange(start, start + batch_size)
+        indices = np.minimum(indices, total - 1)
+        batch = Batch(
+            jnp.asarray(split.images[indices]),
+            jnp.asarray(split.labels[indices]),
+            jnp.asarray(indices, jnp.int32),
+        )
+        yield batch, min(batch_size, total - start)
+
+
+def map_split(
+    function: Callable[[PyTree, Batch], PyTree],
+    shared: PyTree,
+    split: Split,
+    *,
+    batch_size: int,
+    devices: Sequence[jax.Device],
+    progress: Progress = lambda count: None,
+) -> PyTree:
+    """`function(shared, batch)` over a split of any size, results on the host.
+
+    Raises:
+        InputError: the devices do not divide the batch.
+    """
+    parallel.share("evaluate.batch_size", batch_size, devices)
+    mapped = parallel.map_examples(function, devices)
+    shared = parallel.replicate(shared, devices)
+    parts = []
+    for batch, count in batches(split, batch_size):
+        result = jax.tree.map(lambda x: np.asarray(x[:count]), mapped(shared, batch))  # noqa: B023
+        parts.append(result)
+        progress(count)
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+def make_attack(
+    config: ConfigDict, name: str
+) -> Callable[[PyTree, PyTree, Batch], AttackResult]:
+    """The attack `evaluate.<name>` of a config on its network.
+
+    Returns:
+        `(params, key, batch) -> AttackResult`, pure.
+    """
+    network = train.network_of(config)
+    own = losses.bind(config.loss.name, train.loss_of(config))
+    settings = dict(config.evaluate[name])
+    objective = losses.objective(settings.pop("objective"), own)
+
+    def attack(params: PyTree, key: PyTree, batch: Batch) -> AttackResult:
+        return ATTACKS[name](
+            models.classifier(network, params),
+            example_keys(key, batch.indices),
+            batch.images,
+            batch.labels,
+            objective=objective,
+            **settings,
+        )
+
+    return attack
+
+
+def attack_split(
+    config: ConfigDict,
+    name: str,
+    params: PyTree,
+    split: Split,
+    *,
+    devices: Sequence[jax.Device],
+    progress: Progress = lambda count: None,
+) -> Outcome:
+    """Attacks a whole split, in batches, each example as if it were alone.
+
+    Args:
+        config: resolved; its network, its `evaluate.<name>` and its seed are used.
+        name: the attack, a key of `attacks.ATTACKS`.
+        params: the network's parameters.
+        split: any number of examples.
+        devices: they share every batch.
+        progress: is told how many examples have just been finished.
+
+    Raises:
+        InputError: the devices do not divide `evaluate.batch_size`.
+    """
+    attack = make_attack(config, name)
+    network = train.network_of(config)
+
+    def one_batch(shared: tuple[PyTree, PyTree], batch: Batch) -> tuple:
+        params, key = shared
+        predict = models.predictor(network, params)
+        result = attack(params, key, batch)
+        natural = predict(batch.images)
+        return natural, predict(result.images), result
+
+    started = time.perf_counter()
+    natural, attacked, result = map_split(
+        one_batch,
+        (params, train.keys(config.seed).evaluate),
+        split,
+        batch_size=config.evaluate.batch_size,
+        devices=devices,
+        progress=progress,
+    )
+    labels = np.asarray(split.labels)
+    return Outcome(
+        natural=natural,
+        attacked=attacked,
+        images=result.images,
+        correct=attacked == labels,
+        worst_correct=(natural == labels) & ~result.worst_success,
+        distance=result.distance,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def first(split: Split, count: int) -> Split:
+    """The first `count` examples; all of them where count is 0."""
+    return Split(*(array[: count or None] for array in split))
+
+
+def wilson_interval(correct: int, total: int) -> tuple[float, float]:
+    """95 % interval of a proportion, Wilson's score interval.
+
+    It speaks of the choice of test examples alone, not of the seed of training.
+
+    See "Probable Inference, the Law of Succession, and Statistical Inference" by
+    Wilson.
+    """
+    z = 1.959964
+    share = correct / total
+    centre = share + z**2 / (2 * total)
+    spread = z * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    low, high = (centre + sign * spread for sign in (-1, 1))
+    return float(low / (1 + z**2 / total)), float(high / (1 + z**2 / total))

@@ -1,0 +1,59 @@
+"""Training metrics on disk: JSON lines for programs, event files for TensorBoard."""
+
+import json
+import os
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+_LINES = "metrics.jsonl"
+_EVENTS = "tensorboard"
+
+
+class Writer:
+    """Appends rows of numbers to a work directory; a context manager.
+
+    Rows after `step`, which an interrupted run wrote but whose state was lost, are
+    removed first: what is on disk is what one uninterrupted run would have written.
+    """
+
+    def __init__(self, workdir: Path, *, step: int):
+        path = workdir / _LINES
+        kept = [row for row in read(workdir) if row["step"] <= step]
+        scratch = path.with_suffix(".tmp")
+        scratch.write_text("".join(map(_line, kept)))
+        os.replace(scratch, path)
+        self._lines = path.open("a")
+        self._events = SummaryWriter(str(workdir / _EVENTS), purge_step=step + 1)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Adds one row; the values become scalars under `train/` in TensorBoard."""
+        self._lines.write(_line({"step": step, **values}))
+        self._lines.flush()
+        for name, value in values.items():
+            self._events.add_scalar(f"train/{name}", value, step)
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._lines.close()
+        self._events.close()
+
+
+def _line(row: dict[str, float]) -> str:
+    return json.dumps(row) + "\n"
+
+
+def read(workdir: Path) -> list[dict[str, float]]:
+    """The rows written so far; a last line cut short by a kill is left out."""
+    path = workdir / _LINES
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows

@@ -1,0 +1,134 @@
+"""Networks as pure functions, and the only place that imports flax.
+
+    network = models.build("table1", head="linear", num_classes=10)
+    params = network.init(key, image_shape=(28, 28, 1))
+    scores, activations = network.apply(params, images)
+
+`activations` holds every layer's output by name; under `jit`, what is not used is not
+computed. An attack sees `models.classifier(network, params)`, images -> scores.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from advloss import ops
+from advloss.types import Array, Classifier, PyTree
+
+# As the public MNIST challenge of Madry et al., whose network and recipe the paper
+# follows.
+_WEIGHTS = nn.initializers.truncated_normal(stddev=0.1)
+_BIASES = nn.initializers.constant(0.1)
+# Feature and class vectors shorter than this are divided by it, not by their length:
+# the gradient at a zero vector stays finite.
+_SHORTEST = 1e-6
+
+
+class Conv(nn.Module):
+    """A 5x5 convolution that keeps the image's size, with a bias."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = (5, 5, x.shape[-1], self.features)
+        kernel = self.param("kernel", _WEIGHTS, shape)
+        bias = self.param("bias", _BIASES, (self.features,))
+        return ops.conv2d(x, kernel) + bias
+
+
+class CosineHead(nn.Module):
+    """Cosines of the angles between the features and each class's vector; no bias."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, features: Array) -> Array:
+        shape = (features.shape[-1], self.num_classes)
+        kernel = self.param("kernel", _WEIGHTS, shape)
+        return normalise(features, axis=-1) @ normalise(kernel, axis=0)
+
+
+def normalise(vectors: Array, *, axis: int) -> Array:
+    """Vectors of length 1 along `axis`; the zero vector stays zero."""
+    squares = jnp.sum(jnp.square(vectors), axis=axis, keepdims=True)
+    return vectors * jax.lax.rsqrt(jnp.maximum(squares, _SHORTEST**2))
+
+
+def _linear_head(num_classes: int, name: str) -> nn.Module:
+    return nn.Dense(num_classes, kernel_init=_WEIGHTS, bias_init=_BIASES, name=name)
+
+
+def _cosine_head(num_classes: int, name: str) -> nn.Module:
+    return CosineHead(num_classes, name=name)
+
+
+HEADS = {"linear": _linear_head, "cosine": _cosine_head}
+
+
+class Table1(nn.Module):
+    """The paper's network for MNIST (Table I), 3.3 million parameters."""
+
+    num_classes: int
+    head: str
+
+    @nn.compact
+    def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
+        layers = {}
+        x = images
+        for i, features in enumerate((32, 64), start=1):
+            before_relu = Conv(features, name=f"conv{i}")(x)
+            layers[f"conv{i}"] = nn.relu(before_relu)
+            # The same as pooling after the ReLU, on a quarter of the elements.
+            x = layers[f"pool{i}"] = nn.relu(ops.max_pool(before_relu))
+        x = x.reshape(x.shape[0], -1)
+        dense = nn.Dense(1024, kernel_init=_WEIGHTS, bias_init=_BIASES, name="fc1")
+        x = layers["fc1"] = nn.relu(dense(x))
+        layers["fc2"] = HEADS[self.head](self.num_classes, "fc2")(x)
+        return layers["fc2"], layers
+
+
+MODELS: Mapping[str, Callable[..., nn.Module]] = {"table1": Table1}
+
+
+class Network(NamedTuple):
+    """A network's two pure functions.
+
+    Attributes:
+        init: (key, image_shape) -> parameters; image_shape is (height, width,
+            channels).
+        apply: (parameters, images) -> scores `[batch, classes]`, and the activations
+            of every layer by name, each `[batch, ...]`.
+    """
+
+    init: Callable[[Array, tuple[int, int, int]], PyTree]
+    apply: Callable[[PyTree, Array], tuple[Array, dict[str, Array]]]
+
+
+def build(name: str, *, head: str, num_classes: int) -> Network:
+    """The network of that name in `MODELS`, with a head of that name in `HEADS`."""
+    module = MODELS[name](num_classes=num_classes, head=head)
+
+    def init(key: Array, image_shape: tuple[int, int, int]) -> PyTree:
+        return module.init(key, jnp.zeros((1, *image_shape)))["params"]
+
+    def apply(params: PyTree, images: Array) -> tuple[Array, dict[str, Array]]:
+        chex.assert_rank(images, 4)
+        chex.assert_type(images, float)
+        return module.apply({"params": params}, images)
+
+    return Network(init, apply)
+
+
+def classifier(network: Network, params: PyTree) -> Classifier:
+    """What an attack sees of a network: images -> scores."""
+    return lambda images: network.apply(params, images)[0]
+
+
+def predictor(network: Network, params: PyTree) -> Callable[[Array], Array]:
+    """Images -> the most likely class of each, `[batch]`."""
+    return lambda images: jnp.argmax(network.apply(params, images)[0], axis=-1)

@@ -1,0 +1,289 @@
+"""A run and its work directory: train it, evaluate it, load it again.
+
+    workdir/
+      config.json       the whole config, defaults filled in
+      environment.json  versions and devices that it last ran on
+      metrics.jsonl     training metrics; also in tensorboard/
+      checkpoints/      parameters, optimiser's moments, step, config
+      evaluation.json   accuracies; per example in evaluation/<attack>.npz
+"""
+
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from advloss import checkpoints, data, evaluate, metrics, models, parallel, train
+from advloss import config as configs
+from advloss.errors import DivergedError, InputError
+from advloss.types import Array, Dataset, PyTree, TrainState
+
+_CONFIG = "config.json"
+_ENVIRONMENT = "environment.json"
+_RESULTS = "evaluation.json"
+_PACKAGES = ("advloss", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+GALLERY_IMAGES = 50  # Attacked images kept on disk, for the report's gallery.
+
+
+class Run(NamedTuple):
+    """A trained network, loaded from its work directory.
+
+    Attributes:
+        config: as it was trained and evaluated.
+        params: the network's parameters.
+        classifier: jitted and pure: images `[batch, height, width, channels]` in
+            [0, 1] -> scores `[batch, classes]`.
+        step: the updates that it was trained for.
+    """
+
+    config: ConfigDict
+    params: PyTree
+    classifier: Callable[[Array], Array]
+    step: int
+
+
+def load_data(config: ConfigDict) -> Dataset:
+    """The data set that a config names. Raises InputError as `data.load` does."""
+    return data.load(**config.data)
+
+
+def load_config(workdir: str | Path) -> ConfigDict:
+    """The config saved in a work directory.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    path = Path(workdir) / _CONFIG
+    try:
+        return configs.from_dict(json.loads(path.read_text()))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"--workdir={workdir} holds no run: {path} is missing; train one there "
+            "first, with experiments.train"
+        ) from error
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+
+
+def train_run(
+    config: ConfigDict, workdir: str | Path, devices: Sequence[jax.Device]
+) -> TrainState:
+    """Trains a network, or goes on where its work directory stopped.
+
+    Args:
+        config: resolved, see `config.resolve`.
+        workdir: made if need be; metrics and checkpoints go there.
+        devices: they share every batch.
+
+    Raises:
+        InputError: the data can't be read, the devices don't divide the batch, or the
+            work directory is another config's or is damaged.
+        DivergedError: the loss is no longer finite; the message names the step.
+    """
+    workdir, total = Path(workdir), config.train.steps
+    parallel.share("train.batch_size", config.train.batch_size, devices)
+    _check_owner(workdir, config)
+    dataset = load_data(config)
+    state = train.init(config, dataset.train.images.shape[1:])
+    with checkpoints.open_folder(workdir) as manager:
+        if manager.latest_step() is not None:
+            state = checkpoints.restore(manager, config, state)
+        done = int(state.step)
+        _write(workdir / _CONFIG, configs.to_json(config))
+        _write(workdir / _ENVIRONMENT, json.dumps(environment(devices), indent=2))
+        with (
+            metrics.Writer(workdir, step=done) as writer,
+            progress_bar(config.name, total, "step", done=done) as bar,
+        ):
+            started = time.perf_counter()
+            for state, chunk in train.run(config, dataset, state, devices=devices):
+                _check_finite(chunk, done, config)
+                seconds = time.perf_counter() - started
+                row = {k: float(np.mean(v)) for k, v in chunk._asdict().items()}
+                row["steps_per_second"] = len(chunk.loss) / seconds
+                bar.set_postfix_str(f"loss {row['loss']:.3f} acc {row['accuracy']:.1%}")
+                bar.update(len(chunk.loss))
+                done += len(chunk.loss)
+                writer.write(done, row)
+                if done % config.train.checkpoint_every == 0 or done == total:
+                    checkpoints.save(manager, state, config)
+                started = time.perf_counter()
+    return state
+
+
+def _check_owner(workdir: Path, config: ConfigDict) -> None:
+    if (workdir / _CONFIG).exists():
+        differences = configs.training_differences(load_config(workdir), config)
+        if differences:
+            raise InputError(
+                f"--workdir={workdir} belongs to another config: "
+                f"{'; '.join(differences)}; use its config or another --workdir"
+            )
+    elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+        raise InputError(
+            f"--workdir={workdir} is not empty and holds no run: use a new folder, or "
+            "a run's own to continue it"
+        )
+
+
+def _check_finite(chunk: train.Metrics, done: int, config: ConfigDict) -> None:
+    bad = np.flatnonzero(~np.isfinite(chunk.loss))
+    if bad.size:
+        at = int(bad[0])
+        raise DivergedError(
+            f"the loss became {float(chunk.loss[at])} at step {done + at + 1} of "
+            f"{config.train.steps} (config.loss.name={config.loss.name!r}, "
+            f"config.train.learning_rate={config.train.learning_rate:g}): use a "
+            "smaller learning rate or a longer config.train.attack.warmup"
+        )
+
+
+def evaluate_run(
+    config: ConfigDict, workdir: str | Path, devices: Sequence[jax.Device]
+) -> dict:
+    """Attacks a trained network with every attack of `evaluate.attacks`.
+
+    Writes `evaluation.json`, and for each attack per-example results.
+
+    Returns:
+        What `evaluation.json` holds.
+
+    Raises:
+        InputError: no finished run there, or of another config; or as `train_run`.
+    """
+    workdir = Path(workdir)
+    run = load_run(workdir, config)
+    if run.step < config.train.steps:
+        raise InputError(
+            f"--workdir={workdir} is trained for {run.step} of {config.train.steps} "
+            "steps: finish it with experiments.train first"
+        )
+    test = evaluate.first(load_data(config).test, config.evaluate.examples)
+    total = len(test.labels)
+    results = {"step": run.step, "examples": total, "attacks": {}}
+    for name in config.evaluate.attacks:
+        with progress_bar(f"{config.name}: {name}", total, "img") as bar:
+            outcome = evaluate.attack_split(
+                config, name, run.params, test, devices=devices, progress=bar.update
+            )
+        _write_examples(workdir / "evaluation" / f"{name}.npz", outcome, test)
+        natural = int((outcome.natural == test.labels).sum())
+        results["natural"] = _proportion(natural, total)
+        results["attacks"][name] = {
+            "settings": config.evaluate[name].to_dict(),
+            "final": _proportion(int(outcome.correct.sum()), total),
+            "worst": _proportion(int(outcome.worst_correct.sum()), total),
+            "largest_distance": float(outcome.distance.max()),
+            "seconds": round(outcome.seconds, 1),
+        }
+    _write(workdir / _CONFIG, configs.to_json(config))
+    _write(workdir / _RESULTS, json.dumps(results, indent=2))
+    return results
+
+
+def _proportion(correct: int, total: int) -> dict:
+    low, high = evaluate.wilson_interval(correct, total)
+    return {"accuracy": correct / total, "low": low, "high": high}
+
+
+def _write_examples(
+    path: Path, outcome: evaluate.Outcome, test: data.Split
+) -> None:
+    path.parent.mkdir(exist_ok=True)
+    scratch = path.with_suffix(".tmp.npz")
+    np.savez_compressed(
+        scratch,
+        labels=test.labels,
+        natural=outcome.natural,
+        attacked=outcome.attacked,
+        worst_correct=outcome.worst_correct,
+        distance=outcome.distance,
+        natural_images=test.images[:GALLERY_IMAGES],
+        attacked_images=outcome.images[:GALLERY_IMAGES],
+    )
+    os.replace(scratch, path)
+
+
+def load_run(workdir: str | Path, config: ConfigDict | None = None) -> Run:
+    """A trained network from its work directory.
+
+    Args:
+        workdir: where it was trained.
+        config: what it must have been trained with; by default what it was.
+
+    Raises:
+        InputError: no run or no checkpoint there, a damaged one, or another config's.
+    """
+    workdir = Path(workdir)
+    if config is None:
+        config = load_config(workdir)
+    if not checkpoints.exists(workdir):
+        raise InputError(f"--workdir={workdir} has no checkpoint: train a run there")
+    with checkpoints.open_folder(workdir) as manager:
+        state = checkpoints.restore(manager, config)
+    params = state["params"]
+    classifier = jax.jit(models.classifier(train.network_of(config), params))
+    return Run(config, params, classifier, int(state["step"]))
+
+
+def load_results(workdir: str | Path) -> dict | None:
+    """What `evaluate_run` wrote, or None before it has. Raises InputError if damaged."""
+    return _read_json(Path(workdir) / _RESULTS)
+
+
+def load_environment(workdir: str | Path) -> dict | None:
+    """Versions and devices of a run, or None. Raises InputError if damaged."""
+    return _read_json(Path(workdir) / _ENVIRONMENT)
+
+
+def _read_json(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text()) if path.exists() else None
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+
+
+def load_examples(workdir: str | Path, attack: str) -> dict[str, np.ndarray]:
+    """Per-example results of an attack: labels, predictions, first images."""
+    path = Path(workdir) / "evaluation" / f"{attack}.npz"
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def environment(devices: Sequence[jax.Device]) -> dict:
+    """Versions and devices, to be saved with a run."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "devices": [f"{device.platform}: {device.device_kind}" for device in devices],
+    }
+
+
+def progress_bar(text: str, total: int, unit: str, done: int = 0) -> tqdm:
+    """A bar on standard error with rate and remaining time, 80 columns wide."""
+    return tqdm(
+        desc=f"{text:<20.20}",
+        total=total,
+        initial=done,
+        unit=unit,
+        ncols=80,
+        bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
+        "[{elapsed}<{remaining}] {postfix}",
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text(text)
+    os.replace(scratch, path)

@@ -1,0 +1,13 @@
+"""The config of a run, as its work directory keeps it: --config=configs/saved.py:WORKDIR.
+
+What `experiments.evaluate` uses where no other config is named.
+"""
+
+from ml_collections import ConfigDict
+
+from advloss import runs
+
+
+def get_config(workdir: str) -> ConfigDict:
+    """The config in that work directory. Raises InputError where there is none."""
+    return runs.load_config(workdir)

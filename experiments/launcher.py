@@ -1,0 +1,117 @@
+"""What launchers share: flags, devices, and errors as one line."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from advloss import config as configs
+from advloss.errors import DivergedError, InputError
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+_CPU_DEVICES = flags.DEFINE_integer(
+    "cpu_devices",
+    None,
+    "Virtual devices that a CPU is split into; by default one a core, as far as they "
+    "divide the batches.",
+    lower_bound=1,
+)
+
+
+def define_config(default: str | None = None) -> flags.FlagHolder:
+    """The flag --config, whose keys can be set as --config.KEY=VALUE."""
+    return config_flags.DEFINE_config_file(
+        "config", default, "Config file, with an argument after a colon."
+    )
+
+
+def resolved(config: flags.FlagHolder) -> ConfigDict:
+    """The flag's config, checked. Raises InputError where it is missing or wrong."""
+    if config.value is None:
+        raise InputError("--config is missing: name a file such as configs/default.py")
+    try:
+        return configs.resolve(config.value)
+    except (KeyError, AttributeError) as error:
+        raise InputError(f"--config lacks a key of configs/default.py: {error}") from error
+
+
+def devices(*batch_sizes: int) -> list[jax.Device]:
+    """All local devices. On a CPU: virtual ones, so that every core has its own work.
+
+    To be called before JAX is first used.
+    """
+    cores = len(os.sched_getaffinity(0))
+    dividing = [
+        n for n in range(1, cores + 1) if all(size % n == 0 for size in batch_sizes)
+    ]
+    count = _CPU_DEVICES.value or max(dividing)
+    jax.config.update("jax_num_cpu_devices", count)
+    return jax.local_devices()
+
+
+def run(
+    main: Callable[[], None],
+    *,
+    required: Sequence[str] = ("workdir",),
+    saved_config: bool = False,
+) -> None:
+    """Parses the flags and runs `main`; what the user can mend becomes one line.
+
+    Args:
+        main: the launcher's work.
+        required: flags without which it cannot run.
+        saved_config: whether --config is by default the one in the work directory.
+    """
+
+    def parse(argv: list[str]) -> list[str]:
+        if saved_config:
+            argv = _with_saved_config(argv)
+        try:
+            rest = flags.FLAGS(argv)
+        except (flags.Error, AttributeError, KeyError, OSError, ValueError) as error:
+            _fail(_flag_message(error))
+        if rest[1:]:
+            _fail(f"{rest[1]!r} is not a flag: flags begin with --")
+        for name in required:
+            if not flags.FLAGS[name].value:
+                _fail(f"--{name} is missing")
+        return rest
+
+    def guarded(_) -> None:
+        try:
+            main()
+        except (InputError, DivergedError) as error:
+            _fail(str(error))
+
+    app.run(guarded, flags_parser=parse)
+
+
+def _with_saved_config(argv: list[str]) -> list[str]:
+    """Names the config of --workdir first, so that overrides apply to it."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config")
+    finder.add_argument("--workdir")
+    named, _ = finder.parse_known_args(argv[1:])
+    if named.config is not None or not named.workdir:
+        return argv
+    saved = Path(__file__).parents[1] / "configs" / "saved.py"
+    return [argv[0], f"--config={saved}:{named.workdir}", *argv[1:]]
+
+
+def _flag_message(error: Exception) -> str:
+    """The last line of an error in a flag or a config file, its traceback left out."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, AttributeError | KeyError):
+        return f"--config has no such key: {' '.join(lines)}"
+    message = lines[-1] if len(lines) > 1 else " ".join(lines)
+    return message.removeprefix("ValueError: ")
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)

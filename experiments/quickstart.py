@@ -1,0 +1,30 @@
+"""Trains, attacks and compares the three networks of configs/quickstart.py.
+
+    python -m experiments.quickstart --workdir=runs/quickstart
+"""
+
+from pathlib import Path
+
+from advloss import config as configs
+from advloss import report, runs
+from configs import quickstart
+from experiments import launcher
+
+
+def main() -> None:
+    workdir = Path(launcher.WORKDIR.value)
+    recipes = [
+        configs.resolve(quickstart.get_config(name)) for name in quickstart.VARIANTS
+    ]
+    sizes = {c.train.batch_size for c in recipes} | {
+        c.evaluate.batch_size for c in recipes
+    }
+    devices = launcher.devices(*sizes)
+    for config in recipes:
+        runs.train_run(config, workdir / config.name, devices)
+        runs.evaluate_run(config, workdir / config.name, devices)
+    print(report.write([workdir / name for name in quickstart.VARIANTS], workdir))
+
+
+if __name__ == "__main__":
+    launcher.run(main)
