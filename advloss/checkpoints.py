@@ -39,9 +39,7 @@ def exists(workdir: Path) -> bool:
     return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
 
 
-def save(
-    manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict
-) -> None:
+def save(manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict) -> None:
     """Writes a checkpoint; it counts only once it is complete."""
     host = jax.tree.map(np.asarray, state)
     manager.save(

@@ -10,7 +10,7 @@ from advloss import data, train
 from advloss.attacks import ATTACKS
 from advloss.errors import InputError
 from advloss.losses import LOSSES, OBJECTIVES
-from advloss.models import MODELS
+from advloss.models import INITIALISERS, MODELS
 
 # A trained network depends on these sections; the others may change afterwards.
 _TRAINING_SECTIONS = ("seed", "loss", "data", "model", "train")
@@ -54,6 +54,7 @@ _CHECKS = [
     _one_of("data.source", data.SOURCES),
     _whole("data.num_classes", 2),
     _one_of("model.name", MODELS),
+    _one_of("model.init", INITIALISERS),
     _whole("train.steps", 1),
     _whole("train.batch_size", 1),
     _positive("train.learning_rate"),

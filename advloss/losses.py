@@ -31,7 +31,7 @@ def _gaps(scores: Array, labels: Array) -> tuple[Array, Array]:
     chex.assert_type([scores, labels], [float, int])
     chex.assert_shape(labels, scores.shape[:-1])
     true = jnp.take_along_axis(scores, labels[..., None], axis=-1)
-    wrong = jnp.arange(scores.shape[-1]) != labels[..., None]
+    wrong = ~jax.nn.one_hot(labels, scores.shape[-1], dtype=bool)
     return scores - true, wrong
 
 

@@ -24,7 +24,12 @@ class Writer:
         scratch.write_text("".join(map(_line, kept)))
         os.replace(scratch, path)
         self._lines = path.open("a")
-        self._events = SummaryWriter(str(workdir / _EVENTS), purge_step=step + 1)
+        self._events = SummaryWriter(
+            str(workdir / _EVENTS),
+            purge_step=step + 1,
+            # Files are named by the second: two in one would be the same file.
+            filename_suffix=f".from{step}",
+        )
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Adds one row; the values become scalars under `train/` in TensorBoard."""

@@ -72,9 +72,9 @@ def map_examples(
         return jax.tree.map(_merge, mapped(shared, jax.tree.map(_split, batch)))
 
     def _split(x):
-        return x.reshape((len(devices), -1) + x.shape[1:])
+        return x.reshape((len(devices), -1, *x.shape[1:]))
 
     def _merge(x):
-        return x.reshape((-1,) + x.shape[2:])
+        return x.reshape((-1, *x.shape[2:]))
 
     return call

@@ -1,15 +1,14 @@
 """A run and its work directory: train it, evaluate it, load it again.
 
-    workdir/
-      config.json       the whole config, defaults filled in
-      environment.json  versions and devices that it last ran on
-      metrics.jsonl     training metrics; also in tensorboard/
-      checkpoints/      parameters, optimiser's moments, step, config
-      evaluation.json   accuracies; per example in evaluation/<attack>.npz
+workdir/
+  config.json       the whole config, defaults filled in
+  environment.json  versions and devices that it last ran on
+  metrics.jsonl     training metrics; also in tensorboard/
+  checkpoints/      parameters, optimiser's moments, step, config
+  evaluation.json   accuracies; per example in evaluation/<attack>.npz
 """
 
 import json
-import math
 import os
 import platform
 import time
@@ -106,7 +105,8 @@ def train_run(
             progress_bar(config.name, total, "step", done=done) as bar,
         ):
             started = time.perf_counter()
-            for state, chunk in train.run(config, dataset, state, devices=devices):
+            chunks = train.run(config, dataset, state, devices=devices)
+            for state, chunk in chunks:
                 _check_finite(chunk, done, config)
                 seconds = time.perf_counter() - started
                 row = {k: float(np.mean(v)) for k, v in chunk._asdict().items()}
@@ -196,9 +196,7 @@ def _proportion(correct: int, total: int) -> dict:
     return {"accuracy": correct / total, "low": low, "high": high}
 
 
-def _write_examples(
-    path: Path, outcome: evaluate.Outcome, test: data.Split
-) -> None:
+def _write_examples(path: Path, outcome: evaluate.Outcome, test: data.Split) -> None:
     path.parent.mkdir(exist_ok=True)
     scratch = path.with_suffix(".tmp.npz")
     np.savez_compressed(
@@ -237,7 +235,7 @@ def load_run(workdir: str | Path, config: ConfigDict | None = None) -> Run:
 
 
 def load_results(workdir: str | Path) -> dict | None:
-    """What `evaluate_run` wrote, or None before it has. Raises InputError if damaged."""
+    """What `evaluate_run` wrote, or None. Raises InputError if damaged."""
     return _read_json(Path(workdir) / _RESULTS)
 
 

@@ -79,7 +79,10 @@ def network_of(config: ConfigDict) -> models.Network:
     """The network, with the head that the loss asks for."""
     head = losses.LOSSES[config.loss.name].head
     return models.build(
-        config.model.name, head=head, num_classes=config.data.num_classes
+        config.model.name,
+        head=head,
+        num_classes=config.data.num_classes,
+        init=config.model.init,
     )
 
 

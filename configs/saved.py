@@ -1,4 +1,4 @@
-"""The config of a run, as its work directory keeps it: --config=configs/saved.py:WORKDIR.
+"""A run's own config, from its work directory: --config=configs/saved.py:WORKDIR.
 
 What `experiments.evaluate` uses where no other config is named.
 """

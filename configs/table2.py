@@ -9,9 +9,9 @@ Rows, and what the paper prints for them (PGD-100 accuracy / natural accuracy, %
     softmax      88.98 / 97.73      lmcl_m0.5    90.53 / 97.28
     lmcl_m0.1    89.93 / 98.28      lmcl_m1.11   90.25 / 97.66
 
-100,000 updates of 50 images against PGD-40 are 1.2e16 floating-point operations: minutes
-on a data-centre GPU, days on a laptop. The data are MNIST, whole, through TFDS; from a
-folder of idx files instead: --config.data.source=idx --config.data.dir=FOLDER.
+100,000 updates of 50 images against PGD-40 are 1.2e16 floating-point operations:
+minutes on a data-centre GPU, days on a laptop. The data are MNIST, whole, through TFDS;
+from a folder of idx files instead: --config.data.source=idx --config.data.dir=FOLDER.
 """
 
 from ml_collections import ConfigDict
@@ -41,6 +41,7 @@ def get_config(row: str = "lmcl_m0.3") -> ConfigDict:
     config.name = row
     config.loss.name, config.loss.margin = _LOSSES[row]
     config.data.source = "tfds"
+    config.model.init = "challenge"
     config.train.steps = 100_000
     config.train.learning_rate = 1e-4
     config.train.schedule = "constant"

@@ -37,7 +37,9 @@ def resolved(config: flags.FlagHolder) -> ConfigDict:
     try:
         return configs.resolve(config.value)
     except (KeyError, AttributeError) as error:
-        raise InputError(f"--config lacks a key of configs/default.py: {error}") from error
+        raise InputError(
+            f"--config lacks a key of configs/default.py: {error}"
+        ) from error
 
 
 def devices(*batch_sizes: int) -> list[jax.Device]:

@@ -1,6 +1,6 @@
 """Trains, attacks and compares the three networks of configs/quickstart.py.
 
-    python -m experiments.quickstart --workdir=runs/quickstart
+python -m experiments.quickstart --workdir=runs/quickstart
 """
 
 from pathlib import Path

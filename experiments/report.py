@@ -1,6 +1,6 @@
 """Tables and pictures of one or more evaluated runs.
 
-    python -m experiments.report --runs=runs/softmax,runs/lmcl --workdir=runs/report
+python -m experiments.report --runs=runs/softmax,runs/lmcl --workdir=runs/report
 """
 
 from absl import flags

@@ -70,9 +70,7 @@ class Worst(NamedTuple):
 def worse(first: Worst, second: Worst) -> Worst:
     """The worse of two iterates, example by example; `first` where they tie."""
     higher = second.objective > first.objective
-    second_wins = jnp.where(
-        first.success == second.success, higher, second.success
-    )
+    second_wins = jnp.where(first.success == second.success, higher, second.success)
     return jax.tree.map(lambda a, b: select(second_wins, b, a), first, second)
 
 

@@ -171,9 +171,9 @@ def gallery(row: Row) -> Sketch | None:
     figure.suptitle(f"{row.name} under {attack.upper()}", fontsize=11)
     return Sketch(
         figure,
-        f"{row.name}: the first test image of each class, what {attack.upper()} adds to "
-        f"it (grey: nothing; black and white: ∓{epsilon:g}), and the sum. Below the "
-        "images the prediction, ✓ right or ✗ wrong.",
+        f"{row.name}: the first test image of each class, what {attack.upper()} adds "
+        f"to it (grey: nothing; black and white: ∓{epsilon:g}), and the sum. Below "
+        "the images the prediction, ✓ right or ✗ wrong.",
     )
 
 

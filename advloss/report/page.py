@@ -12,9 +12,9 @@ from advloss.report.tables import Row, markdown_table, text_table
 
 _TITLE = "Robustness report"
 _NOTE = (
-    "Accuracy on the test images in per cent, with the 95 % interval over the choice of "
-    "test images (Wilson). The number after an attack's name is its steps. Without a "
-    "further word it is the accuracy at the attack's last iterate; “worst” counts an "
+    "Accuracy on the test images in per cent, with the 95 % interval over the choice "
+    "of test images (Wilson). The number after an attack's name is its steps. Without "
+    "a further word it is the accuracy at the attack's last iterate; “worst” counts an "
     "example as lost if the natural image or any iterate is misclassified. Each row is "
     "one seed: differences of a few points may be chance."
 )
@@ -98,10 +98,9 @@ def _figure(item: Drawn) -> str:
 def _details(row: Row, environment: dict) -> str:
     if row.config is None:
         return ""
-    command = (
-        f"python -m experiments.evaluate --workdir={row.workdir}   # attacks it again"
-    )
-    text = f"{command}\n\n{configs.to_json(row.config)}\n{json.dumps(environment, indent=2)}"
+    command = f"python -m experiments.evaluate --workdir={row.workdir}"
+    made_by = json.dumps(environment, indent=2)
+    text = f"{command}\n\n{configs.to_json(row.config)}\n{made_by}"
     return (
         f"<details><summary>{escape(row.name)}</summary>"
         f"<pre>{escape(text)}</pre></details>\n"

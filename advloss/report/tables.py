@@ -34,18 +34,17 @@ class Row(NamedTuple):
 
 
 def load_row(workdir: str | Path) -> Row:
-    """A run's row, also where the run is missing or unfinished."""
+    """A run's row, also where the run is missing, unfinished or damaged."""
     workdir = Path(workdir)
+    config = results = None
     try:
         config = runs.load_config(workdir)
-    except InputError as error:
-        return Row(workdir, workdir.name, None, None, str(error))
-    try:
         results = runs.load_results(workdir)
-    except InputError as error:
-        return Row(workdir, config.name, config, None, str(error))
-    status = "" if results else "not evaluated yet"
-    return Row(workdir, config.name, config, results, status)
+        status = "" if results else "not evaluated yet"
+    except InputError:
+        status = "damaged" if workdir.exists() else "no such run"
+    name = workdir.name if config is None else config.name
+    return Row(workdir, name, config, results, status)
 
 
 def describe_loss(config: ConfigDict) -> str:
@@ -129,8 +128,9 @@ def terminal_table(rows: Sequence[Row]) -> str:
     """The table for a terminal; accuracies with half of their 95 % interval."""
     table = text_table(rows, "{a:.1f} ± {half:.1f}")
     table[0] = [title.removesuffix(" %").replace(" against", "") for title in table[0]]
-    whole = [row for row, source in zip(table[1:], rows, strict=True)
-             if not source.status]
+    whole = [
+        row for row, source in zip(table[1:], rows, strict=True) if not source.status
+    ]
     widths = [max(map(len, column)) for column in zip(table[0], *whole, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -154,8 +154,18 @@ def csv_table(rows: Sequence[Row]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
-        [*_HEADER, "seed", "steps", "measure", "accuracy", "low95", "high95",
-         "examples", "status", "workdir"]
+        [
+            *_HEADER,
+            "seed",
+            "steps",
+            "measure",
+            "accuracy",
+            "low95",
+            "high95",
+            "examples",
+            "status",
+            "workdir",
+        ]
     )
     titles = columns(rows)
     for row in rows:
@@ -165,8 +175,17 @@ def csv_table(rows: Sequence[Row]) -> str:
         for title in titles:
             if (cell := value(row, *title)) is not None:
                 writer.writerow(
-                    [*cells(row), row.config.seed, row.results["step"], title[0],
-                     cell["accuracy"], cell["low"], cell["high"],
-                     row.results["examples"], "", row.workdir]
+                    [
+                        *cells(row),
+                        row.config.seed,
+                        row.results["step"],
+                        title[0],
+                        cell["accuracy"],
+                        cell["low"],
+                        cell["high"],
+                        row.results["examples"],
+                        "",
+                        row.workdir,
+                    ]
                 )
     return out.getvalue()

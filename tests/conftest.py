@@ -1,0 +1,73 @@
+"""Strict settings and shared data for all tests."""
+
+import os
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+# Before JAX is first used: devices to spread batches over.
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+ROOT = Path(__file__).parents[1]
+# The four official MNIST files, for tests that need the whole of it.
+MNIST_DIR = Path(os.environ.get("ADVLOSS_MNIST_DIR", ROOT / "../shared/data/mnist"))
+
+
+@pytest.fixture(autouse=True)
+def _warnings_are_errors():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # orbax writes without waiting for a file to be closed by the collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> Path:
+    """The folder with MNIST's idx files; the test is skipped where it is missing."""
+    if not (MNIST_DIR / "train-images-idx3-ubyte.gz").exists():
+        pytest.skip(f"{MNIST_DIR} has no MNIST files; set ADVLOSS_MNIST_DIR")
+    return MNIST_DIR.resolve()
+
+
+@pytest.fixture(scope="session")
+def digits_dir(tmp_path_factory) -> Path:
+    """Real digits of 8x8 pixels as idx files, 400 to train and 110 to test."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.round(digits.images * 255 / 16).astype(np.uint8)
+    folder = tmp_path_factory.mktemp("digits")
+    write_idx(folder / "train-images-idx3-ubyte", images[:400])
+    write_idx(folder / "train-labels-idx1-ubyte", digits.target[:400])
+    write_idx(folder / "t10k-images-idx3-ubyte", images[400:510])
+    write_idx(folder / "t10k-labels-idx1-ubyte", digits.target[400:510])
+    return folder
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    """An idx file of unsigned bytes: 0, 0, the type 8, the axes, sizes, content."""
+    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+@pytest.fixture
+def small_config(digits_dir):
+    """A run of seconds: 8x8 digits, a few steps of PGD-2."""
+    from configs import default
+
+    config = default.get_config()
+    config.data.source = "idx"
+    config.data.dir = str(digits_dir)
+    config.train.steps = 8
+    config.train.batch_size = 20
+    config.train.chunk_steps = 2
+    config.train.checkpoint_every = 4
+    config.train.attack.steps = 2
+    config.evaluate.batch_size = 40
+    config.evaluate.pgd.steps = 3
+    return config

@@ -1,0 +1,193 @@
+"""Data sources: what they give, and one clear error for every damaged file."""
+
+import gzip
+import shutil
+
+import numpy as np
+import pytest
+from conftest import write_idx
+
+from advloss import data
+from advloss.errors import InputError
+
+IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+
+
+def test_mnist_5k_is_split_evenly_and_without_overlap():
+    dataset = data.load("mnist_5k")
+    for split, size in ((dataset.train, 4000), (dataset.test, 1000)):
+        assert split.images.shape == (size, 28, 28, 1)
+        assert split.images.dtype == np.float32
+        assert split.images.min() == 0
+        assert split.images.max() == 1
+        assert split.labels.dtype == np.int32
+        assert np.bincount(split.labels).tolist() == [size // 10] * 10
+    train, test = (
+        {image.tobytes() for image in split.images}
+        for split in (dataset.train, dataset.test)
+    )
+    assert len(train & test) == 0
+    again = data.load("mnist_5k")
+    np.testing.assert_array_equal(dataset.test.images, again.test.images)
+
+
+def test_idx_plain_and_gzipped_are_the_same(digits_dir, tmp_path):
+    for path in digits_dir.iterdir():
+        (tmp_path / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    plain = data.load("idx", dir=str(digits_dir))
+    zipped = data.load("idx", dir=str(tmp_path))
+    assert plain.train.images.shape == (400, 8, 8, 1)
+    np.testing.assert_array_equal(plain.train.images, zipped.train.images)
+    np.testing.assert_array_equal(plain.test.labels, zipped.test.labels)
+
+
+def test_idx_pixels_and_labels_by_hand(digits_dir, folder):
+    write_idx(folder / IMAGES, np.arange(8).reshape(2, 2, 2) * 17)
+    write_idx(folder / LABELS, np.array([3, 9]))
+    test = np.zeros((1, 2, 2))
+    write_idx(folder / "t10k-images-idx3-ubyte", test)
+    write_idx(folder / "t10k-labels-idx1-ubyte", np.array([0]))
+    train = data.load("idx", dir=str(folder)).train
+    np.testing.assert_allclose(train.images.ravel(), np.arange(8) * 17 / 255)
+    assert train.labels.tolist() == [3, 9]
+
+
+def test_emnist_names_and_more_classes(folder):
+    for path in list(folder.iterdir()):
+        path.rename(folder / f"emnist-letters-{path.name}")
+    write_idx(folder / f"emnist-letters-{LABELS}", np.full(400, 25))
+    dataset = data.load("idx", dir=str(folder), num_classes=26)
+    assert dataset.train.labels.max() == 25
+    assert dataset.num_classes == 26
+
+
+@pytest.fixture
+def folder(digits_dir, tmp_path):
+    """A copy of the small idx folder, to be damaged."""
+    return shutil.copytree(digits_dir, tmp_path / "idx")
+
+
+def _truncate(folder):
+    path = folder / IMAGES
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _extend(folder):
+    with (folder / IMAGES).open("ab") as file:
+        file.write(b"x")
+
+
+def _wrong_magic(folder):
+    path = folder / IMAGES
+    path.write_bytes(b"\0\0\x08\x01" + path.read_bytes()[4:])
+
+
+def _huge_claim(folder):
+    header = bytes([0, 0, 8, 3]) + np.array([2**31] * 3, ">u4").tobytes()
+    (folder / IMAGES).write_bytes(header)
+
+
+def _short_header(folder):
+    (folder / IMAGES).write_bytes(b"\0\0\x08\x03\0\0")
+
+
+def _empty(folder):
+    (folder / IMAGES).write_bytes(b"")
+
+
+def _missing(folder):
+    (folder / LABELS).unlink()
+
+
+def _large_label(folder):
+    write_idx(folder / LABELS, np.full(400, 10))
+
+
+def _fewer_labels(folder):
+    write_idx(folder / LABELS, np.zeros(399))
+
+
+def _damaged_gzip(folder):
+    content = bytearray(gzip.compress((folder / IMAGES).read_bytes()))
+    content[len(content) // 2] ^= 0xFF
+    (folder / f"{IMAGES}.gz").write_bytes(content)
+    (folder / IMAGES).unlink()
+
+
+def _truncated_gzip(folder):
+    content = gzip.compress((folder / IMAGES).read_bytes())
+    (folder / f"{IMAGES}.gz").write_bytes(content[: len(content) // 2])
+    (folder / IMAGES).unlink()
+
+
+def _other_size(folder):
+    write_idx(folder / "t10k-images-idx3-ubyte", np.zeros((110, 6, 6)))
+
+
+def _not_a_folder(folder):
+    shutil.rmtree(folder)
+    folder.write_text("")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_truncate, "truncated"),
+        (_extend, "trailing"),
+        (_wrong_magic, "magic number 0x00000801 is wrong: 0x00000803 is expected"),
+        (_huge_claim, "promises"),
+        (_short_header, "truncated"),
+        (_empty, "magic number"),
+        (_missing, f"no file {LABELS}"),
+        (_large_label, "label 10 is out of range.*0 to 9"),
+        (_fewer_labels, "400 images and 399 labels"),
+        (_damaged_gzip, IMAGES),
+        (_truncated_gzip, IMAGES),
+        (_other_size, "one shape"),
+        (_not_a_folder, "is not a folder"),
+    ],
+)
+def test_damaged_idx_folders(folder, damage, message):
+    damage(folder)
+    with pytest.raises(InputError, match=message) as caught:
+        data.load("idx", dir=str(folder))
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_source():
+    with pytest.raises(InputError, match=r"'mnist'.*idx, mnist_5k, tfds"):
+        data.load("mnist")
+
+
+def test_idx_reads_all_of_mnist(mnist_dir):
+    dataset = data.load("idx", dir=str(mnist_dir))
+    assert dataset.train.images.shape == (60000, 28, 28, 1)
+    assert dataset.test.images.shape == (10000, 28, 28, 1)
+    assert np.bincount(dataset.test.labels)[:3].tolist() == [980, 1135, 1032]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # TensorFlow's and TFDS's own.
+def test_tfds_prepares_mnist_and_agrees_with_idx(mnist_dir, tmp_path):
+    pytest.importorskip("tensorflow", reason="the extra [tfds] is not installed")
+    found = data.load(
+        "tfds", name="mnist", dir=str(tmp_path), manual_dir=str(mnist_dir)
+    )
+    expected = data.load("idx", dir=str(mnist_dir))
+    for ours, theirs in ((found.train, expected.train), (found.test, expected.test)):
+        # TFDS shuffles; as sets of (image, label) they are the same.
+        assert _fingerprints(ours) == _fingerprints(theirs)
+
+
+def _fingerprints(split):
+    images = np.round(split.images * 255).astype(np.uint8)
+    return sorted(
+        (hash(image.tobytes()), int(label))
+        for image, label in zip(images, split.labels, strict=True)
+    )
+
+
+def test_tfds_refuses_an_unknown_name():
+    with pytest.raises(InputError, match=r"config.data.name='mnisst' is not valid"):
+        data.load("tfds", name="mnisst")

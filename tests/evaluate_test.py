@@ -1,0 +1,85 @@
+"""Evaluation: any size of split, any batch, any number of devices."""
+
+import jax
+import numpy as np
+import pytest
+
+from advloss import config as configs
+from advloss import data, evaluate, train
+from advloss.errors import InputError
+
+
+@pytest.fixture
+def config(small_config):
+    return configs.resolve(small_config)
+
+
+@pytest.fixture
+def split(config):
+    return data.load(**config.data).test
+
+
+@pytest.fixture
+def params(config):
+    return train.init(config, (8, 8, 1)).params
+
+
+def _attack(config, params, split, devices=1, **keywords):
+    return evaluate.attack_split(
+        config, "pgd", params, split, devices=jax.devices()[:devices], **keywords
+    )
+
+
+@pytest.mark.parametrize("batch_size", [7, 110, 200])
+def test_the_batch_size_changes_nothing(config, params, split, batch_size):
+    whole = _attack(config, params, split)
+    with config.unlocked():
+        config.evaluate.batch_size = batch_size
+    other = _attack(config, params, split)
+    assert len(other.correct) == 110
+    np.testing.assert_array_equal(whole.natural, other.natural)
+    assert (whole.attacked == other.attacked).mean() > 0.98
+    assert np.isclose(whole.images, other.images, atol=1e-6).mean() > 0.98
+
+
+def test_devices_change_nothing(config, params, split):
+    one, four = (_attack(config, params, split, devices) for devices in (1, 4))
+    assert (one.attacked == four.attacked).mean() > 0.98
+    assert np.isclose(one.images, four.images, atol=1e-6).mean() > 0.98
+
+
+def test_accuracies_follow_from_predictions(config, params, split):
+    outcome = _attack(config, params, split)
+    np.testing.assert_array_equal(outcome.correct, outcome.attacked == split.labels)
+    assert (outcome.worst_correct <= (outcome.natural == split.labels)).all()
+    assert (outcome.worst_correct <= outcome.correct).all()
+    assert outcome.distance.max() <= 0.3 + 1e-6
+
+
+def test_progress_counts_real_examples_only(config, params, split):
+    counts = []
+    _attack(config, params, split, progress=counts.append)
+    assert counts == [40, 40, 30]
+
+
+def test_first_examples(split):
+    assert len(evaluate.first(split, 5).labels) == 5
+    assert len(evaluate.first(split, 0).labels) == 110
+
+
+def test_devices_must_divide_the_batch(config, params, split):
+    with config.unlocked():
+        config.evaluate.batch_size = 30
+    with pytest.raises(InputError, match=r"evaluate.batch_size=30"):
+        _attack(config, params, split, devices=4)
+
+
+@pytest.mark.parametrize(
+    ("correct", "total", "low", "high"),
+    # From the closed form, worked with z = 1.96: 8 of 10 and both ends.
+    [(8, 10, 0.4902, 0.9433), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0)],
+)
+def test_wilson_interval(correct, total, low, high):
+    found = evaluate.wilson_interval(correct, total)
+    np.testing.assert_allclose(found, (low, high), atol=1e-4)
+    assert 0 <= found[0] <= found[1] <= 1

@@ -1,0 +1,130 @@
+"""Launchers as a user runs them: the whole way, and every error as one line."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+
+def _launch(name, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", f"experiments.{name}", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+
+def _small(digits_dir, workdir):
+    return [
+        f"--workdir={workdir}",
+        "--config=configs/quickstart.py:lmcl",
+        "--config.data.source=idx",
+        f"--config.data.dir={digits_dir}",
+        "--config.train.steps=4",
+        "--config.train.chunk_steps=2",
+        "--config.train.checkpoint_every=2",
+        "--config.train.attack.steps=1",
+        "--config.evaluate.pgd.steps=2",
+        "--config.loss.margin=0.25",
+    ]
+
+
+@pytest.mark.slow
+def test_train_evaluate_report(digits_dir, tmp_path):
+    run = tmp_path / "run"
+    trained = _launch("train", *_small(digits_dir, run))
+    assert trained.returncode == 0, trained.stderr
+    assert "100%" in trained.stderr
+    config = json.loads((run / "config.json").read_text())
+    assert config["loss"] == {"name": "lmcl", "margin": 0.25, "scale": 10.0}
+    evaluated = _launch(
+        "evaluate",
+        f"--workdir={run}",
+        "--config.evaluate.pgd.steps=3",
+        "--config.evaluate.examples=50",
+    )
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "lmcl (s=10, m=0.25)" in evaluated.stdout
+    assert "PGD-3" in evaluated.stdout
+    assert json.loads((run / "evaluation.json").read_text())["examples"] == 50
+    reported = _launch("report", f"--runs={run}", f"--workdir={tmp_path / 'report'}")
+    assert reported.returncode == 0, reported.stderr
+    assert (tmp_path / "report" / "report.html").exists()
+
+
+WRONG = {
+    "no config": (["--workdir={dir}"], "--config is missing"),
+    "no workdir": (["--config=configs/default.py"], "--workdir is missing"),
+    "no such row": (
+        ["--workdir={dir}", "--config=configs/table2.py:hinje"],
+        "configs/table2.py:hinje: use one of",
+    ),
+    "no such file": (["--workdir={dir}", "--config=configs/none.py"], "none.py"),
+    "no such key": (
+        ["--workdir={dir}", "--config=configs/default.py", "--config.loss.nme=x"],
+        "nme",
+    ),
+    "not a number": (
+        ["--workdir={dir}", "--config=configs/default.py", "--config.train.steps=many"],
+        "many",
+    ),
+    "a margin above the bound": (
+        ["--workdir={dir}", "--config=configs/quickstart.py:lmcl",
+         "--config.loss.margin=2.5"],
+        "config.loss.margin=2.5 is not valid: use a number in (0, 1.111]",
+    ),
+    "an unknown flag": (
+        ["--workdir={dir}", "--config=configs/default.py", "--margin=1"], "margin",
+    ),
+    "not a flag": (
+        ["--workdir={dir}", "--config=configs/default.py", "margin"], "margin",
+    ),
+    "no devices": (
+        ["--workdir={dir}", "--config=configs/default.py", "--cpu_devices=0"],
+        "cpu_devices",
+    ),
+    "devices that do not divide": (
+        ["--workdir={dir}", "--config=configs/default.py", "--cpu_devices=3"],
+        "config.train.batch_size=50 is not valid: use a multiple of the 3 devices",
+    ),
+    "no data": (
+        ["--workdir={dir}", "--config=configs/default.py", "--config.data.source=idx",
+         "--config.data.dir=/nonexistent"],
+        "config.data.dir='/nonexistent' is not a folder",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_input_is_one_line(case, tmp_path):
+    arguments, message = WRONG[case]
+    workdir = tmp_path / "run"
+    done = _launch("train", *(text.format(dir=workdir) for text in arguments))
+    _assert_one_line(done, message)
+    assert not workdir.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("launcher", "arguments", "message"),
+    [
+        ("evaluate", ["--workdir={dir}"], "holds no run"),
+        ("report", ["--workdir={dir}"], "--runs is missing"),
+        ("quickstart", [], "--workdir is missing"),
+    ],
+)
+def test_other_launchers_too(launcher, arguments, message, tmp_path):
+    done = _launch(launcher, *(text.format(dir=tmp_path / "run") for text in arguments))
+    _assert_one_line(done, message)
+
+
+def _assert_one_line(done, message):
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr

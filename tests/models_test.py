@@ -1,0 +1,101 @@
+"""The network of Table I, its two heads and its named layers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advloss import models
+
+# Table I, output shapes; the paper prints the last two layers' units alone.
+TABLE_1 = {
+    "conv1": (28, 28, 32),
+    "pool1": (14, 14, 32),
+    "conv2": (14, 14, 64),
+    "pool2": (7, 7, 64),
+    "fc1": (1024,),
+    "fc2": (10,),
+}
+
+
+def _build(head, seed=0):
+    network = models.build("table1", head=head, num_classes=10)
+    return network, network.init(jax.random.key(seed), (28, 28, 1))
+
+
+@pytest.mark.parametrize("head", models.HEADS)
+def test_table_1_shapes(head):
+    network, params = _build(head)
+    scores, layers = jax.eval_shape(network.apply, params, jnp.zeros((3, 28, 28, 1)))
+    assert scores.shape == (3, 10)
+    assert {name: x.shape[1:] for name, x in layers.items()} == TABLE_1
+
+
+def test_parameter_counts():
+    _, params = _build("linear")
+    counts = {
+        layer: sum(x.size for x in jax.tree.leaves(weights))
+        for layer, weights in params.items()
+    }
+    assert counts == {
+        "conv1": 5 * 5 * 1 * 32 + 32,
+        "conv2": 5 * 5 * 32 * 64 + 64,
+        "fc1": 3136 * 1024 + 1024,
+        "fc2": 1024 * 10 + 10,
+    }
+
+
+def test_layers_follow_from_one_another():
+    network, params = _build("linear")
+    images = jax.random.uniform(jax.random.key(1), (2, 28, 28, 1))
+    scores, layers = network.apply(params, images)
+    for i in (1, 2):
+        conv, pool = np.asarray(layers[f"conv{i}"]), np.asarray(layers[f"pool{i}"])
+        n, h, w, c = conv.shape
+        windows = conv.reshape(n, h // 2, 2, w // 2, 2, c)
+        np.testing.assert_array_equal(pool, windows.max(axis=(2, 4)))
+    hidden = np.maximum(
+        np.asarray(layers["pool2"]).reshape(2, -1) @ params["fc1"]["kernel"]
+        + params["fc1"]["bias"].reshape(1, -1),
+        0,
+    )
+    np.testing.assert_allclose(layers["fc1"], hidden, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(scores, layers["fc2"])
+
+
+def test_cosine_head_gives_cosines_and_has_no_bias():
+    network, params = _build("cosine")
+    assert list(params["fc2"]) == ["kernel"]
+    images = jax.random.uniform(jax.random.key(1), (4, 28, 28, 1))
+    cosines, layers = network.apply(params, images)
+    for i, features in enumerate(np.asarray(layers["fc1"])):
+        for j, vector in enumerate(np.asarray(params["fc2"]["kernel"]).T):
+            lengths = np.linalg.norm(features) * np.linalg.norm(vector)
+            np.testing.assert_allclose(
+                cosines[i, j], features @ vector / lengths, atol=1e-5
+            )
+    params["fc2"]["kernel"] *= 7.0
+    np.testing.assert_allclose(network.apply(params, images)[0], cosines, atol=1e-6)
+
+
+def test_zero_features_have_finite_cosines_and_gradients():
+    def cosines(features):
+        return models.normalise(features, axis=-1).sum()
+
+    value, gradient = jax.value_and_grad(cosines)(jnp.zeros((2, 5)))
+    assert value == 0
+    assert np.isfinite(gradient).all()
+
+
+def test_other_image_sizes():
+    network = models.build("table1", head="linear", num_classes=3)
+    params = network.init(jax.random.key(0), (8, 12, 3))
+    assert network.apply(params, jnp.zeros((2, 8, 12, 3)))[0].shape == (2, 3)
+
+
+def test_images_must_be_a_float_batch():
+    network, params = _build("linear")
+    with pytest.raises(AssertionError):
+        network.apply(params, jnp.zeros((28, 28, 1)))
+    with pytest.raises(AssertionError):
+        network.apply(params, jnp.zeros((1, 28, 28, 1), jnp.uint8))

@@ -1,0 +1,73 @@
+"""Convolution and pooling against XLA's own, in float64, gradients too."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advloss import ops
+
+
+def _plain_conv(images, kernel):
+    return jax.lax.conv_general_dilated(
+        images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _plain_pool(images):
+    window = (1, 2, 2, 1)
+    return jax.lax.reduce_window(images, -jnp.inf, jax.lax.max, window, window, "VALID")
+
+
+@pytest.fixture
+def arrays():
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        yield (
+            jnp.asarray(rng.normal(size=(3, 8, 6, 2))),
+            jnp.asarray(rng.normal(size=(5, 3, 2, 4))),
+        )
+
+
+def test_conv2d_and_its_gradients(arrays):
+    found, pullback = jax.vjp(ops.conv2d, *arrays)
+    expected, plain_pullback = jax.vjp(_plain_conv, *arrays)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    weight = jnp.cos(jnp.arange(found.size, dtype=found.dtype)).reshape(found.shape)
+    for ours, plain in zip(pullback(weight), plain_pullback(weight), strict=True):
+        np.testing.assert_allclose(ours, plain, rtol=1e-10, atol=1e-12)
+
+
+def test_max_pool_and_its_gradient(arrays):
+    images = arrays[0]
+    found, pullback = jax.vjp(ops.max_pool, images)
+    expected, plain_pullback = jax.vjp(_plain_pool, images)
+    np.testing.assert_array_equal(found, expected)
+    weight = jnp.cos(jnp.arange(found.size, dtype=found.dtype)).reshape(found.shape)
+    np.testing.assert_array_equal(pullback(weight)[0], plain_pullback(weight)[0])
+
+
+def test_tied_maxima_send_the_gradient_to_the_first():
+    gradient = jax.grad(lambda x: ops.max_pool(x).sum())(jnp.zeros((1, 2, 2, 1)))
+    np.testing.assert_array_equal(gradient[0, :, :, 0], [[1, 0], [0, 0]])
+
+
+def test_gradients_under_vmap_over_kernels(arrays):
+    images, kernel = arrays
+    kernels = jnp.stack([kernel, 2 * kernel])
+
+    def loss(kernel, convolution):
+        return jnp.sin(convolution(images, kernel)).sum()
+
+    ours = jax.vmap(lambda k: jax.grad(loss)(k, ops.conv2d))(kernels)
+    plain = jnp.stack([jax.grad(loss)(k, _plain_conv) for k in kernels])
+    np.testing.assert_allclose(ours, plain, rtol=1e-10, atol=1e-12)
+
+
+def test_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(AssertionError):
+        ops.max_pool(jnp.zeros((1, 3, 4, 1)))
+    with pytest.raises(AssertionError):
+        ops.conv2d(jnp.zeros((1, 4, 4, 1)), jnp.zeros((2, 2, 1, 3)))
+    with pytest.raises(AssertionError):
+        ops.conv2d(jnp.zeros((1, 4, 4, 1)), jnp.zeros((3, 3, 2, 3)))

@@ -1,0 +1,170 @@
+"""Training: the order of examples, the step, and what must not change its result."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advloss import config as configs
+from advloss import data, parallel, train
+from advloss.errors import InputError
+from advloss.types import Batch
+
+
+@pytest.fixture
+def config(small_config):
+    return configs.resolve(small_config)
+
+
+@pytest.fixture
+def dataset(config):
+    return data.load(**config.data)
+
+
+def _train(config, dataset, count=1):
+    state = train.init(config, dataset.train.images.shape[1:])
+    chunks = list(train.run(config, dataset, state, devices=jax.devices()[:count]))
+    metrics = jax.tree.map(
+        lambda *parts: np.concatenate(parts), *(m for _, m in chunks)
+    )
+    return jax.tree.map(np.asarray, chunks[-1][0]), metrics
+
+
+def test_every_epoch_is_a_new_permutation():
+    key = jax.random.key(0)
+    row = np.asarray(train.draw(key, 0, 30, 10)).reshape(3, 10)
+    np.testing.assert_array_equal(np.sort(row), np.tile(np.arange(10), (3, 1)))
+    assert not np.array_equal(row[0], row[1])
+
+
+@pytest.mark.parametrize(("start", "count"), [(0, 7), (7, 7), (9, 12), (19, 1)])
+def test_drawing_starts_anywhere_in_the_same_row(start, count):
+    key = jax.random.key(3)
+    whole = train.draw(key, 0, 40, 10)
+    part = train.draw(key, jnp.asarray(start), count, 10)
+    np.testing.assert_array_equal(part, whole[start : start + count])
+
+
+def test_chunks_do_not_change_the_result(config, dataset):
+    whole, _ = _train(config, dataset)
+    with config.unlocked():
+        config.train.chunk_steps = 1
+    single, _ = _train(config, dataset)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole, single
+    )
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_several_devices_are_one_large_batch(config, dataset, count):
+    """A forgotten pmean would not be noticed by jax.pmap itself."""
+    with config.unlocked():
+        config.train.steps = 2
+    one, one_metrics = _train(config, dataset)
+    several, metrics = _train(config, dataset, count)
+    assert int(several.step) == 2
+    # Adam divides the gradient by its size: a rounding error in a gradient near zero
+    # becomes a part of the learning rate, here 1e-3.
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4),
+        one.params,
+        several.params,
+    )
+    np.testing.assert_allclose(metrics.loss, one_metrics.loss, rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_gradients_are_averaged_over_devices(config, dataset, count):
+    """Adam's first moment after one step is a tenth of the gradient: no division."""
+    with config.unlocked():
+        config.train.steps = config.train.chunk_steps = 1
+    (one, _), (several, _) = (_train(config, dataset, n) for n in (1, count))
+    for a, b in zip(
+        jax.tree.leaves(one.opt_state), jax.tree.leaves(several.opt_state), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_the_step_alone_equals_the_step_in_the_loop(config, dataset):
+    with config.unlocked():
+        config.train.steps = config.train.chunk_steps = 1
+    state = train.init(config, (8, 8, 1))
+    keys = train.keys(config.seed)
+    indices = train.draw(keys.order, 0, 20, 400)
+    batch = Batch(
+        jnp.asarray(dataset.train.images)[indices],
+        jnp.asarray(dataset.train.labels)[indices],
+        indices,
+    )
+    step = jax.jit(train.make_train_step(config))
+    alone, _ = step(state, batch, keys.attack, train.hyperparameters(config))
+    looped, _ = _train(config, dataset)
+    for a, b in zip(
+        jax.tree.leaves(alone.opt_state), jax.tree.leaves(looped.opt_state), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_epsilon_warms_up_and_the_learning_rate_decays(config, dataset):
+    with config.unlocked():
+        config.train.attack.warmup = 0.5
+    _, metrics = _train(config, dataset)
+    ramp = np.minimum(np.arange(1, 9) / 4, 1)
+    np.testing.assert_allclose(metrics.epsilon, 0.3 * ramp, rtol=1e-6)
+    cosine = 0.5 * (1 + np.cos(np.pi * np.arange(8) / 8))
+    np.testing.assert_allclose(metrics.learning_rate, 1e-3 * cosine, rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "hinge", "lmcl"])
+def test_natural_training_learns_with_every_loss(small_config, dataset, loss):
+    small_config.loss.name = loss
+    small_config.train.attack.name = "none"
+    small_config.train.steps = 60
+    small_config.train.chunk_steps = 20
+    small_config.train.checkpoint_every = 60
+    _, metrics = _train(configs.resolve(small_config), dataset)
+    assert metrics.accuracy[-10:].mean() > 0.8
+    assert (metrics.epsilon == 0).all()
+
+
+def test_the_adversary_lowers_the_accuracy_it_is_trained_on(small_config, dataset):
+    """The same steps, with and without attack: the attacked batches are harder."""
+    small_config.train.steps = 60
+    small_config.train.chunk_steps = 20
+    small_config.train.checkpoint_every = 60
+    _, attacked = _train(configs.resolve(small_config), dataset)
+    small_config.train.attack.name = "none"
+    _, natural = _train(configs.resolve(small_config), dataset)
+    assert attacked.accuracy[-20:].mean() < natural.accuracy[-20:].mean() - 0.1
+
+
+def test_hyperparameters_are_traced(config, dataset):
+    """Two margins, one program."""
+    with config.unlocked():
+        config.loss.name, config.loss.margin, config.loss.scale = "hinge", 1.0, None
+    step = train.make_train_step(config)
+    traces = []
+
+    @jax.jit
+    def counted(*arguments):
+        traces.append(1)
+        return step(*arguments)
+
+    state = train.init(config, (8, 8, 1))
+    batch = Batch(
+        jnp.asarray(dataset.train.images[:4]),
+        jnp.asarray(dataset.train.labels[:4]),
+        jnp.arange(4),
+    )
+    losses = []
+    for margin in (1.0, 3.0):
+        hyper = train.hyperparameters(config)._replace(loss={"margin": margin})
+        _, metrics = counted(state, batch, jax.random.key(0), hyper)
+        losses.append(float(metrics.loss))
+    assert len(traces) == 1
+    assert losses[1] > losses[0]
+
+
+def test_a_batch_that_the_devices_do_not_divide():
+    with pytest.raises(InputError, match=r"train.batch_size=50.*multiple of the 4"):
+        parallel.share("train.batch_size", 50, jax.devices())
