@@ -55,7 +55,7 @@ def get_config() -> ConfigDict:
     config.train.steps = 600
     config.train.batch_size = 50
     # Adam's, at the start; constant | cosine (to 0 at the last step).
-    config.train.learning_rate = 1e-3
+    config.train.learning_rate = 2e-3
     config.train.schedule = "cosine"
     # Updates that are dispatched as one program; metrics are written after each.
     config.train.chunk_steps = 50

@@ -56,6 +56,13 @@ def devices(*batch_sizes: int) -> list[jax.Device]:
     return jax.local_devices()
 
 
+def _keep_compiled_programs() -> None:
+    """Compiled programs are kept for the next run, in the user's cache."""
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "advloss"))
+
+
 def run(
     main: Callable[[], None],
     *,
@@ -85,6 +92,7 @@ def run(
         return rest
 
     def guarded(_) -> None:
+        _keep_compiled_programs()
         try:
             main()
         except (InputError, DivergedError) as error:

