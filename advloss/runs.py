@@ -276,7 +276,7 @@ def progress_bar(text: str, total: int, unit: str, done: int = 0) -> tqdm:
         unit=unit,
         ncols=80,
         bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
-        "[{elapsed}<{remaining}] {postfix}",
+        "[{elapsed}<{remaining}{postfix}]",
     )
 
 

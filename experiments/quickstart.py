@@ -22,7 +22,8 @@ def main() -> None:
     devices = launcher.devices(*sizes)
     for config in recipes:
         runs.train_run(config, workdir / config.name, devices)
-        runs.evaluate_run(config, workdir / config.name, devices)
+        if runs.load_results(workdir / config.name) is None:
+            runs.evaluate_run(config, workdir / config.name, devices)
     print(report.write([workdir / name for name in quickstart.VARIANTS], workdir))
 
 

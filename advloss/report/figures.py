@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from advloss import metrics, runs
-from advloss.report.tables import Row, columns, value
+from advloss.report.tables import Row, columns, describe_attack, value
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _HATCHES = ("", "//", "..", "xx", "\\\\", "++", "--")
@@ -149,7 +149,8 @@ def gallery(row: Row) -> Sketch | None:
         examples[key][chosen].astype(np.float32)
         for key in ("natural_images", "attacked_images")
     )
-    epsilon = row.results["attacks"][attack]["settings"]["epsilon"]
+    settings = row.results["attacks"][attack]["settings"]
+    title, epsilon = describe_attack(attack, settings), settings["epsilon"]
     change = np.mean(attacked - natural, axis=-1) / max(2 * epsilon, 1e-9) + 0.5
     lines = (
         ("natural", natural, examples["natural"][chosen]),
@@ -158,8 +159,8 @@ def gallery(row: Row) -> Sketch | None:
     )
     figure = Figure(figsize=(8, 3.1), layout="constrained")
     grid = figure.subplots(len(lines), len(chosen), squeeze=False)
-    for axes_row, (title, images, predictions) in zip(grid, lines, strict=True):
-        axes_row[0].set_ylabel(title)
+    for axes_row, (label, images, predictions) in zip(grid, lines, strict=True):
+        axes_row[0].set_ylabel(label)
         for i, axes in enumerate(axes_row):
             axes.imshow(images[i], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axes.set_xticks([])
@@ -168,10 +169,10 @@ def gallery(row: Row) -> Sketch | None:
                 right = predictions[i] == examples["labels"][chosen[i]]
                 mark, colour = ("✓", _COLOURS[0]) if right else ("✗", _COLOURS[1])
                 axes.set_xlabel(f"{predictions[i]} {mark}", color=colour, labelpad=2)
-    figure.suptitle(f"{row.name} under {attack.upper()}", fontsize=11)
+    figure.suptitle(f"{row.name} under {title}", fontsize=11)
     return Sketch(
         figure,
-        f"{row.name}: the first test image of each class, what {attack.upper()} adds "
+        f"{row.name}: the first test image of each class, what {title} adds "
         f"to it (grey: nothing; black and white: ∓{epsilon:g}), and the sum. Below "
         "the images the prediction, ✓ right or ✗ wrong.",
     )
