@@ -14,8 +14,9 @@ depend on the batch that the example is in. `ATTACKS` names them for configs.
 """
 
 from advloss.attacks.base import example_keys
+from advloss.attacks.penalty import penalty
 from advloss.attacks.pgd import pgd
 
-ATTACKS = {"pgd": pgd}
+ATTACKS = {"pgd": pgd, "penalty": penalty}
 
-__all__ = ["ATTACKS", "example_keys", "pgd"]
+__all__ = ["ATTACKS", "example_keys", "penalty", "pgd"]
