@@ -58,6 +58,9 @@ def penalty(
 ) -> AttackResult:
     """Minimises `c * ||x' - x||_2^2 + objective(x', target)` over x' in [0, 1].
 
+    The target is the label, or, if not targeted, the wrong class with the highest score
+    at x.
+
     Each example has a constant c, an L-BFGS memory and a step length of its own. Where
     the minimiser fools, c grows, elsewhere it shrinks: by tens until it is bracketed,
     then by bisection of its logarithm. Of all images that were looked at, the closest
@@ -73,8 +76,7 @@ def penalty(
         keys: `[batch]` typed keys, unused: nothing is random here.
         images: `[batch, height, width, channels]` float in [0, 1].
         labels: `[batch]` int; the wished-for classes, or the true ones if not targeted.
-        objective: (scores, labels) -> `[batch]`, descended; climbed if not targeted,
-            where it is the negative objective that joins the penalty.
+        objective: (scores, labels) -> `[batch]`, descended towards the target.
         steps: evaluations for each constant, at least 0.
         search_steps: constants tried, at least 0.
         initial_constant: the first c, in units of objective by squared pixel value,
@@ -82,9 +84,10 @@ def penalty(
         targeted: whether success is to reach `labels` rather than to leave them.
 
     Returns:
-        The closest image that fools, with its l2 distance. Where none was found,
-        `success` is false, `images` the original and `distance` infinite. The worst
-        images are the images: this attack has no other aim than closeness.
+        The closest image that fools, with its l2 distance and the objective of its
+        label. Where none was found, `success` is false, `images` the original and
+        `distance` infinite. The worst images are the images: this attack has no other
+        aim than closeness.
 
     Raises:
         AssertionError: a shape or a type is not as above.
@@ -95,15 +98,18 @@ def penalty(
     Bertsekas.
     """
     base.check_arguments(keys, images, labels)
-    sign = 1.0 if targeted else -1.0
+    scores = classifier(images)
+    targets = labels if targeted else _runner_up(scores, labels)
+
+    def look(x: Array, scores: Array, distance: Array) -> _Closest:
+        success = base.fooled(scores, labels, targeted=targeted)
+        return _Closest(x, success, objective(scores, labels), distance)
 
     def evaluate(x: Array, constant: Array) -> tuple[Array, tuple[Array, _Closest]]:
         scores = classifier(x)
-        heights = objective(scores, labels)
         squares = _dot(x - images, x - images)
-        values = constant * squares + sign * heights
-        success = base.fooled(scores, labels, targeted=targeted)
-        return values.sum(), (values, _Closest(x, success, heights, jnp.sqrt(squares)))
+        values = constant * squares + objective(scores, targets)
+        return values.sum(), (values, look(x, scores, jnp.sqrt(squares)))
 
     def step(carry: tuple[_Descent, _Closest], constant: Array) -> tuple:
         descent, closest = carry
@@ -125,9 +131,8 @@ def penalty(
     bracket = _Bracket(
         constant, jnp.zeros_like(constant), jnp.full_like(constant, jnp.inf)
     )
-    _, (_, original) = evaluate(images, constant)
-    distance = jnp.where(original.success, 0.0, jnp.inf)
-    closest = original._replace(distance=distance)
+    original = look(images, scores, jnp.zeros_like(constant))
+    closest = original._replace(distance=jnp.where(original.success, 0.0, jnp.inf))
     (_, closest), _ = jax.lax.scan(search, (bracket, closest), length=search_steps)
     return AttackResult(
         images=closest.images,
@@ -146,9 +151,20 @@ def _dot(first: Array, second: Array) -> Array:
     return jnp.sum(first * second, axis=tuple(range(1, first.ndim)))
 
 
-def _scale(factors: Array, images: Array) -> Array:
-    """Each image by its own factor."""
-    return factors.reshape(factors.shape + (1,) * (images.ndim - 1)) * images
+def _like(values: Array, images: Array) -> Array:
+    """`[batch]` values with the rank of images."""
+    return values.reshape(values.shape + (1,) * (images.ndim - 1))
+
+
+def _runner_up(scores: Array, labels: Array) -> Array:
+    """`[batch]` the class with the highest score but the label's.
+
+    To climb the label's own objective instead would be concave below: where the network
+    is sure, c * ||x' - x||^2 holds x' at x until c is so small that x' leaps far beyond
+    the boundary, and nothing stops it there but the box.
+    """
+    true = jax.nn.one_hot(labels, scores.shape[-1], dtype=bool)
+    return jnp.argmax(jnp.where(true, -jnp.inf, scores), axis=-1).astype(labels.dtype)
 
 
 def _where(mask: Array, where_true: PyTree, where_false: PyTree) -> PyTree:
@@ -192,8 +208,8 @@ def _start(images: Array) -> _Descent:
 
 def _trial(descent: _Descent) -> Array:
     # Clipping, not x = (1 + tanh w) / 2: a digit's pixels are mostly 0 and 1, where the
-    # tangent is flat and L-BFGS can hardly move them.
-    x = descent.images + _scale(descent.rate, descent.direction)
+    # tanh is flat and L-BFGS can hardly move them (twice the distance, if any).
+    x = descent.images + _like(descent.rate, descent.images) * descent.direction
     return jnp.clip(x, 0.0, 1.0)
 
 
@@ -232,11 +248,8 @@ def _judge(
     return _where(taken | renewed, turned, descent)
 
 
-def _like(mask: Array, images: Array) -> Array:
-    return mask.reshape(mask.shape + (1,) * (images.ndim - 1))
-
-
 def _shorten(slope: Array, rise: Array) -> Array:
     """The factor to the minimum of the parabola through slope and rise, in bounds."""
-    minimum = -slope / (2 * (rise - slope))
-    return jnp.clip(jnp.nan_to_num(minimum, nan=0.1), 0.1, 0.5)
+    bend = 2 * (rise - slope)
+    minimum = jnp.where(bend > 0, -slope / jnp.where(bend > 0, bend, 1.0), 0.0)
+    return jnp.clip(minimum, 0.1, 0.5)
