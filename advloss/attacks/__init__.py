@@ -11,6 +11,8 @@
 Every attack is `f(classifier, keys, images, labels, *, hyperparameters) ->
 AttackResult`. It works under `jit`, `vmap` and `pmap`, and an example's result does not
 depend on the batch that the example is in. `ATTACKS` names them for configs.
+
+`pgd` looks for the worst image in a ball, `penalty` for the closest that fools.
 """
 
 from advloss.attacks.base import example_keys

@@ -208,7 +208,7 @@ def _start(images: Array) -> _Descent:
 
 def _trial(descent: _Descent) -> Array:
     # Clipping, not x = (1 + tanh w) / 2: a digit's pixels are mostly 0 and 1, where the
-    # tanh is flat and L-BFGS can hardly move them (twice the distance, if any).
+    # tanh is flat and L-BFGS can hardly move them (a third was never fooled).
     x = descent.images + _like(descent.rate, descent.images) * descent.direction
     return jnp.clip(x, 0.0, 1.0)
 
