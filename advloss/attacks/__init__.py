@@ -11,11 +11,14 @@
 Every attack is `f(classifier, keys, images, labels, *, hyperparameters) ->
 AttackResult`. It works under `jit`, `vmap` and `pmap`, and an example's result does not
 depend on the batch that the example is in. `ATTACKS` names them for configs.
+
+`pgd` looks for the worst image in a ball, `penalty` for the closest that fools.
 """
 
 from advloss.attacks.base import example_keys
+from advloss.attacks.penalty import penalty
 from advloss.attacks.pgd import pgd
 
-ATTACKS = {"pgd": pgd}
+ATTACKS = {"pgd": pgd, "penalty": penalty}
 
-__all__ = ["ATTACKS", "example_keys", "pgd"]
+__all__ = ["ATTACKS", "example_keys", "penalty", "pgd"]
