@@ -14,8 +14,9 @@ depend on the batch that the example is in. `ATTACKS` names them for configs.
 """
 
 from advloss.attacks.base import example_keys
+from advloss.attacks.carlini import carlini_l2
 from advloss.attacks.pgd import pgd
 
-ATTACKS = {"pgd": pgd}
+ATTACKS = {"carlini_l2": carlini_l2, "pgd": pgd}
 
-__all__ = ["ATTACKS", "example_keys", "pgd"]
+__all__ = ["ATTACKS", "carlini_l2", "example_keys", "pgd"]
