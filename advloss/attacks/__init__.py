@@ -15,8 +15,22 @@ depend on the batch that the example is in. `ATTACKS` names them for configs.
 
 from advloss.attacks.base import example_keys
 from advloss.attacks.carlini import carlini_l2
+from advloss.attacks.carlini_l0 import carlini_l0
+from advloss.attacks.carlini_linf import carlini_linf
 from advloss.attacks.pgd import pgd
 
-ATTACKS = {"carlini_l2": carlini_l2, "pgd": pgd}
+ATTACKS = {
+    "carlini_l0": carlini_l0,
+    "carlini_l2": carlini_l2,
+    "carlini_linf": carlini_linf,
+    "pgd": pgd,
+}
 
-__all__ = ["ATTACKS", "carlini_l2", "example_keys", "pgd"]
+__all__ = [
+    "ATTACKS",
+    "carlini_l0",
+    "carlini_l2",
+    "carlini_linf",
+    "example_keys",
+    "pgd",
+]

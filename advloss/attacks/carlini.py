@@ -215,7 +215,9 @@ def solve_l2(
         (_, _, found, success), _ = jax.lax.scan(step, begin, length=steps)
         return (bounds.next(success), found), None
 
-    bounds = _Search(constant, jnp.zeros_like(constant), jnp.full_like(constant, jnp.inf))
+    bounds = _Search(
+        constant, jnp.zeros_like(constant), jnp.full_like(constant, jnp.inf)
+    )
     (bounds, found), _ = jax.lax.scan(
         search, (bounds, found), length=binary_search_steps
     )
@@ -284,4 +286,6 @@ def carlini_l2(
         targeted=targeted,
     )
     evaluations = binary_search_steps * steps
-    return as_result(classifier, labels, found, targeted=targeted, gradients=evaluations)
+    return as_result(
+        classifier, labels, found, targeted=targeted, gradients=evaluations
+    )
