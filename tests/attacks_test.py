@@ -51,7 +51,10 @@ def _attack(name, classifier, batch, **changes):
 
 
 def test_every_registered_attack_is_in_the_table():
-    assert {case.func for case in CASES.values()} == set(attacks.ATTACKS.values())
+    # Those that look for the least change have no radius, and a table of their own.
+    minimal = {name for name in attacks.ATTACKS if name.startswith("carlini_")}
+    bounded = {attacks.ATTACKS[name] for name in attacks.ATTACKS if name not in minimal}
+    assert {case.func for case in CASES.values()} == bounded
 
 
 @each_attack

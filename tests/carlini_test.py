@@ -55,6 +55,11 @@ def _distance(name, images, originals):
     return (change > 0).any(axis=-1).sum(axis=(1, 2))
 
 
+def test_every_registered_attack_is_in_the_table():
+    named = {name for name in attacks.ATTACKS if name.startswith("carlini_")}
+    assert {case.func.__name__ for case in CASES.values()} == named
+
+
 @pytest.fixture(scope="module")
 def classifier():
     """A dense network of two layers: smooth enough to be fooled within few steps."""
@@ -148,7 +153,7 @@ def test_zero_gradients_find_nothing(name, batch):
 
 @each_attack
 def test_evaluations_are_counted(name, classifier, batch):
-    """Calls of the classifier, in a program without compiled loops."""
+    """Every call of the classifier reports itself, from inside of the loops too."""
     calls = []
 
     def counting(x):
@@ -223,8 +228,7 @@ def test_targeted_is_the_other_class_here():
 
 
 def test_l0_finds_the_one_pixel_that_suffices():
-    """Only the third pixel can take 0.3 away alone: 2 * 0.5 > 0.3 and 1 * 0.5 > 0.3
-    too, but of 16 pixels the others, 0.05 * 0.5 each, cannot."""
+    """Pixel 5 can take away 2 * 0.5, more than the lead of 0.3; each other 0.025."""
     weights = jnp.full((16, 1), 0.05).at[5].set(2.0).ravel()
     result = attacks.carlini_l0(
         _linear(weights, 0.3 - 0.5 * weights.sum()),

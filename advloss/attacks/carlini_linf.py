@@ -32,8 +32,8 @@ def carlini_linf(
     *,
     confidence: Array | float = 0.0,
     learning_rate: Array | float = 1e-2,
-    rounds: int = 20,
-    steps: int = 100,
+    rounds: int = 40,
+    steps: int = 50,
     initial_constant: Array | float = 1e-1,
     initial_threshold: Array | float = 1.0,
     decay: Array | float = 0.9,
@@ -116,7 +116,6 @@ def carlini_linf(
         success = jnp.isfinite(nearest.distance)
         within = nearest.distance < example.threshold
         lower = decay * nearest.distance
-        # One that fooled to begin with is found at 0 and needs no finite threshold.
         back = (example.threshold + jnp.minimum(found.distance, nearest.distance)) / 2
         threshold = jnp.where(
             within, lower, jnp.where(success, back, example.threshold)
