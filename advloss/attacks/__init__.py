@@ -11,6 +11,9 @@
 Every attack is `f(classifier, keys, images, labels, *, hyperparameters) ->
 AttackResult`. It works under `jit`, `vmap` and `pmap`, and an example's result does not
 depend on the batch that the example is in. `ATTACKS` names them for configs.
+
+    pgd                            the worst image within epsilon
+    carlini_l2, _linf, _l0         the nearest image that fools; see `carlini`
 """
 
 from advloss.attacks.base import example_keys
