@@ -76,7 +76,7 @@ def _foolbox(run, images, labels):
     )
     found, success = np.asarray(found.raw), np.asarray(success.raw)
     # Where it finds nothing it returns a black image, which may fool by itself.
-    success &= found.max(axis=(1, 2, 3)) > 0
+    success = success & (found.max(axis=(1, 2, 3)) > 0)
     distances = np.sqrt(((found - images) ** 2).sum(axis=(1, 2, 3)))
     distances = np.where(success, distances, np.inf)
     return _report("foolbox", distances, time.perf_counter() - started)

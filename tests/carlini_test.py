@@ -181,13 +181,12 @@ BIAS = 0.3 - 0.5 * WEIGHTS.sum()
 
 
 def _linear_case(attack, label=0, **settings):
-    return attack(
-        _linear(WEIGHTS, BIAS),
-        attacks.example_keys(jax.random.key(0), jnp.arange(1)),
-        jnp.full((1, 2, 2, 1), 0.5),
-        jnp.array([label]),
-        **settings,
-    )
+    def compiled(keys):
+        images = jnp.full((1, 2, 2, 1), 0.5)
+        classifier = _linear(WEIGHTS, BIAS)
+        return attack(classifier, keys, images, jnp.array([label]), **settings)
+
+    return jax.jit(compiled)(attacks.example_keys(jax.random.key(0), jnp.arange(1)))
 
 
 def test_l2_to_a_plane():
@@ -283,6 +282,7 @@ def test_hyperparameters_may_be_traced(classifier, batch):
     assert np.isfinite(jax.vmap(attack)(*values)[:, 4:]).all()
 
 
+@pytest.mark.slow
 def test_the_paper_network_is_fooled():
     network = models.build("table1", head="linear", num_classes=10)
     params = network.init(jax.random.key(0), (8, 8, 1))
