@@ -10,38 +10,18 @@ import pytest
 from advloss import attacks, models
 from advloss.attacks import carlini
 
+RATE = {"learning_rate": 0.05}
+SETTINGS = {
+    "l2": {"binary_search_steps": 4, "steps": 40, **RATE},
+    "linf": {"rounds": 6, "steps": 25, **RATE},
+    "l0": {"rounds": 3, "binary_search_steps": 3, "steps": 25, **RATE},
+}
 CASES = {
-    "l2": functools.partial(
-        attacks.carlini_l2, binary_search_steps=4, steps=40, learning_rate=0.05
-    ),
-    "l2_targeted": functools.partial(
-        attacks.carlini_l2,
-        binary_search_steps=4,
-        steps=40,
-        learning_rate=0.05,
-        targeted=True,
-    ),
-    "linf": functools.partial(
-        attacks.carlini_linf, rounds=6, steps=25, learning_rate=0.05
-    ),
-    "linf_targeted": functools.partial(
-        attacks.carlini_linf, rounds=6, steps=25, learning_rate=0.05, targeted=True
-    ),
-    "l0": functools.partial(
-        attacks.carlini_l0,
-        rounds=3,
-        binary_search_steps=3,
-        steps=25,
-        learning_rate=0.05,
-    ),
-    "l0_targeted": functools.partial(
-        attacks.carlini_l0,
-        rounds=3,
-        binary_search_steps=3,
-        steps=25,
-        learning_rate=0.05,
-        targeted=True,
-    ),
+    norm + ending: functools.partial(
+        attacks.ATTACKS[f"carlini_{norm}"], targeted=bool(ending), **settings
+    )
+    for norm, settings in SETTINGS.items()
+    for ending in ("", "_targeted")
 }
 each_attack = pytest.mark.parametrize("name", CASES)
 
