@@ -61,12 +61,14 @@ class AttackResult(NamedTuple):
     """What an attack found; failing to fool is data, not an error.
 
     Attributes:
-        images: the attack's last iterate, shaped like the attacked images.
+        images: the attack's last iterate, shaped like the attacked images; of an
+            attack that looks for the least change, the nearest that fools, or the
+            original where none was found.
         success: `[batch]` bool; `images` fool the classifier (targeted: reach the
             target).
         objective: `[batch]` the objective at `images`.
         distance: `[batch]` the distance of `images` from the originals, in the
-            attack's norm.
+            attack's norm; inf where an attack for the least change found none.
         worst_images: the worst iterate of all: one that fools where any does, and
             of those the one with the highest objective.
         worst_success: `[batch]` bool; `worst_images` fool the classifier.

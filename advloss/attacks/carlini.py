@@ -1,0 +1,291 @@
+r"""The attacks of Carlini and Wagner: the least change that fools a classifier.
+
+    result = attacks.carlini_l2(classifier, keys, images, labels)
+    jnp.median(result.distance)    # inf where no image was found
+
+    carlini_l2      the smallest Euclidean change          (this file)
+    carlini_linf    the smallest change of the worst pixel (carlini_linf.py)
+    carlini_l0      the fewest changed pixels              (carlini_l0.py)
+
+All three lower a weighted sum of a distance and of the margin
+
+    f(x) = max(max_{i != t} Z_i(x) - Z_t(x), -confidence)    t the wished-for class
+    f(x) = max(Z_y(x) - max_{i != y} Z_i(x), -confidence)    y the true class
+
+with Adam on w, where x = (tanh w + 1) / 2: every w is an image, so the box [0, 1] needs
+no projection. What they share is here; each is one compiled loop over the whole batch,
+with constants, bounds and masks of its own for every example.
+
+See "Towards Evaluating the Robustness of Neural Networks" by Carlini and Wagner.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from advloss.attacks import base
+from advloss.types import Array, AttackResult, Classifier
+
+# Pixels of 0 and 1 lie at infinite w; drawn in by this factor, they lie at +-3.8 and
+# can leave within tens of steps, at the price of moving by 0.0005.
+_SQUEEZE = 0.999
+# In float32, of the largest score: a lead smaller than this may vanish where another
+# program evaluates the same classifier.
+_ROUNDING = 1e-5
+_LARGEST_CONSTANT = 1e10
+
+
+class Found(NamedTuple):
+    """The closest fooling image so far, `[batch, ...]`; the original where none."""
+
+    images: Array
+    distance: Array
+
+    def closer(self, images: Array, distance: Array, success: Array) -> "Found":
+        """With those of `images` that fool and are closer than what there was."""
+        take = success & (distance < self.distance)
+        return Found(
+            base.select(take, images, self.images),
+            jnp.where(take, distance, self.distance),
+        )
+
+
+def to_variables(images: Array) -> Array:
+    """w of images in [0, 1]; finite also for pixels of 0 and 1."""
+    return jnp.arctanh((2.0 * images - 1.0) * _SQUEEZE)
+
+
+def to_images(variables: Array) -> Array:
+    """Images in [0, 1], exactly, of any w."""
+    return (jnp.tanh(variables) + 1.0) / 2.0
+
+
+def margin(scores: Array, labels: Array, *, targeted: bool) -> Array:
+    """By how much the prediction has yet to move; negative where it is fooled.
+
+    Args:
+        scores: `[batch, classes]`.
+        labels: `[batch]` int; the true classes, or the wished-for ones if targeted.
+        targeted: whether `labels` are to be reached rather than left.
+
+    Returns:
+        `[batch]`, in units of score.
+    """
+    chosen = jnp.take_along_axis(scores, labels[:, None], axis=-1)[:, 0]
+    others = ~jax.nn.one_hot(labels, scores.shape[-1], dtype=bool)
+    lead = chosen - jnp.max(scores, axis=-1, where=others, initial=-jnp.inf)
+    return -lead if targeted else lead
+
+
+def fools(
+    scores: Array, labels: Array, confidence: Array | float, *, targeted: bool
+) -> Array:
+    """`[batch]` bool: fooled, by `confidence` and by more than rounding."""
+    gap = margin(scores, labels, targeted=targeted)
+    slack = _ROUNDING * jnp.max(jnp.abs(scores), axis=-1)
+    hit = base.fooled(scores, labels, targeted=targeted)
+    return hit & (gap <= -confidence - slack)
+
+
+def nothing_found(
+    classifier: Classifier,
+    images: Array,
+    labels: Array,
+    confidence: Array | float,
+    *,
+    targeted: bool,
+) -> Found:
+    """The originals: at distance 0 where they fool already, at inf elsewhere."""
+    scores = classifier(images)
+    done = base.fooled(scores, labels, targeted=targeted) & (
+        margin(scores, labels, targeted=targeted) <= -confidence
+    )
+    return Found(images, jnp.where(done, 0.0, jnp.inf).astype(images.dtype))
+
+
+def as_result(
+    classifier: Classifier,
+    labels: Array,
+    found: Found,
+    *,
+    targeted: bool,
+    gradients: int,
+) -> AttackResult:
+    """The result of an attack that began with `nothing_found`."""
+    success = jnp.isfinite(found.distance)
+    return AttackResult(
+        images=found.images,
+        success=success,
+        objective=margin(classifier(found.images), labels, targeted=targeted),
+        distance=found.distance,
+        worst_images=found.images,
+        worst_success=success,
+        gradients=jnp.full(labels.shape, gradients, jnp.int32),
+        # Of the originals, and of what was found.
+        forwards=jnp.full(labels.shape, 2, jnp.int32),
+    )
+
+
+def _squares(change: Array) -> Array:
+    """`[batch]` the sum of squares."""
+    return jnp.sum(jnp.square(change), axis=tuple(range(1, change.ndim)))
+
+
+class _Search(NamedTuple):
+    """Of every example: the constant, and between which bounds it is looked for."""
+
+    constant: Array
+    lower: Array
+    upper: Array
+
+    def next(self, success: Array) -> "_Search":
+        """Ten times the constant until the first success, then the middle."""
+        lower = jnp.where(success, self.lower, self.constant)
+        upper = jnp.where(success, self.constant, self.upper)
+        middle, grown = (lower + upper) / 2, self.constant * 10
+        constant = jnp.where(jnp.isfinite(upper), middle, grown)
+        return _Search(jnp.minimum(constant, _LARGEST_CONSTANT), lower, upper)
+
+
+def solve_l2(
+    classifier: Classifier,
+    images: Array,
+    labels: Array,
+    *,
+    found: Found,
+    start: Array,
+    mask: Array,
+    constant: Array,
+    confidence: Array | float,
+    learning_rate: Array | float,
+    binary_search_steps: int,
+    steps: int,
+    targeted: bool,
+) -> tuple[Found, Array]:
+    """The closest fooling image that differs from the original in `mask` alone.
+
+    Args:
+        classifier: images -> scores `[batch, classes]`.
+        images: `[batch, height, width, channels]` the originals.
+        labels: `[batch]` int.
+        found: what was found before; only closer images replace it.
+        start: images where every search for a constant begins anew.
+        mask: bool, broadcastable to images: which pixels may change.
+        constant: `[batch]` the weight of the margin to begin with.
+        confidence: the lead at which the margin is low enough.
+        learning_rate: Adam's.
+        binary_search_steps: the number of constants that are tried.
+        steps: the iterations for each of them.
+        targeted: whether to reach `labels` rather than to leave them.
+
+    Returns:
+        What is found, at its Euclidean distance; and `[batch]` the least constant that
+        succeeded, or the next to be tried where none did.
+    """
+    adam = optax.scale_by_adam()
+    first = to_variables(start)
+    anchor = to_images(to_variables(images))
+
+    def objective(variables: Array, constant: Array) -> tuple[Array, tuple]:
+        x = jnp.where(mask, to_images(variables), images)
+        scores = classifier(x)
+        gap = jnp.maximum(margin(scores, labels, targeted=targeted), -confidence)
+        # From the squeezed original, whose gradient is 0 where nothing has moved.
+        squares = _squares(jnp.where(mask, x - anchor, 0.0))
+        success = fools(scores, labels, confidence, targeted=targeted)
+        return jnp.sum(squares + constant * gap), (x, success)
+
+    def search(carry: tuple[_Search, Found], _) -> tuple:
+        bounds, found = carry
+
+        def step(carry: tuple, _) -> tuple:
+            variables, moments, found, ever = carry
+            gradient, (x, success) = jax.grad(objective, has_aux=True)(
+                variables, bounds.constant
+            )
+            direction, moments = adam.update(gradient, moments)
+            found = found.closer(x, jnp.sqrt(_squares(x - images)), success)
+            variables = variables - learning_rate * direction
+            return (variables, moments, found, ever | success), None
+
+        never = jnp.zeros(labels.shape, bool)
+        begin = (first, adam.init(first), found, never)
+        (_, _, found, success), _ = jax.lax.scan(step, begin, length=steps)
+        return (bounds.next(success), found), None
+
+    bounds = _Search(
+        constant, jnp.zeros_like(constant), jnp.full_like(constant, jnp.inf)
+    )
+    (bounds, found), _ = jax.lax.scan(
+        search, (bounds, found), length=binary_search_steps
+    )
+    return found, jnp.where(jnp.isfinite(bounds.upper), bounds.upper, bounds.constant)
+
+
+def carlini_l2(
+    classifier: Classifier,
+    keys: Array,
+    images: Array,
+    labels: Array,
+    *,
+    confidence: Array | float = 0.0,
+    learning_rate: Array | float = 1e-2,
+    binary_search_steps: int = 9,
+    steps: int = 1000,
+    initial_constant: Array | float = 1e-3,
+    targeted: bool = False,
+) -> AttackResult:
+    """The smallest Euclidean change that fools the classifier.
+
+    Minimises `||x - x0||^2 + c * f(x)`, see the module's docstring for f. The weight c
+    is looked for example by example: it grows tenfold until an image is found, then
+    the interval between failure and success is halved; each time Adam starts afresh
+    from the original. Of all iterates that fool, the closest is kept.
+
+    Args:
+        classifier: images -> scores `[batch, classes]`.
+        keys: `[batch]` one typed key an example; nothing is drawn from them.
+        images: `[batch, height, width, channels]` float in [0, 1].
+        labels: `[batch]` int; the true classes, or the wished-for ones if targeted.
+        confidence: by how much, in units of score, the wrong class must lead; with 0
+            the images lie so near the boundary that only rounding is allowed for.
+        learning_rate: Adam's, in units of w.
+        binary_search_steps: how many weights are tried.
+        steps: iterations for each weight.
+        initial_constant: the first weight.
+        targeted: whether success is to reach `labels` rather than to leave them.
+
+    Returns:
+        The closest fooling images, which are the worst ones too, at their l2 distances.
+        An original that fools by `confidence` is its own result at distance 0. Where
+        none is found, `success` is False, the image is the original and the distance
+        inf. The objective is the margin, unclipped: the lower, the worse.
+
+    Raises:
+        AssertionError: a shape or a type is not as above.
+
+    See "Towards Evaluating the Robustness of Neural Networks" by Carlini and Wagner,
+    Sections V and VI-A.
+    """
+    base.check_arguments(keys, images, labels)
+    found = nothing_found(classifier, images, labels, confidence, targeted=targeted)
+    found, _ = solve_l2(
+        classifier,
+        images,
+        labels,
+        found=found,
+        start=images,
+        mask=jnp.ones_like(images, bool),
+        constant=jnp.full(labels.shape, initial_constant, images.dtype),
+        confidence=confidence,
+        learning_rate=learning_rate,
+        binary_search_steps=binary_search_steps,
+        steps=steps,
+        targeted=targeted,
+    )
+    evaluations = binary_search_steps * steps
+    return as_result(
+        classifier, labels, found, targeted=targeted, gradients=evaluations
+    )
