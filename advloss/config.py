@@ -1,19 +1,21 @@
 """Configs as they are read: defaults filled in, values checked, saved and compared."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from advloss import data, train
-from advloss.attacks import ATTACKS
+from advloss.attacks import BALL_ATTACKS
 from advloss.errors import InputError
 from advloss.losses import LOSSES, OBJECTIVES
 from advloss.models import INITIALISERS, MODELS
 
 # A trained network depends on these sections; the others may change afterwards.
 _TRAINING_SECTIONS = ("seed", "loss", "data", "model", "train")
+# Where data lie does not change what they are.
+_LOCATIONS = ("data.dir", "data.manual_dir")
 _LOSS_HYPERPARAMETERS = ("margin", "scale")
 
 Check = tuple[str, Callable[[Any], bool], str]
@@ -39,16 +41,28 @@ def _positive(key: str) -> Check:
     return key, lambda value: 0 < value < float("inf"), "a finite number > 0"
 
 
-def _attack_checks(section: str) -> list[Check]:
-    return [
+def _attack_checks(section: str, keys: Iterable[str]) -> list[Check]:
+    """The checks of an attack's settings, by their names."""
+    # In l2 the farthest corner of [0, 1]^n is sqrt(n) away.
+    farthest = 100 if section.endswith("_l2") else 1
+    checks = [
         _one_of(f"{section}.objective", OBJECTIVES),
-        _between(f"{section}.epsilon", 0, 1),
-        _between(f"{section}.step_size", 0, 1),
+        _positive(f"{section}.objective_scale"),
+        _between(f"{section}.epsilon", 0, farthest),
+        _between(f"{section}.step_size", 0, farthest),
         _whole(f"{section}.steps", 0),
+        _whole(f"{section}.restarts", 1),
+        _whole(f"{section}.draws", 1),
     ]
+    return [check for check in checks if check[0].rsplit(".", 1)[1] in keys]
 
 
 _CHECKS = [
+    (
+        "name",
+        lambda value: 0 < len(value) <= 40 and value.isprintable(),
+        "1 to 40 printable characters",
+    ),
     _whole("seed", 0),
     _one_of("loss.name", LOSSES),
     _one_of("data.source", data.SOURCES),
@@ -61,8 +75,8 @@ _CHECKS = [
     _one_of("train.schedule", train.SCHEDULES),
     _whole("train.chunk_steps", 1),
     _whole("train.checkpoint_every", 1),
-    _one_of("train.attack.name", {*ATTACKS, "none"}),
-    *_attack_checks("train.attack"),
+    _one_of("train.attack.name", ("none", "pgd")),
+    *_attack_checks("train.attack", ("objective", "epsilon", "step_size", "steps")),
     _between("train.attack.warmup", 0, 1),
     _whole("evaluate.batch_size", 1),
     _whole("evaluate.examples", 0),
@@ -79,17 +93,24 @@ def resolve(config: ConfigDict) -> ConfigDict:
     config = config.copy_and_resolve_references()
     for check in _CHECKS:
         _apply(config, check)
+    if not config.evaluate.attacks:
+        raise _invalid("evaluate.attacks", (), "at least one attack")
     for name in config.evaluate.attacks:
-        if name not in ATTACKS:
+        if name not in BALL_ATTACKS:
             raise _invalid(
-                "evaluate.attacks", config.evaluate.attacks, _choices(ATTACKS)
+                "evaluate.attacks", config.evaluate.attacks, _choices(BALL_ATTACKS)
             )
-        for check in _attack_checks(f"evaluate.{name}"):
+        for check in _attack_checks(f"evaluate.{name}", config.evaluate[name]):
             _apply(config, check)
     every, chunk = config.train.checkpoint_every, config.train.chunk_steps
     if every % chunk:
         raise _invalid(
             "train.checkpoint_every", every, f"a multiple of train.chunk_steps={chunk}"
+        )
+    examples = config.train.steps * config.train.batch_size
+    if examples >= 2**31:
+        raise _invalid(
+            "train.steps", config.train.steps, "less than 2**31 images in all"
         )
     _resolve_loss(config)
     return config
@@ -151,7 +172,9 @@ def training_differences(first: ConfigDict, second: ConfigDict) -> list[str]:
     return [
         f"{key}: {old.get(key, 'absent')!r} there, {new.get(key, 'absent')!r} here"
         for key in dict.fromkeys([*old, *new])
-        if key.split(".")[0] in _TRAINING_SECTIONS and old.get(key) != new.get(key)
+        if key.split(".")[0] in _TRAINING_SECTIONS
+        and key not in _LOCATIONS
+        and old.get(key) != new.get(key)
     ]
 
 

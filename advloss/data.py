@@ -128,8 +128,10 @@ def _idx(*, dir: str, **_) -> tuple[Split, Split]:
 
 
 def _find(folder: Path, name: str) -> Path:
-    # EMNIST puts the data set's name before, as in emnist-letters-train-images-...
-    for pattern in (name, f"{name}.gz", f"*-{name}", f"*-{name}.gz"):
+    # EMNIST's are emnist-letters-train-images-... and emnist-letters-test-images-...
+    other = name.replace("t10k-", "test-")
+    patterns = [f"{prefix}{n}" for n in {name, other} for prefix in ("", "*-")]
+    for pattern in [*patterns, *(f"{pattern}.gz" for pattern in patterns)]:
         found = sorted(folder.glob(pattern))
         if len(found) > 1:
             raise InputError(

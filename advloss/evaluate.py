@@ -96,7 +96,9 @@ def make_attack(
     network = train.network_of(config)
     own = losses.bind(config.loss.name, train.loss_of(config))
     settings = dict(config.evaluate[name])
-    objective = losses.objective(settings.pop("objective"), own)
+    objective = losses.objective(
+        settings.pop("objective"), own, settings.pop("objective_scale")
+    )
 
     def attack(params: PyTree, key: PyTree, batch: Batch) -> AttackResult:
         return ATTACKS[name](
@@ -181,5 +183,6 @@ def wilson_interval(correct: int, total: int) -> tuple[float, float]:
     share = correct / total
     centre = share + z**2 / (2 * total)
     spread = z * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    low, high = (centre + sign * spread for sign in (-1, 1))
-    return float(low / (1 + z**2 / total)), float(high / (1 + z**2 / total))
+    ends = np.array([centre - spread, centre + spread]) / (1 + z**2 / total)
+    low, high = np.clip(ends, 0.0, 1.0)  # At 0 and 1 rounding could leave the range.
+    return float(low), float(high)

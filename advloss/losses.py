@@ -144,7 +144,28 @@ LOSSES = {
     ),
 }
 
-OBJECTIVES = ("training", *LOSSES)
+
+def lead(scores: Array, labels: Array) -> Array:
+    """By how much the best wrong class leads: `max over j != y of f_j - f_y`.
+
+    Not a loss to train with, but an objective for attacks: positive where the network
+    is fooled, and with a gradient that no confidence can flatten.
+
+    Args:
+        scores: `[..., classes]` float.
+        labels: `[...]` int, each in [0, classes).
+
+    Returns:
+        `[...]` in units of score.
+
+    See "Towards Evaluating the Robustness of Neural Networks" by Carlini and Wagner,
+    Section V-B (f_6, without its constant).
+    """
+    gaps, wrong = _gaps(scores, labels)
+    return jnp.max(gaps, axis=-1, where=wrong, initial=-jnp.inf)
+
+
+OBJECTIVES = ("training", "lead", *LOSSES)
 
 
 def bind(name: str, hyperparameters: Mapping[str, float | Array]) -> Objective:
@@ -152,12 +173,20 @@ def bind(name: str, hyperparameters: Mapping[str, float | Array]) -> Objective:
     return functools.partial(LOSSES[name].function, **hyperparameters)
 
 
-def objective(name: str, training: Objective) -> Objective:
+def objective(name: str, training: Objective, scale: float | Array = 1.0) -> Objective:
     """What an attack climbs, by its name in `OBJECTIVES`.
 
     Args:
-        name: "training" for the network's own loss, or a loss's name, which then takes
-            its default hyperparameters.
+        name: "training" for the network's own loss, "lead", or a loss's name, which
+            then takes its default hyperparameters.
         training: the network's own loss.
+        scale: the scores are multiplied by it first. Cross-entropy on cosines, say, is
+            nearly flat, and says more of the network at a scale of 10 or 100.
     """
-    return training if name == "training" else bind(name, LOSSES[name].defaults)
+    if name == "training":
+        chosen = training
+    elif name == "lead":
+        chosen = lead
+    else:
+        chosen = bind(name, LOSSES[name].defaults)
+    return lambda scores, labels: chosen(scale * scores, labels)

@@ -1,6 +1,6 @@
 """Networks as pure functions, and the only place that imports flax.
 
-    network = models.build("table1", head="linear", num_classes=10)
+    network = models.build("table1", head="linear", num_classes=10, init="lecun")
     params = network.init(key, image_shape=(28, 28, 1))
     scores, activations = network.apply(params, images)
 
@@ -119,9 +119,7 @@ class Network(NamedTuple):
     apply: Callable[[PyTree, Array], tuple[Array, dict[str, Array]]]
 
 
-def build(
-    name: str, *, head: str, num_classes: int, init: str = "challenge"
-) -> Network:
+def build(name: str, *, head: str, num_classes: int, init: str) -> Network:
     """The network of that name in `MODELS`.
 
     Args:

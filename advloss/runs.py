@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -93,7 +94,10 @@ def train_run(
     parallel.share("train.batch_size", config.train.batch_size, devices)
     _check_owner(workdir, config)
     dataset = load_data(config)
+    _check_images(dataset)
     state = train.init(config, dataset.train.images.shape[1:])
+    if not (workdir / _CONFIG).exists():
+        _write(workdir / _CONFIG, configs.to_json(config))  # Marks the folder as ours.
     with checkpoints.open_folder(workdir) as manager:
         if manager.latest_step() is not None:
             state = checkpoints.restore(manager, config, state)
@@ -116,6 +120,7 @@ def train_run(
                 done += len(chunk.loss)
                 writer.write(done, row)
                 if done % config.train.checkpoint_every == 0 or done == total:
+                    _check_state(state, config)
                     checkpoints.save(manager, state, config)
                 started = time.perf_counter()
     return state
@@ -133,6 +138,25 @@ def _check_owner(workdir: Path, config: ConfigDict) -> None:
         raise InputError(
             f"--workdir={workdir} is not empty and holds no run: use a new folder, or "
             "a run's own to continue it"
+        )
+
+
+def _check_images(dataset: Dataset) -> None:
+    height, width = dataset.train.images.shape[1:3]
+    if height % 4 or width % 4 or not height or not width:
+        raise InputError(
+            f"the images are {height}x{width}: config.model.name='table1' pools twice "
+            "and needs height and width that are multiples of 4"
+        )
+
+
+def _check_state(state: TrainState, config: ConfigDict) -> None:
+    """The last update too must be finite, before it is kept."""
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state)):
+        raise DivergedError(
+            f"the parameters are no longer finite after step {int(state.step)} of "
+            f"{config.train.steps} (config.train.learning_rate="
+            f"{config.train.learning_rate:g}): use a smaller learning rate"
         )
 
 
@@ -171,6 +195,7 @@ def evaluate_run(
     test = evaluate.first(load_data(config).test, config.evaluate.examples)
     total = len(test.labels)
     results = {"step": run.step, "examples": total, "attacks": {}}
+    standing = np.ones(total, bool)  # Examples that no attack has fooled yet.
     for name in config.evaluate.attacks:
         with progress_bar(f"{config.name}: {name}", total, "img") as bar:
             outcome = evaluate.attack_split(
@@ -186,6 +211,8 @@ def evaluate_run(
             "largest_distance": float(outcome.distance.max()),
             "seconds": round(outcome.seconds, 1),
         }
+        standing &= outcome.worst_correct
+    results["worst_of_all"] = _proportion(int(standing.sum()), total)
     _write(workdir / _CONFIG, configs.to_json(config))
     _write(workdir / _RESULTS, json.dumps(results, indent=2))
     return results
@@ -252,10 +279,17 @@ def _read_json(path: Path) -> dict | None:
 
 
 def load_examples(workdir: str | Path, attack: str) -> dict[str, np.ndarray]:
-    """Per-example results of an attack: labels, predictions, first images."""
+    """Per-example results of an attack: labels, predictions, first images.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
     path = Path(workdir) / "evaluation" / f"{attack}.npz"
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is missing or damaged: {error}") from error
 
 
 def environment(devices: Sequence[jax.Device]) -> dict:

@@ -55,7 +55,7 @@ def get_config() -> ConfigDict:
     config.train.steps = 600
     config.train.batch_size = 50
     # Adam's, at the start; constant | cosine (to 0 at the last step).
-    config.train.learning_rate = 2e-3
+    config.train.learning_rate = 3e-3
     config.train.schedule = "cosine"
     # Updates that are dispatched as one program; metrics are written after each.
     config.train.chunk_steps = 50
@@ -80,13 +80,47 @@ def get_config() -> ConfigDict:
     config.evaluate.batch_size = 200
     # How many test images are attacked: the first so many; 0 means all.
     config.evaluate.examples = 0
-    # Attacks by name; each has its settings below.
+    # Attacks by name, of fgs, multi_targeted, noise, pgd and pgd_l2; each has its
+    # settings below. Reports add the worst of all of them, example by
+    # example.
     config.evaluate.attacks = ("pgd",)
 
+    # objective: training (the network's own loss), lead (of the best wrong class), or a
+    # loss by name; objective_scale multiplies the scores before. epsilon, step_size: in
+    # units of pixel value, in the attack's norm.
     config.evaluate.pgd = ConfigDict()
     config.evaluate.pgd.objective = "training"
+    config.evaluate.pgd.objective_scale = 1.0
     config.evaluate.pgd.epsilon = 0.3
     config.evaluate.pgd.step_size = 0.01
     config.evaluate.pgd.steps = 100
     config.evaluate.pgd.random_start = True
+    # Starts, of which each example's best counts.
+    config.evaluate.pgd.restarts = 1
+
+    config.evaluate.pgd_l2 = config.evaluate.pgd.copy_and_resolve_references()
+    config.evaluate.pgd_l2.epsilon = 2.0
+    config.evaluate.pgd_l2.step_size = 0.1
+
+    config.evaluate.fgs = ConfigDict()
+    config.evaluate.fgs.objective = "training"
+    config.evaluate.fgs.objective_scale = 1.0
+    config.evaluate.fgs.epsilon = 0.3
+    config.evaluate.fgs.random_start = False
+
+    # PGD towards each wrong class in turn, so (classes - 1) times the work of pgd.
+    config.evaluate.multi_targeted = ConfigDict()
+    config.evaluate.multi_targeted.objective = "lead"
+    config.evaluate.multi_targeted.objective_scale = 1.0
+    config.evaluate.multi_targeted.epsilon = 0.3
+    config.evaluate.multi_targeted.step_size = 0.01
+    config.evaluate.multi_targeted.steps = 100
+    config.evaluate.multi_targeted.random_start = True
+
+    # Uniform in the ball; the strongest of some draws.
+    config.evaluate.noise = ConfigDict()
+    config.evaluate.noise.objective = "training"
+    config.evaluate.noise.objective_scale = 1.0
+    config.evaluate.noise.epsilon = 0.3
+    config.evaluate.noise.draws = 1
     return config

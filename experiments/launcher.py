@@ -47,7 +47,8 @@ def devices(*batch_sizes: int) -> list[jax.Device]:
 
     To be called before JAX is first used.
     """
-    cores = len(os.sched_getaffinity(0))
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it.
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     dividing = [
         n for n in range(1, cores + 1) if all(size % n == 0 for size in batch_sizes)
     ]
@@ -97,16 +98,26 @@ def run(
             main()
         except (InputError, DivergedError) as error:
             _fail(str(error))
+        except OSError as error:
+            _fail(f"a file can't be read or written: {error}")
+        except KeyboardInterrupt:
+            print("\ninterrupted: the same command continues", file=sys.stderr)
+            sys.exit(130)
 
     app.run(guarded, flags_parser=parse)
 
 
 def _with_saved_config(argv: list[str]) -> list[str]:
     """Names the config of --workdir first, so that overrides apply to it."""
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder = argparse.ArgumentParser(
+        add_help=False, allow_abbrev=False, exit_on_error=False
+    )
     finder.add_argument("--config")
     finder.add_argument("--workdir")
-    named, _ = finder.parse_known_args(argv[1:])
+    try:
+        named, _ = finder.parse_known_args(argv[1:])
+    except argparse.ArgumentError:
+        return argv  # A flag without its value: absl says so.
     if named.config is not None or not named.workdir:
         return argv
     saved = Path(__file__).parents[1] / "configs" / "saved.py"

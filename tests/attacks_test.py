@@ -15,11 +15,19 @@ EPSILON = 0.2
 # Every attack by name, with hyperparameters. A new attack joins here.
 CASES = {
     "pgd": functools.partial(attacks.pgd, step_size=0.05, steps=5),
-    "pgd_targeted": functools.partial(
+    "pgd:targeted": functools.partial(
         attacks.pgd, step_size=0.05, steps=5, targeted=True
     ),
-    "pgd_plain_start": functools.partial(
+    "pgd:plain_start": functools.partial(
         attacks.pgd, step_size=0.05, steps=5, random_start=False
+    ),
+    "pgd:restarts": functools.partial(attacks.pgd, step_size=0.05, steps=2, restarts=3),
+    "pgd_l2": functools.partial(attacks.pgd_l2, step_size=0.05, steps=5),
+    "fgs": attacks.fgs,
+    "fgs:targeted": functools.partial(attacks.fgs, targeted=True, random_start=True),
+    "noise": functools.partial(attacks.noise, draws=3),
+    "multi_targeted": functools.partial(
+        attacks.multi_targeted, step_size=0.05, steps=2
     ),
 }
 each_attack = pytest.mark.parametrize("name", CASES)
@@ -27,7 +35,7 @@ each_attack = pytest.mark.parametrize("name", CASES)
 
 @pytest.fixture(scope="module")
 def classifier():
-    network = models.build("table1", head="linear", num_classes=10)
+    network = models.build("table1", head="linear", num_classes=10, init="challenge")
     params = network.init(jax.random.key(0), (8, 8, 1))
     return models.classifier(network, params)
 
@@ -57,21 +65,24 @@ def test_every_attack_in_a_ball_is_in_the_table():
 @each_attack
 def test_stays_in_the_ball_and_in_the_box(name, classifier, batch):
     result = _attack(name, classifier, batch)
+    order = 2 if "l2" in name else np.inf
     for images in (result.images, result.worst_images):
         change = np.asarray(images, np.float64) - np.asarray(batch[1], np.float64)
+        lengths = np.linalg.norm(change.reshape(len(change), -1), order, axis=1)
         assert images.min() >= 0
         assert images.max() <= 1
-        # One rounding of a number below 1.
-        assert np.abs(change).max() <= np.float32(EPSILON) + 2**-24
+        # One rounding of a number below 1; in l2, of every pixel.
+        assert lengths.max() <= np.float32(EPSILON) + 2**-24
+    change = (result.images - batch[1]).reshape(len(batch[1]), -1)
     np.testing.assert_allclose(
-        result.distance, np.abs(result.images - batch[1]).max(axis=(1, 2, 3))
+        result.distance, np.linalg.norm(change, order, axis=1), rtol=1e-5
     )
 
 
 @each_attack
 def test_success_and_objective_are_true(name, classifier, batch):
     result = _attack(name, classifier, batch)
-    targeted = name.endswith("targeted")
+    targeted = name.endswith(":targeted")
     for images, success in (
         (result.images, result.success),
         (result.worst_images, result.worst_success),

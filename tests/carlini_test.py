@@ -264,7 +264,7 @@ def test_hyperparameters_may_be_traced(classifier, batch):
 
 @pytest.mark.slow
 def test_the_paper_network_is_fooled():
-    network = models.build("table1", head="linear", num_classes=10)
+    network = models.build("table1", head="linear", num_classes=10, init="challenge")
     params = network.init(jax.random.key(0), (8, 8, 1))
     images = jax.random.uniform(jax.random.key(1), (2, 8, 8, 1))
     classifier = models.classifier(network, params)

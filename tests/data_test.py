@@ -55,11 +55,12 @@ def test_idx_pixels_and_labels_by_hand(digits_dir, folder):
 
 def test_emnist_names_and_more_classes(folder):
     for path in list(folder.iterdir()):
-        path.rename(folder / f"emnist-letters-{path.name}")
-    write_idx(folder / f"emnist-letters-{LABELS}", np.full(400, 25))
-    dataset = data.load("idx", dir=str(folder), num_classes=26)
-    assert dataset.train.labels.max() == 25
-    assert dataset.num_classes == 26
+        name = path.name.replace("t10k", "test")
+        path.rename(folder / f"emnist-letters-{name}")
+    write_idx(folder / f"emnist-letters-{LABELS}", np.full(400, 26))
+    dataset = data.load("idx", dir=str(folder), num_classes=27)
+    assert dataset.train.labels.max() == 26
+    assert dataset.num_classes == 27
 
 
 @pytest.fixture

@@ -83,3 +83,9 @@ def test_wilson_interval(correct, total, low, high):
     found = evaluate.wilson_interval(correct, total)
     np.testing.assert_allclose(found, (low, high), atol=1e-4)
     assert 0 <= found[0] <= found[1] <= 1
+
+
+def test_wilson_interval_stays_in_range():
+    for total in range(1, 300):
+        assert evaluate.wilson_interval(0, total)[0] >= 0
+        assert evaluate.wilson_interval(total, total)[1] <= 1

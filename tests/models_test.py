@@ -19,7 +19,7 @@ TABLE_1 = {
 
 
 def _build(head, seed=0):
-    network = models.build("table1", head=head, num_classes=10)
+    network = models.build("table1", head=head, num_classes=10, init="challenge")
     return network, network.init(jax.random.key(seed), (28, 28, 1))
 
 
@@ -88,7 +88,7 @@ def test_zero_features_have_finite_cosines_and_gradients():
 
 
 def test_other_image_sizes():
-    network = models.build("table1", head="linear", num_classes=3)
+    network = models.build("table1", head="linear", num_classes=3, init="lecun")
     params = network.init(jax.random.key(0), (8, 12, 3))
     assert network.apply(params, jnp.zeros((2, 8, 12, 3)))[0].shape == (2, 3)
 

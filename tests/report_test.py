@@ -104,11 +104,30 @@ def test_names_are_text_and_not_markup(tmp_path):
     workdir = _make_run(tmp_path / "a", name)
     report.write([workdir], tmp_path / "report")
     content = (tmp_path / "report" / "report.html").read_text()
-    assert "<script" not in content
+    assert "<b>" not in content
     page = _Collector()
     page.feed(content)
     assert any(name in text for text in page.text)
-    assert "script" not in page.tags
+    assert "b" not in page.tags
+
+
+def test_other_settings_are_other_columns(tmp_path):
+    """PGD-10 is no PGD-100, though the one name begins with the other."""
+    workdirs = [_make_run(tmp_path / name, name) for name in ("ten", "hundred")]
+    path = workdirs[0] / "evaluation.json"
+    results = json.loads(path.read_text())
+    results["attacks"]["pgd"]["settings"]["steps"] = 10
+    path.write_text(json.dumps(results))
+    rows = [report.load_row(workdir) for workdir in workdirs]
+    lines = report.terminal_table(rows).splitlines()
+    assert lines[2].split()[-2:] == ["-", "-"]
+    assert "-  " in lines[3]
+
+
+def test_a_damaged_gallery_leaves_the_table(tmp_path):
+    workdir = _make_run(tmp_path / "a", "first")
+    (workdir / "evaluation" / "pgd.npz").write_bytes(b"PK")
+    assert "50.0" in report.write([workdir], tmp_path / "report")
 
 
 def test_a_report_of_nothing_but_missing_runs(tmp_path):

@@ -64,9 +64,9 @@ def test_several_devices_are_one_large_batch(config, dataset, count):
     several, metrics = _train(config, dataset, count)
     assert int(several.step) == 2
     # Adam divides the gradient by its size: a rounding error in a gradient near zero
-    # becomes a part of the learning rate, here 2e-3.
+    # becomes a part of the learning rate, here 3e-3.
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=4e-4),
+        lambda a, b: np.testing.assert_allclose(a, b, atol=6e-4),
         one.params,
         several.params,
     )
@@ -112,7 +112,7 @@ def test_epsilon_warms_up_and_the_learning_rate_decays(config, dataset):
     ramp = np.minimum(np.arange(1, 9) / 4, 1)
     np.testing.assert_allclose(metrics.epsilon, 0.3 * ramp, rtol=1e-6)
     cosine = 0.5 * (1 + np.cos(np.pi * np.arange(8) / 8))
-    np.testing.assert_allclose(metrics.learning_rate, 2e-3 * cosine, rtol=1e-5)
+    np.testing.assert_allclose(metrics.learning_rate, 3e-3 * cosine, rtol=1e-5)
 
 
 @pytest.mark.parametrize("loss", ["softmax_cross_entropy", "hinge", "lmcl"])

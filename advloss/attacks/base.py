@@ -1,5 +1,6 @@
 """What attacks share: random keys, the ball and the box, success, the worst iterate."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
@@ -32,25 +33,84 @@ def check_arguments(keys: Array, images: Array, labels: Array) -> None:
     chex.assert_rank([labels, keys], 1)
 
 
-def linf_bounds(images: Array, epsilon: Array | float) -> tuple[Array, Array]:
-    """The lowest and the highest image within epsilon (l-inf) and within [0, 1]."""
-    return jnp.maximum(images - epsilon, 0.0), jnp.minimum(images + epsilon, 1.0)
+class Norm(NamedTuple):
+    """What an attack needs to know of a norm; every function works on a batch.
+
+    Attributes:
+        distance: (images, originals) -> `[batch]`.
+        ascend: gradient -> the step of length 1 that climbs most; 0 where it is 0.
+        project: (images, originals, epsilon) -> the nearest images that are within
+            epsilon of the originals and in [0, 1].
+        draw: (keys, images, epsilon) -> changes, uniform in the ball.
+    """
+
+    distance: Callable[[Array, Array], Array]
+    ascend: Callable[[Array], Array]
+    project: Callable[[Array, Array, Array | float], Array]
+    draw: Callable[[Array, Array, Array | float], Array]
 
 
-def linf_distance(images: Array, originals: Array) -> Array:
-    """`[batch]` the largest change of any pixel."""
-    return jnp.max(jnp.abs(images - originals), axis=tuple(range(1, images.ndim)))
+def _pixel_axes(images: Array) -> tuple[int, ...]:
+    return tuple(range(1, images.ndim))
 
 
-def uniform_noise(keys: Array, images: Array, epsilon: Array | float) -> Array:
-    """Uniform draws from [-epsilon, epsilon) for every pixel, one key an example."""
+def _linf_distance(images: Array, originals: Array) -> Array:
+    return jnp.max(jnp.abs(images - originals), axis=_pixel_axes(images))
 
+
+def _linf_project(images: Array, originals: Array, epsilon: Array | float) -> Array:
+    lowest = jnp.maximum(originals - epsilon, 0.0)
+    highest = jnp.minimum(originals + epsilon, 1.0)
+    return jnp.clip(images, lowest, highest)
+
+
+def _linf_draw(keys: Array, images: Array, epsilon: Array | float) -> Array:
     def draw(key: Array) -> Array:
-        return jax.random.uniform(
-            key, images.shape[1:], images.dtype, minval=-1.0, maxval=1.0
-        )
+        shape, dtype = images.shape[1:], images.dtype
+        return jax.random.uniform(key, shape, dtype, minval=-1.0, maxval=1.0)
 
     return epsilon * jax.vmap(draw)(keys)
+
+
+def _l2_length(change: Array) -> Array:
+    """`[batch, 1, ...]` lengths, not differentiable at 0."""
+    axes = _pixel_axes(change)
+    return jnp.sqrt(jnp.sum(jnp.square(change), axis=axes, keepdims=True))
+
+
+def _l2_distance(images: Array, originals: Array) -> Array:
+    return _l2_length(images - originals).reshape(len(images))
+
+
+def _l2_ascend(gradient: Array) -> Array:
+    length = _l2_length(gradient)
+    return jnp.where(length > 0, gradient / jnp.where(length > 0, length, 1.0), 0.0)
+
+
+def _l2_project(images: Array, originals: Array, epsilon: Array | float) -> Array:
+    change = images - originals
+    length = _l2_length(change)
+    shrunk = change * (epsilon / jnp.maximum(length, epsilon))
+    change = jnp.where(length > epsilon, shrunk, change)
+    # Clipping to the box moves towards the original, which is in it: still in the ball.
+    return jnp.clip(originals + change, 0.0, 1.0)
+
+
+def _l2_draw(keys: Array, images: Array, epsilon: Array | float) -> Array:
+    def draw(key: Array) -> Array:
+        direction_key, length_key = jax.random.split(key)
+        direction = jax.random.normal(direction_key, images.shape[1:], images.dtype)
+        # A ball's volume grows with the n-th power of its radius.
+        share = jax.random.uniform(length_key) ** (1 / direction.size)
+        return share * direction / jnp.linalg.norm(direction.ravel())
+
+    return epsilon * jax.vmap(draw)(keys)
+
+
+NORMS = {
+    "linf": Norm(_linf_distance, jnp.sign, _linf_project, _linf_draw),
+    "l2": Norm(_l2_distance, _l2_ascend, _l2_project, _l2_draw),
+}
 
 
 def fooled(scores: Array, labels: Array, *, targeted: bool) -> Array:
@@ -72,6 +132,14 @@ def worse(first: Worst, second: Worst) -> Worst:
     higher = second.objective > first.objective
     second_wins = jnp.where(first.success == second.success, higher, second.success)
     return jax.tree.map(lambda a, b: select(second_wins, b, a), first, second)
+
+
+def worst_of(seen: Worst) -> Worst:
+    """The worst along a leading axis, example by example; the first where they tie."""
+    fooled = seen.success.any(axis=0, keepdims=True)
+    eligible = seen.success == fooled  # Those that fool, where there are any.
+    worst = jnp.argmax(jnp.where(eligible, seen.objective, -jnp.inf), axis=0)
+    return jax.tree.map(lambda x: x[worst, jnp.arange(x.shape[1])], seen)
 
 
 def select(mask: Array, where_true: Array, where_false: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Projected gradient descent, the paper's universal adversary."""
+"""Projected gradient descent, the paper's universal adversary, and its relatives."""
 
 import jax
 import jax.numpy as jnp
@@ -17,15 +17,18 @@ def pgd(
     epsilon: Array | float,
     step_size: Array | float,
     steps: int,
+    norm: str = "linf",
     targeted: bool = False,
     random_start: bool = True,
+    restarts: int = 1,
 ) -> AttackResult:
-    """Steps along the gradient's sign, projected onto the l-inf ball and [0, 1].
+    """Steps that climb the objective, projected onto the ball and onto [0, 1].
 
     `x <- clip_{x0, epsilon}(x + step_size * sign(grad objective(x)))`, `steps` times,
-    from a uniform random point of the ball. All iterations are one compiled loop. What
-    the caller does not use of the result is not computed under `jit`: the loop keeps
-    the worst iterate only where it is asked for.
+    from a uniform random point of the ball; in l2, the gradient's direction takes the
+    place of its sign. All iterations are one compiled loop. What the caller does not
+    use of the result is not computed under `jit`: the loop keeps the worst iterate only
+    where it is asked for.
 
     Args:
         classifier: images -> scores `[batch, classes]`.
@@ -34,22 +37,26 @@ def pgd(
         labels: `[batch]` int; the true classes, or the wished-for ones if targeted.
         objective: (scores, labels) -> `[batch]`, climbed; descended if targeted.
         epsilon: the ball's radius, in units of pixel value; may be traced.
-        step_size: the change of every pixel in a step; may be traced.
+        step_size: the length of a step in the same norm; may be traced.
         steps: the number of iterations, at least 0.
+        norm: "linf" or "l2".
         targeted: whether success is to reach `labels` rather than to leave them.
         random_start: whether to start at a random point rather than at `images`.
+        restarts: how many times to start, at least 1; the result is each example's
+            best, one that fools before one that does not, then by objective.
 
     Returns:
-        The result for every example; distances are l-inf.
+        The result for every example, with distances in the norm.
 
     Raises:
         AssertionError: a shape or a type is not as above.
+        KeyError: no norm of that name.
 
     See "Robust Loss Functions" by Vu and Tran, Section II-B4, and "Towards Deep
     Learning Models Resistant to Adversarial Attacks" by Madry et al.
     """
     base.check_arguments(keys, images, labels)
-    lower, upper = base.linf_bounds(images, epsilon)
+    ball = base.NORMS[norm]
     sign = -1.0 if targeted else 1.0
 
     def evaluate(x: Array) -> tuple[Array, base.Worst]:
@@ -61,26 +68,163 @@ def pgd(
     def step(carry: tuple[Array, base.Worst], _) -> tuple:
         x, worst = carry
         gradient, seen = jax.grad(evaluate, has_aux=True)(x)
-        x = jnp.clip(x + step_size * jnp.sign(gradient), lower, upper)
+        x = ball.project(x + step_size * ball.ascend(gradient), images, epsilon)
         return (x, base.worse(worst, seen)), None
 
-    start = images
-    if random_start:
-        noise = base.uniform_noise(keys, images, epsilon)
-        start = jnp.clip(images + noise, lower, upper)
-    unseen = base.Worst(
-        start, jnp.zeros(labels.shape, bool), jnp.full(labels.shape, -jnp.inf)
-    )
-    (x, worst), _ = jax.lax.scan(step, (start, unseen), length=steps)
-    _, last = evaluate(x)
-    worst = base.worse(worst, last)
+    def attack(keys: Array) -> tuple[base.Worst, base.Worst]:
+        """The last and the worst iterate from one start."""
+        start = images
+        if random_start:
+            change = ball.draw(keys, images, epsilon)
+            start = ball.project(images + change, images, epsilon)
+        unseen = base.Worst(
+            start, jnp.zeros(labels.shape, bool), jnp.full(labels.shape, -jnp.inf)
+        )
+        (x, worst), _ = jax.lax.scan(step, (start, unseen), length=steps)
+        _, last = evaluate(x)
+        return last, base.worse(worst, last)
+
+    if restarts == 1:
+        last, worst = attack(keys)
+    else:
+        last, worst = jax.vmap(attack)(_keys_of_starts(keys, restarts))
+        last, worst = base.worst_of(last), base.worst_of(worst)
     return AttackResult(
-        images=x,
+        images=last.images,
         success=last.success,
         objective=sign * last.objective,
-        distance=base.linf_distance(x, images),
+        distance=ball.distance(last.images, images),
         worst_images=worst.images,
         worst_success=worst.success,
-        gradients=jnp.full(labels.shape, steps, jnp.int32),
-        forwards=jnp.ones(labels.shape, jnp.int32),
+        gradients=jnp.full(labels.shape, restarts * steps, jnp.int32),
+        forwards=jnp.full(labels.shape, restarts, jnp.int32),
+    )
+
+
+def _keys_of_starts(keys: Array, restarts: int) -> Array:
+    """`[restarts, batch]` keys."""
+    starts = jnp.arange(restarts)
+    each_start = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
+    return jax.vmap(each_start, in_axes=(0, None), out_axes=1)(keys, starts)
+
+
+def fgs(
+    classifier: Classifier,
+    keys: Array,
+    images: Array,
+    labels: Array,
+    *,
+    objective: Objective,
+    epsilon: Array | float,
+    targeted: bool = False,
+    random_start: bool = False,
+) -> AttackResult:
+    """Fast gradient sign: one step of PGD, as long as the ball's radius.
+
+    Arguments and result are those of `pgd`.
+
+    See "Explaining and Harnessing Adversarial Examples" by Goodfellow et al., and
+    "Robust Loss Functions" by Vu and Tran, Section II-B3 (there targeted).
+    """
+    return pgd(
+        classifier,
+        keys,
+        images,
+        labels,
+        objective=objective,
+        epsilon=epsilon,
+        step_size=epsilon,
+        steps=1,
+        targeted=targeted,
+        random_start=random_start,
+    )
+
+
+def noise(
+    classifier: Classifier,
+    keys: Array,
+    images: Array,
+    labels: Array,
+    *,
+    objective: Objective,
+    epsilon: Array | float,
+    draws: int = 1,
+) -> AttackResult:
+    """The strongest of some uniform random changes of every pixel, without gradients.
+
+    Arguments and result are those of `pgd`; an attack that finds less than this does
+    not work.
+
+    See "Robust Loss Functions" by Vu and Tran, Section III-A (there one draw).
+    """
+    return pgd(
+        classifier,
+        keys,
+        images,
+        labels,
+        objective=objective,
+        epsilon=epsilon,
+        step_size=0.0,
+        steps=0,
+        restarts=draws,
+    )
+
+
+def multi_targeted(
+    classifier: Classifier,
+    keys: Array,
+    images: Array,
+    labels: Array,
+    *,
+    objective: Objective,
+    epsilon: Array | float,
+    step_size: Array | float,
+    steps: int,
+    norm: str = "linf",
+    random_start: bool = True,
+) -> AttackResult:
+    """PGD towards every wrong class in turn; any wrong prediction is a success.
+
+    Arguments and result are those of `pgd`; `labels` are the true classes, and the
+    objective returned is theirs.
+
+    See "An Alternative Surrogate Loss for PGD-based Adversarial Testing" by Gowal et
+    al.
+    """
+    classes = jax.eval_shape(classifier, images).shape[-1]
+
+    def towards(offset: Array) -> tuple[base.Worst, base.Worst]:
+        result = pgd(
+            classifier,
+            jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, offset),
+            images,
+            (labels + offset) % classes,
+            objective=objective,
+            epsilon=epsilon,
+            step_size=step_size,
+            steps=steps,
+            norm=norm,
+            targeted=True,
+            random_start=random_start,
+        )
+        return look(result.images), look(result.worst_images)
+
+    def look(x: Array) -> base.Worst:
+        scores = classifier(x)
+        success = base.fooled(scores, labels, targeted=False)
+        return base.Worst(x, success, objective(scores, labels))
+
+    last, worst = jax.lax.map(towards, jnp.arange(1, classes))
+    last, worst = base.worst_of(last), base.worst_of(worst)
+    worst = base.worse(worst, last)
+    others = classes - 1
+    return AttackResult(
+        images=last.images,
+        success=last.success,
+        objective=last.objective,
+        distance=base.NORMS[norm].distance(last.images, images),
+        worst_images=worst.images,
+        worst_success=worst.success,
+        gradients=jnp.full(labels.shape, others * steps, jnp.int32),
+        forwards=jnp.full(labels.shape, 3 * others, jnp.int32),
     )

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from advloss import metrics, runs
+from advloss.errors import InputError
 from advloss.report.tables import Row, columns, describe_attack, value
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -90,7 +91,9 @@ def accuracy(rows: Sequence[Row]) -> Sketch | None:
                 ha="center",
                 fontsize=8,
             )
-    axes.set_xticks(range(len(rows)), [textwrap.fill(row.name, 14) for row in rows])
+    axes.set_xticks(
+        range(len(rows)), [textwrap.fill(_plain(row.name), 14) for row in rows]
+    )
     axes.set_ylim(0, 112)
     axes.set_yticks(range(0, 101, 20))
     axes.set_ylabel("accuracy (%)")
@@ -120,9 +123,9 @@ def training(rows: Sequence[Row]) -> Sketch | None:
                 [unit * point[key] for point in points],
                 styles[i % len(styles)],
                 color=_COLOURS[i % len(_COLOURS)],
-                label=row.name if axes is left else None,
+                label=_plain(row.name) if axes is left else None,
             )
-    left.set_ylabel("accuracy under the adversary (%)")
+    left.set_ylabel("accuracy on training batches (%)")
     left.set_ylim(0, 102)
     right.set_ylabel("loss")
     right.set_yscale("log")
@@ -143,7 +146,10 @@ def gallery(row: Row) -> Sketch | None:
     if row.status:
         return None
     attack = next(iter(row.results["attacks"]))
-    examples = runs.load_examples(row.workdir, attack)
+    try:
+        examples = runs.load_examples(row.workdir, attack)
+    except InputError:
+        return None  # The table still has the numbers.
     chosen = _one_a_class(examples["labels"][: len(examples["natural_images"])])
     natural, attacked = (
         examples[key][chosen].astype(np.float32)
@@ -169,13 +175,19 @@ def gallery(row: Row) -> Sketch | None:
                 right = predictions[i] == examples["labels"][chosen[i]]
                 mark, colour = ("✓", _COLOURS[0]) if right else ("✗", _COLOURS[1])
                 axes.set_xlabel(f"{predictions[i]} {mark}", color=colour, labelpad=2)
-    figure.suptitle(f"{row.name} under {title}", fontsize=11)
+    figure.suptitle(f"{_plain(row.name)} under {title}", fontsize=11)
     return Sketch(
         figure,
         f"{row.name}: the first test image of each class, what {title} adds "
         f"to it (grey: nothing; black and white: ∓{epsilon:g}), and the sum. Below "
         "the images the prediction, ✓ right or ✗ wrong.",
     )
+
+
+def _plain(name: str) -> str:
+    """A name that matplotlib takes as text: no formula, no hidden legend entry."""
+    name = name.replace("$", r"\$")
+    return f" {name}" if name.startswith("_") else name
 
 
 def _one_a_class(labels: np.ndarray) -> np.ndarray:

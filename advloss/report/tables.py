@@ -60,7 +60,8 @@ def describe_loss(config: ConfigDict) -> str:
 
 def describe_attack(name: str, settings: dict) -> str:
     """An attack with its number of steps, such as "PGD-100"."""
-    return f"{name.upper()}-{settings['steps']}"
+    title = name.upper().replace("_", " ")
+    return f"{title}-{settings['steps']}" if "steps" in settings else title
 
 
 def describe_adversary(config: ConfigDict) -> str:
@@ -77,6 +78,8 @@ def columns(rows: Sequence[Row]) -> list[tuple[str, tuple[str, ...]]]:
             title = describe_attack(name, attack["settings"])
             found[title] = ("attacks", name, "final")
             found[f"{title} worst"] = ("attacks", name, "worst")
+        if len((row.results or {}).get("attacks", {})) > 1:
+            found["worst of all"] = ("worst_of_all",)
     return list(found.items())
 
 
@@ -88,7 +91,8 @@ def value(row: Row, title: str, path: tuple[str, ...]) -> dict | None:
     if cell is None or path[0] != "attacks":
         return cell
     settings = row.results["attacks"][path[1]]["settings"]
-    return cell if title.startswith(describe_attack(path[1], settings)) else None
+    own = describe_attack(path[1], settings)
+    return cell if title in (own, f"{own} worst") else None
 
 
 def cells(row: Row) -> list[str]:
