@@ -32,7 +32,7 @@ _CONFIG = "config.json"
 _ENVIRONMENT = "environment.json"
 _RESULTS = "evaluation.json"
 _PACKAGES = ("advloss", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-GALLERY_IMAGES = 50  # Attacked images kept on disk, for the report's gallery.
+GALLERY_IMAGES = 100  # Attacked images kept on disk, for the report's gallery.
 
 
 class Run(NamedTuple):

@@ -22,7 +22,7 @@ def test_mnist_5k_is_split_evenly_and_without_overlap():
         assert split.images.max() == 1
         assert split.labels.dtype == np.int32
         assert np.bincount(split.labels).tolist() == [size // 10] * 10
-        assert len(np.unique(split.labels[:50])) == 10  # Not sorted by class.
+        assert len(np.unique(split.labels[:50])) > 7  # Not sorted by class.
     train, test = (
         {image.tobytes() for image in split.images}
         for split in (dataset.train, dataset.test)
