@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from advloss import config as configs
@@ -36,6 +36,9 @@ def resolved(config: flags.FlagHolder) -> ConfigDict:
         raise InputError("--config is missing: name a file such as configs/default.py")
     try:
         return configs.resolve(config.value)
+    except OSError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise InputError(f"--config can't be read: {reason}") from error
     except (KeyError, AttributeError) as error:
         raise InputError(
             f"--config lacks a key of configs/default.py: {error}"
@@ -93,6 +96,7 @@ def run(
         return rest
 
     def guarded(_) -> None:
+        logging.set_verbosity(logging.WARNING)  # JAX tells of absent backends.
         _keep_compiled_programs()
         try:
             main()
