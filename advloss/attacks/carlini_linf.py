@@ -99,7 +99,7 @@ def carlini_linf(
             gradient, (x, success) = jax.grad(objective, has_aux=True)(
                 variables, example
             )
-            distance = base.linf_distance(x, images)
+            distance = base.NORMS["linf"].distance(x, images)
             found = found.closer(x, distance, success)
             nearest = nearest.closer(variables, distance, success)
             direction, moments = adam.update(gradient, moments)
