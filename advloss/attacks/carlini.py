@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from advloss import losses
 from advloss.attacks import base
 from advloss.types import Array, AttackResult, Classifier
 
@@ -73,10 +74,8 @@ def margin(scores: Array, labels: Array, *, targeted: bool) -> Array:
     Returns:
         `[batch]`, in units of score.
     """
-    chosen = jnp.take_along_axis(scores, labels[:, None], axis=-1)[:, 0]
-    others = ~jax.nn.one_hot(labels, scores.shape[-1], dtype=bool)
-    lead = chosen - jnp.max(scores, axis=-1, where=others, initial=-jnp.inf)
-    return -lead if targeted else lead
+    lead = losses.lead(scores, labels)
+    return lead if targeted else -lead
 
 
 def fools(
