@@ -25,12 +25,16 @@ _KEPT = 2
 @contextmanager
 def open_folder(workdir: Path) -> Iterator[ocp.CheckpointManager]:
     """The checkpoints of a work directory, for `save` and `restore`."""
-    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every step.
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # orbax reports every step.
     options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT)
-    with ocp.CheckpointManager(
-        (workdir / _FOLDER).absolute(), options=options
-    ) as manager:
-        yield manager
+    folder = (workdir / _FOLDER).absolute()
+    try:
+        with ocp.CheckpointManager(folder, options=options) as manager:
+            yield manager
+    finally:
+        logger.setLevel(level)
 
 
 def exists(workdir: Path) -> bool:
@@ -73,7 +77,7 @@ def restore(
     try:
         saved = configs.from_dict(_read(manager, step, config=ocp.args.JsonRestore()))
     except Exception as error:
-        raise _damaged(where, error) from error
+        raise _damaged(manager, error) from error
     differences = configs.training_differences(saved, config)
     if differences:
         raise InputError(
@@ -84,7 +88,7 @@ def restore(
     try:
         return _read(manager, step, state=ocp.args.StandardRestore(*arguments))
     except Exception as error:
-        raise _damaged(where, error) from error
+        raise _damaged(manager, error) from error
 
 
 def _read(manager: ocp.CheckpointManager, step: int, **item):
@@ -92,10 +96,12 @@ def _read(manager: ocp.CheckpointManager, step: int, **item):
     return manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
 
 
-def _damaged(where: Path, error: Exception) -> InputError:
+def _damaged(manager: ocp.CheckpointManager, error: Exception) -> InputError:
     reason = str(error).strip().splitlines()
+    *earlier, newest = sorted(manager.all_steps())
+    before = f"from step {earlier[-1]}" if earlier else "from the beginning"
     return InputError(
-        f"{where} is damaged and can't be restored ({type(error).__name__}: "
-        f"{reason[0][:200] if reason else 'no reason given'}): delete that folder to "
-        "continue from the checkpoint before it"
+        f"{Path(manager.directory) / str(newest)} is damaged and can't be restored "
+        f"({type(error).__name__}: {reason[0][:200] if reason else 'no reason given'}):"
+        f" delete that folder to continue {before}"
     )

@@ -1,22 +1,38 @@
-"""Configs as they are read: defaults filled in, values checked, saved and compared."""
+"""Configs as they are read: defaults filled in, values checked, saved and compared.
 
+`configs/default.py` declares every key; a config has exactly these, with values of the
+same types.
+"""
+
+import difflib
 import json
-from collections.abc import Callable, Iterable, Iterator
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from advloss import data, train
-from advloss.attacks import BALL_ATTACKS
+from advloss.attacks import ATTACKS
 from advloss.errors import InputError
 from advloss.losses import LOSSES, OBJECTIVES
 from advloss.models import INITIALISERS, MODELS
+from configs import default
 
 # A trained network depends on these sections; the others may change afterwards.
 _TRAINING_SECTIONS = ("seed", "loss", "data", "model", "train")
 # Where data lie does not change what they are.
 _LOCATIONS = ("data.dir", "data.manual_dir")
 _LOSS_HYPERPARAMETERS = ("margin", "scale")
+_OPTIONAL = tuple(f"loss.{key}" for key in _LOSS_HYPERPARAMETERS)
+_TYPES = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple: "a tuple of texts",
+}
 
 Check = tuple[str, Callable[[Any], bool], str]
 
@@ -43,14 +59,25 @@ def _positive(key: str) -> Check:
 
 def _attack_checks(section: str, keys: Iterable[str]) -> list[Check]:
     """The checks of an attack's settings, by their names."""
-    # In l2 the farthest corner of [0, 1]^n is sqrt(n) away.
-    farthest = 100 if section.endswith("_l2") else 1
+    # The farthest corner of [0, 1]^n is 1 away, in l2 sqrt(n), in l0 n.
+    norms = {"penalty": 100, "pgd_l2": 100, "carlini_l2": 100, "carlini_l0": 10_000}
+    farthest = norms.get(section.rsplit(".", 1)[1], 1)
     checks = [
         _one_of(f"{section}.objective", OBJECTIVES),
-        _positive(f"{section}.objective_scale"),
         _between(f"{section}.epsilon", 0, farthest),
         _between(f"{section}.step_size", 0, farthest),
-        _whole(f"{section}.steps", 0),
+        _between(f"{section}.confidence", 0, 1e6),
+        _between(f"{section}.decay", 0, 1),
+        _between(f"{section}.share", 0, 1),
+        _between(f"{section}.initial_threshold", 0, 1),
+        *(
+            _positive(f"{section}.{key}")
+            for key in ("objective_scale", "learning_rate", "initial_constant")
+        ),
+        *(
+            _whole(f"{section}.{key}", 0)
+            for key in ("steps", "binary_search_steps", "search_steps", "rounds")
+        ),
         _whole(f"{section}.restarts", 1),
         _whole(f"{section}.draws", 1),
     ]
@@ -60,8 +87,8 @@ def _attack_checks(section: str, keys: Iterable[str]) -> list[Check]:
 _CHECKS = [
     (
         "name",
-        lambda value: 0 < len(value) <= 40 and value.isprintable(),
-        "1 to 40 printable characters",
+        lambda value: 0 < len(value) <= 40 and value.isascii() and value.isprintable(),
+        "1 to 40 printable ASCII characters",
     ),
     _whole("seed", 0),
     _one_of("loss.name", LOSSES),
@@ -78,6 +105,7 @@ _CHECKS = [
     _one_of("train.attack.name", ("none", "pgd")),
     *_attack_checks("train.attack", ("objective", "epsilon", "step_size", "steps")),
     _between("train.attack.warmup", 0, 1),
+    _whole("evaluate.seed", 0),
     _whole("evaluate.batch_size", 1),
     _whole("evaluate.examples", 0),
 ]
@@ -87,18 +115,19 @@ def resolve(config: ConfigDict) -> ConfigDict:
     """A copy with the loss's defaults filled in and every value checked.
 
     Raises:
-        InputError: a value is not valid, or a hyperparameter is set that the loss does
-            not have. The message names the key, the value and what is valid.
+        InputError: a key is missing or unknown, a value is not valid, or a
+            hyperparameter is set that the loss does not have. The message names the
+            key, the value and what is valid.
     """
-    config = config.copy_and_resolve_references()
+    config = _conform(config)
     for check in _CHECKS:
         _apply(config, check)
     if not config.evaluate.attacks:
         raise _invalid("evaluate.attacks", (), "at least one attack")
     for name in config.evaluate.attacks:
-        if name not in BALL_ATTACKS:
+        if name not in ATTACKS:
             raise _invalid(
-                "evaluate.attacks", config.evaluate.attacks, _choices(BALL_ATTACKS)
+                "evaluate.attacks", config.evaluate.attacks, _choices(ATTACKS)
             )
         for check in _attack_checks(f"evaluate.{name}", config.evaluate[name]):
             _apply(config, check)
@@ -114,6 +143,43 @@ def resolve(config: ConfigDict) -> ConfigDict:
         )
     _resolve_loss(config)
     return config
+
+
+def _conform(config: ConfigDict) -> ConfigDict:
+    """A copy with the keys of configs/default.py and values of their types."""
+    if not isinstance(config, ConfigDict):
+        raise InputError(
+            f"the config is a {type(config).__name__}: a config file's get_config must "
+            "return an ml_collections.ConfigDict, as configs/default.py does"
+        )
+    result = default.get_config()
+    declared, given = dict(flatten(result)), dict(flatten(config))
+    for key, value in given.items():
+        if key not in declared:
+            close = difflib.get_close_matches(key, declared, n=3, cutoff=0.0)
+            raise InputError(
+                f"config.{key}={value!r} is not a key of configs/default.py: use one "
+                f"such as {', '.join(close)}"
+            )
+    for key in declared:
+        if key not in given:
+            raise InputError(f"config.{key} is missing: configs/default.py declares it")
+        *path, last = key.split(".")
+        section = _get(result, path)
+        section[last] = _as_type(key, given[key], section.get_type(last))
+    return result
+
+
+def _as_type(key: str, value: Any, kind: type) -> Any:
+    """The value, whole numbers as floats where those are asked for."""
+    if key in _OPTIONAL and value is None:
+        return value
+    if kind is float and type(value) is int:
+        return float(value)
+    texts = kind is not tuple or all(isinstance(item, str) for item in value or "")
+    if type(value) is not kind or not texts:
+        raise _invalid(key, value, _TYPES[kind])
+    return value
 
 
 def _resolve_loss(config: ConfigDict) -> None:
@@ -142,13 +208,13 @@ def _resolve_loss(config: ConfigDict) -> None:
 
 def _apply(config: ConfigDict, check: Check) -> None:
     key, is_valid, valid = check
-    value = _get(config, key)
+    value = _get(config, key.split("."))
     if not is_valid(value):
         raise _invalid(key, value, valid)
 
 
-def _get(config: ConfigDict, key: str) -> Any:
-    for part in key.split("."):
+def _get(config: ConfigDict, path: Sequence[str]) -> Any:
+    for part in path:
         config = config[part]
     return config
 
@@ -176,6 +242,33 @@ def training_differences(first: ConfigDict, second: ConfigDict) -> list[str]:
         and key not in _LOCATIONS
         and old.get(key) != new.get(key)
     ]
+
+
+def command_line(
+    launcher: str,
+    config: ConfigDict,
+    workdir: str | Path,
+    base: ConfigDict | None = None,
+) -> str:
+    """The shell command that runs a launcher with exactly this config.
+
+    Args:
+        launcher: the name of a module in experiments/.
+        config: resolved.
+        workdir: where it runs.
+        base: what the launcher starts from; by default configs/default.py.
+    """
+    words = ["python", "-m", f"experiments.{launcher}", f"--workdir={workdir}"]
+    if base is None:
+        base = default.get_config()
+        words.append("--config=configs/default.py")
+    known = dict(flatten(base))
+    changes = [
+        f"--config.{key}={value}"
+        for key, value in flatten(config)
+        if value is not None and value != known[key]
+    ]
+    return shlex.join([*words, *changes])
 
 
 def to_json(config: ConfigDict) -> str:

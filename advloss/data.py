@@ -58,7 +58,7 @@ def load(
     train, test = SOURCES[source](dir=dir, name=name, manual_dir=manual_dir)
     where = {"idx": dir, "tfds": name}.get(source, source)
     for part, split in (("train", train), ("test", test)):
-        _check_split(f"{where} ({part})", split, num_classes)
+        _check_split(f"config.data: {where} ({part})", split, num_classes)
     if train.images.shape[1:] != test.images.shape[1:]:
         raise InputError(
             f"{where}: train images are {train.images.shape[1:]}, test images "
@@ -69,9 +69,15 @@ def load(
 
 def _check_split(where: str, split: Split, num_classes: int) -> None:
     images, labels = split
-    if len(images) == 0 or len(images) != len(labels):
+    if images.dtype != np.uint8 or images.ndim != 4 or labels.dtype.kind not in "iu":
         raise InputError(
-            f"{where}: {len(images)} images and {len(labels)} labels; there must be as "
+            f"{where}: images {images.dtype} {images.shape} with labels {labels.dtype} "
+            "can't be used: images of bytes [n, height, width, channels] and whole "
+            "numbers as labels are needed"
+        )
+    if labels.ndim != 1 or len(images) == 0 or len(images) != len(labels):
+        raise InputError(
+            f"{where}: {len(images)} images, labels {labels.shape}; there must be as "
             "many of one as of the other, and at least one"
         )
     if labels.min() < 0 or labels.max() >= num_classes:
@@ -202,6 +208,8 @@ def _tfds(*, dir: str, name: str, manual_dir: str) -> tuple[Split, Split]:
             f"config.data.name={name!r} is not valid: use a data set of TensorFlow "
             "Datasets, such as mnist or fashion_mnist"
         ) from error
+    except Exception as error:  # Versions and builder settings fail in many ways.
+        raise _tfds_failed(name, error) from error
     if not {"image", "label"} <= set(builder.info.features or {}):
         raise InputError(
             f"config.data.name={name!r} is not valid: use a data set with an image and "
@@ -215,7 +223,18 @@ def _tfds(*, dir: str, name: str, manual_dir: str) -> tuple[Split, Split]:
             f"config.data.name={name!r} is not prepared yet, and that takes what "
             f"'pip install advloss[tfds]' installs: {error}"
         ) from error
+    except Exception as error:  # The network, checksums, the disk, missing files.
+        raise _tfds_failed(name, error) from error
     return tuple(_read_tfds(builder, split) for split in ("train", "test"))
+
+
+def _tfds_failed(name: str, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:300]
+    return InputError(
+        f"config.data.name={name!r}: TensorFlow Datasets can't prepare it "
+        f"({type(error).__name__}: {reason}): use another name, or files downloaded "
+        "by hand in config.data.manual_dir"
+    )
 
 
 def _read_tfds(builder, split: str) -> Split:
@@ -224,12 +243,15 @@ def _read_tfds(builder, split: str) -> Split:
             f"config.data.name={builder.name!r} is not valid: it has no split {split}, "
             f"only {', '.join(builder.info.splits)}"
         )
-    source = builder.as_data_source(split=split)
-    images, labels = [], []
-    for example in source:
-        images.append(example["image"])
-        labels.append(example["label"])
-    return Split(np.stack(images), np.asarray(labels))
+    examples = list(builder.as_data_source(split=split))
+    images = [example["image"] for example in examples]
+    sizes = {image.shape for image in images}
+    if len(sizes) != 1:
+        raise InputError(
+            f"config.data.name={builder.name!r} is not valid: its images have "
+            f"{len(sizes)} different sizes; they must have one"
+        )
+    return Split(np.stack(images), np.asarray([each["label"] for each in examples]))
 
 
 SOURCES = {"mnist_5k": _mnist_5k, "idx": _idx, "tfds": _tfds}

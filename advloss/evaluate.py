@@ -17,8 +17,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from advloss import losses, models, parallel, train
-from advloss.attacks import ATTACKS, example_keys
+from advloss.attacks import ATTACKS, CLOSEST_ATTACKS, example_keys
 from advloss.types import AttackResult, Batch, PyTree, Split
+
+_ROUNDING = 1e-6  # Of a distance, in float32.
 
 Progress = Callable[[int], None]
 """Called with the number of examples that were just finished."""
@@ -30,10 +32,14 @@ class Outcome(NamedTuple):
     Attributes:
         natural: the predictions for the natural images.
         attacked: the predictions for the attack's final images.
-        images: the attack's final images.
-        correct: the final images are classified correctly: the paper's accuracy.
+        images: the attack's final images; of an attack that looks for the closest,
+            also those that lie further away than its `epsilon`.
+        correct: the final images are classified correctly: the paper's accuracy. Of an
+            attack that looks for the closest: none within `epsilon` fools.
         worst_correct: neither the natural image nor any iterate fools the network.
-        distance: of the final images from the natural ones.
+        distance: of the final images from the natural ones; inf where none was found.
+        blind: nothing was found, and there was no gradient to follow.
+        gradients: evaluations of the gradient spent on an example.
         seconds: wall-clock time, compilation included.
     """
 
@@ -43,6 +49,8 @@ class Outcome(NamedTuple):
     correct: np.ndarray
     worst_correct: np.ndarray
     distance: np.ndarray
+    blind: np.ndarray
+    gradients: int
     seconds: float
 
 
@@ -96,9 +104,12 @@ def make_attack(
     network = train.network_of(config)
     own = losses.bind(config.loss.name, train.loss_of(config))
     settings = dict(config.evaluate[name])
-    objective = losses.objective(
-        settings.pop("objective"), own, settings.pop("objective_scale")
-    )
+    if name in CLOSEST_ATTACKS:
+        del settings["epsilon"]  # By which its result is judged, see `attack_split`.
+    if "objective" in settings:
+        settings["objective"] = losses.objective(
+            settings["objective"], own, settings.pop("objective_scale")
+        )
 
     def attack(params: PyTree, key: PyTree, batch: Batch) -> AttackResult:
         return ATTACKS[name](
@@ -106,7 +117,6 @@ def make_attack(
             example_keys(key, batch.indices),
             batch.images,
             batch.labels,
-            objective=objective,
             **settings,
         )
 
@@ -125,7 +135,7 @@ def attack_split(
     """Attacks a whole split, in batches, each example as if it were alone.
 
     Args:
-        config: resolved; its network, its `evaluate.<name>` and its seed are used.
+        config: resolved; its network, `evaluate.<name>` and `evaluate.seed` are used.
         name: the attack, a key of `attacks.ATTACKS`.
         params: the network's parameters.
         split: any number of examples.
@@ -148,20 +158,25 @@ def attack_split(
     started = time.perf_counter()
     natural, attacked, result = map_split(
         one_batch,
-        (params, train.keys(config.seed).evaluate),
+        (params, jax.random.key(config.evaluate.seed)),
         split,
         batch_size=config.evaluate.batch_size,
         devices=devices,
         progress=progress,
     )
-    labels = np.asarray(split.labels)
+    success, worst_success = result.success, result.worst_success
+    if name in CLOSEST_ATTACKS:
+        within = result.distance <= config.evaluate[name].epsilon + _ROUNDING
+        success, worst_success = success & within, worst_success & within
     return Outcome(
         natural=natural,
         attacked=attacked,
         images=result.images,
-        correct=attacked == labels,
-        worst_correct=(natural == labels) & ~result.worst_success,
+        correct=~success,
+        worst_correct=(natural == np.asarray(split.labels)) & ~worst_success,
         distance=result.distance,
+        blind=result.blind,
+        gradients=int(result.gradients[0]),
         seconds=time.perf_counter() - started,
     )
 

@@ -8,6 +8,7 @@ from tensorboardX import SummaryWriter
 
 _LINES = "metrics.jsonl"
 _EVENTS = "tensorboard"
+_KEYS = {"step", "loss", "accuracy"}  # Every row has these, and more.
 
 
 class Writer:
@@ -51,14 +52,17 @@ def _line(row: dict[str, float]) -> str:
 
 
 def read(workdir: Path) -> list[dict[str, float]]:
-    """The rows written so far; a last line cut short by a kill is left out."""
+    """The rows written so far, up to the first damaged one: a kill may cut the last."""
     path = workdir / _LINES
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
             break
+        if not isinstance(row, dict) or not row.keys() >= _KEYS:
+            break
+        rows.append(row)
     return rows

@@ -28,7 +28,7 @@ def share(key: str, batch_size: int, devices: Sequence[jax.Device]) -> int:
     if batch_size % len(devices):
         raise InputError(
             f"config.{key}={batch_size} is not valid: use a multiple of the "
-            f"{len(devices)} devices"
+            f"{len(devices)} devices, or fewer --devices"
         )
     return batch_size // len(devices)
 

@@ -1,18 +1,16 @@
-"""A run and its work directory: train it, evaluate it, load it again.
+"""A run and its work directory: train it, load it again.
 
 workdir/
   config.json       the whole config, defaults filled in
-  environment.json  versions and devices that it last ran on
+  environment.json  versions and devices that it was last trained on
   metrics.jsonl     training metrics; also in tensorboard/
   checkpoints/      parameters, optimiser's moments, step, config
-  evaluation.json   accuracies; per example in evaluation/<attack>.npz
+
+What attacks find is kept beside it by `results`.
 """
 
-import json
-import os
 import platform
 import time
-import zipfile
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -23,16 +21,14 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from advloss import checkpoints, data, evaluate, metrics, models, parallel, train
+from advloss import checkpoints, data, files, metrics, models, parallel, train
 from advloss import config as configs
 from advloss.errors import DivergedError, InputError
 from advloss.types import Array, Dataset, PyTree, TrainState
 
 _CONFIG = "config.json"
 _ENVIRONMENT = "environment.json"
-_RESULTS = "evaluation.json"
 _PACKAGES = ("advloss", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-GALLERY_IMAGES = 100  # Attacked images kept on disk, for the report's gallery.
 
 
 class Run(NamedTuple):
@@ -64,15 +60,16 @@ def load_config(workdir: str | Path) -> ConfigDict:
         InputError: there is none, or it is damaged.
     """
     path = Path(workdir) / _CONFIG
-    try:
-        return configs.from_dict(json.loads(path.read_text()))
-    except FileNotFoundError as error:
+    values = files.read_json(path)
+    if values is None:
         raise InputError(
             f"--workdir={workdir} holds no run: {path} is missing; train one there "
             "first, with experiments.train"
-        ) from error
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} is damaged: {error}") from error
+        )
+    try:
+        return configs.resolve(configs.from_dict(values))
+    except InputError as error:
+        raise InputError(f"{path} is damaged or of another version: {error}") from error
 
 
 def train_run(
@@ -96,14 +93,17 @@ def train_run(
     dataset = load_data(config)
     _check_images(dataset)
     state = train.init(config, dataset.train.images.shape[1:])
-    if not (workdir / _CONFIG).exists():
-        _write(workdir / _CONFIG, configs.to_json(config))  # Marks the folder as ours.
+    if not (workdir / _CONFIG).exists():  # Marks the folder as a run's.
+        files.write_text(workdir / _CONFIG, configs.to_json(config))
     with checkpoints.open_folder(workdir) as manager:
         if manager.latest_step() is not None:
             state = checkpoints.restore(manager, config, state)
         done = int(state.step)
-        _write(workdir / _CONFIG, configs.to_json(config))
-        _write(workdir / _ENVIRONMENT, json.dumps(environment(devices), indent=2))
+        if done == total:
+            return state
+        # Where the data lie may have changed since.
+        files.write_text(workdir / _CONFIG, configs.to_json(config))
+        files.write_json(workdir / _ENVIRONMENT, environment(devices))
         with (
             metrics.Writer(workdir, step=done) as writer,
             progress_bar(config.name, total, "step", done=done) as bar,
@@ -172,73 +172,6 @@ def _check_finite(chunk: train.Metrics, done: int, config: ConfigDict) -> None:
         )
 
 
-def evaluate_run(
-    config: ConfigDict, workdir: str | Path, devices: Sequence[jax.Device]
-) -> dict:
-    """Attacks a trained network with every attack of `evaluate.attacks`.
-
-    Writes `evaluation.json`, and for each attack per-example results.
-
-    Returns:
-        What `evaluation.json` holds.
-
-    Raises:
-        InputError: no finished run there, or of another config; or as `train_run`.
-    """
-    workdir = Path(workdir)
-    run = load_run(workdir, config)
-    if run.step < config.train.steps:
-        raise InputError(
-            f"--workdir={workdir} is trained for {run.step} of {config.train.steps} "
-            "steps: finish it with experiments.train first"
-        )
-    test = evaluate.first(load_data(config).test, config.evaluate.examples)
-    total = len(test.labels)
-    results = {"step": run.step, "examples": total, "attacks": {}}
-    standing = np.ones(total, bool)  # Examples that no attack has fooled yet.
-    for name in config.evaluate.attacks:
-        with progress_bar(f"{config.name}: {name}", total, "img") as bar:
-            outcome = evaluate.attack_split(
-                config, name, run.params, test, devices=devices, progress=bar.update
-            )
-        _write_examples(workdir / "evaluation" / f"{name}.npz", outcome, test)
-        natural = int((outcome.natural == test.labels).sum())
-        results["natural"] = _proportion(natural, total)
-        results["attacks"][name] = {
-            "settings": config.evaluate[name].to_dict(),
-            "final": _proportion(int(outcome.correct.sum()), total),
-            "worst": _proportion(int(outcome.worst_correct.sum()), total),
-            "largest_distance": float(outcome.distance.max()),
-            "seconds": round(outcome.seconds, 1),
-        }
-        standing &= outcome.worst_correct
-    results["worst_of_all"] = _proportion(int(standing.sum()), total)
-    _write(workdir / _CONFIG, configs.to_json(config))
-    _write(workdir / _RESULTS, json.dumps(results, indent=2))
-    return results
-
-
-def _proportion(correct: int, total: int) -> dict:
-    low, high = evaluate.wilson_interval(correct, total)
-    return {"accuracy": correct / total, "low": low, "high": high}
-
-
-def _write_examples(path: Path, outcome: evaluate.Outcome, test: data.Split) -> None:
-    path.parent.mkdir(exist_ok=True)
-    scratch = path.with_suffix(".tmp.npz")
-    np.savez_compressed(
-        scratch,
-        labels=test.labels,
-        natural=outcome.natural,
-        attacked=outcome.attacked,
-        worst_correct=outcome.worst_correct,
-        distance=outcome.distance,
-        natural_images=test.images[:GALLERY_IMAGES],
-        attacked_images=outcome.images[:GALLERY_IMAGES],
-    )
-    os.replace(scratch, path)
-
-
 def load_run(workdir: str | Path, config: ConfigDict | None = None) -> Run:
     """A trained network from its work directory.
 
@@ -261,35 +194,9 @@ def load_run(workdir: str | Path, config: ConfigDict | None = None) -> Run:
     return Run(config, params, classifier, int(state["step"]))
 
 
-def load_results(workdir: str | Path) -> dict | None:
-    """What `evaluate_run` wrote, or None. Raises InputError if damaged."""
-    return _read_json(Path(workdir) / _RESULTS)
-
-
 def load_environment(workdir: str | Path) -> dict | None:
-    """Versions and devices of a run, or None. Raises InputError if damaged."""
-    return _read_json(Path(workdir) / _ENVIRONMENT)
-
-
-def _read_json(path: Path) -> dict | None:
-    try:
-        return json.loads(path.read_text()) if path.exists() else None
-    except ValueError as error:
-        raise InputError(f"{path} is damaged: {error}") from error
-
-
-def load_examples(workdir: str | Path, attack: str) -> dict[str, np.ndarray]:
-    """Per-example results of an attack: labels, predictions, first images.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    path = Path(workdir) / "evaluation" / f"{attack}.npz"
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is missing or damaged: {error}") from error
+    """Versions and devices of a training, or None. Raises InputError if damaged."""
+    return files.read_json(Path(workdir) / _ENVIRONMENT)
 
 
 def environment(devices: Sequence[jax.Device]) -> dict:
@@ -312,10 +219,3 @@ def progress_bar(text: str, total: int, unit: str, done: int = 0) -> tqdm:
         bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
         "[{elapsed}<{remaining}{postfix}]",
     )
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".tmp")
-    scratch.write_text(text)
-    os.replace(scratch, path)

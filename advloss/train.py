@@ -54,12 +54,11 @@ class Keys(NamedTuple):
     init: Array
     order: Array
     attack: Array
-    evaluate: Array
 
 
 def keys(seed: int | Array) -> Keys:
     """Independent keys from a seed."""
-    return Keys(*jax.random.split(jax.random.key(seed), 4))
+    return Keys(*jax.random.split(jax.random.key(seed), 3))
 
 
 def hyperparameters(config: ConfigDict) -> Hyperparameters:

@@ -60,20 +60,25 @@ class TrainState(NamedTuple):
 class AttackResult(NamedTuple):
     """What an attack found; failing to fool is data, not an error.
 
+    To fool is to make the prediction another than the label; of an attack with targets,
+    to make it the target.
+
     Attributes:
         images: the attack's last iterate, shaped like the attacked images; of an
             attack that looks for the least change, the nearest that fools, or the
             original where none was found.
-        success: `[batch]` bool; `images` fool the classifier (targeted: reach the
-            target).
-        objective: `[batch]` the objective at `images`.
+        success: `[batch]` bool; `images` fool the classifier.
+        objective: `[batch]` the objective at `images`, of the target where there is
+            one.
         distance: `[batch]` the distance of `images` from the originals, in the
             attack's norm; inf where an attack for the least change found none.
         worst_images: the worst iterate of all: one that fools where any does, and
-            of those the one with the highest objective.
+            of those the one with the highest objective (of a target's, the lowest).
         worst_success: `[batch]` bool; `worst_images` fool the classifier.
         gradients: `[batch]` int32, gradient evaluations spent on each example.
         forwards: `[batch]` int32, evaluations without a gradient.
+        blind: `[batch]` bool; nothing was found, and every gradient was zero or not a
+            number: this says nothing of robustness.
     """
 
     images: Array
@@ -84,3 +89,4 @@ class AttackResult(NamedTuple):
     worst_success: Array
     gradients: Array
     forwards: Array
+    blind: Array

@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     # A short text that reports use to name the run.
     config.name = "softmax"
-    # Of initialisation, the order of examples and the attacks' random starts.
+    # Of initialisation, the order of examples and the random starts in training.
     config.seed = 0
 
     config.loss = ConfigDict()
@@ -80,14 +80,16 @@ def get_config() -> ConfigDict:
     config.evaluate.batch_size = 200
     # How many test images are attacked: the first so many; 0 means all.
     config.evaluate.examples = 0
-    # Attacks by name, of fgs, multi_targeted, noise, pgd and pgd_l2; each has its
-    # settings below. Reports add the worst of all of them, example by
-    # example.
+    # Of the attacks' random starts.
+    config.evaluate.seed = 0
+    # Attacks by the names of the sections below, each with its settings:
+    # --config.evaluate.attacks="('pgd', 'fgs')". Reports add the worst of all of them,
+    # example by example.
     config.evaluate.attacks = ("pgd",)
 
-    # objective: training (the network's own loss), lead (of the best wrong class), or a
-    # loss by name; objective_scale multiplies the scores before. epsilon, step_size: in
-    # units of pixel value, in the attack's norm.
+    # Attacks in a ball. objective: training (the network's own loss), lead (of the best
+    # wrong class), or a loss by name; objective_scale multiplies the scores before.
+    # epsilon, step_size: in units of pixel value, in the attack's norm.
     config.evaluate.pgd = ConfigDict()
     config.evaluate.pgd.objective = "training"
     config.evaluate.pgd.objective_scale = 1.0
@@ -123,4 +125,48 @@ def get_config() -> ConfigDict:
     config.evaluate.noise.objective_scale = 1.0
     config.evaluate.noise.epsilon = 0.3
     config.evaluate.noise.draws = 1
+
+    # Attacks that look for the closest image that fools, see docs/attacks.md. epsilon:
+    # an image within this distance, in the attack's norm, counts as fooled.
+    config.evaluate.penalty = ConfigDict()
+    config.evaluate.penalty.objective = "training"
+    config.evaluate.penalty.objective_scale = 1.0
+    config.evaluate.penalty.epsilon = 2.0
+    # Constants that are tried, from the first one, and evaluations for each.
+    config.evaluate.penalty.initial_constant = 1.0
+    config.evaluate.penalty.search_steps = 9
+    config.evaluate.penalty.steps = 50
+
+    config.evaluate.carlini_l2 = ConfigDict()
+    config.evaluate.carlini_l2.epsilon = 2.0
+    # By how much, in units of score, the wrong class must lead.
+    config.evaluate.carlini_l2.confidence = 0.0
+    config.evaluate.carlini_l2.learning_rate = 1e-2
+    config.evaluate.carlini_l2.initial_constant = 1e-3
+    config.evaluate.carlini_l2.binary_search_steps = 9
+    config.evaluate.carlini_l2.steps = 1000
+
+    config.evaluate.carlini_linf = ConfigDict()
+    config.evaluate.carlini_linf.epsilon = 0.3
+    config.evaluate.carlini_linf.confidence = 0.0
+    config.evaluate.carlini_linf.learning_rate = 1e-2
+    config.evaluate.carlini_linf.initial_constant = 0.1
+    # The change of a pixel that costs nothing: tau of the first round, its factor
+    # after a success, how many rounds, and steps in each.
+    config.evaluate.carlini_linf.initial_threshold = 1.0
+    config.evaluate.carlini_linf.decay = 0.9
+    config.evaluate.carlini_linf.rounds = 40
+    config.evaluate.carlini_linf.steps = 50
+
+    config.evaluate.carlini_l0 = ConfigDict()
+    # In pixels.
+    config.evaluate.carlini_l0.epsilon = 25.0
+    config.evaluate.carlini_l0.confidence = 0.0
+    config.evaluate.carlini_l0.learning_rate = 1e-2
+    config.evaluate.carlini_l0.initial_constant = 0.1
+    # Rounds of the l2 attack, and the share of the pixels dropped after each.
+    config.evaluate.carlini_l0.rounds = 20
+    config.evaluate.carlini_l0.share = 0.3
+    config.evaluate.carlini_l0.binary_search_steps = 3
+    config.evaluate.carlini_l0.steps = 200
     return config

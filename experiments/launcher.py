@@ -14,11 +14,11 @@ from advloss import config as configs
 from advloss.errors import DivergedError, InputError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
-_CPU_DEVICES = flags.DEFINE_integer(
-    "cpu_devices",
+_DEVICES = flags.DEFINE_integer(
+    "devices",
     None,
-    "Virtual devices that a CPU is split into; by default one a core, as far as they "
-    "divide the batches.",
+    "How many devices share each batch: by default all GPUs or TPUs of this machine; "
+    "on a CPU, virtual devices, one a core, as far as they divide the batches.",
     lower_bound=1,
 )
 
@@ -32,32 +32,35 @@ def define_config(default: str | None = None) -> flags.FlagHolder:
 
 def resolved(config: flags.FlagHolder) -> ConfigDict:
     """The flag's config, checked. Raises InputError where it is missing or wrong."""
-    if config.value is None:
-        raise InputError("--config is missing: name a file such as configs/default.py")
     try:
-        return configs.resolve(config.value)
-    except OSError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise InputError(f"--config can't be read: {reason}") from error
-    except (KeyError, AttributeError) as error:
-        raise InputError(
-            f"--config lacks a key of configs/default.py: {error}"
-        ) from error
+        value = config.value
+    except Exception as error:  # A config file is code, and may be read only now.
+        raise InputError(_flag_message(error)) from error
+    if value is None:
+        raise InputError("--config is missing: name a file such as configs/default.py")
+    return configs.resolve(value)
 
 
 def devices(*batch_sizes: int) -> list[jax.Device]:
-    """All local devices. On a CPU: virtual ones, so that every core has its own work.
+    """The devices of --devices. To be called before JAX is first used.
 
-    To be called before JAX is first used.
+    A CPU is split into virtual devices, so that every core has its own work.
+
+    Raises:
+        InputError: there are fewer than asked for.
     """
     affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it.
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     dividing = [
         n for n in range(1, cores + 1) if all(size % n == 0 for size in batch_sizes)
     ]
-    count = _CPU_DEVICES.value or max(dividing)
-    jax.config.update("jax_num_cpu_devices", count)
-    return jax.local_devices()
+    jax.config.update("jax_num_cpu_devices", _DEVICES.value or max(dividing))
+    found = jax.local_devices()
+    if _DEVICES.value and _DEVICES.value > len(found):
+        raise InputError(
+            f"--devices={_DEVICES.value} is not valid: there are {len(found)}"
+        )
+    return found[: _DEVICES.value]
 
 
 def _keep_compiled_programs() -> None:
@@ -86,7 +89,7 @@ def run(
             argv = _with_saved_config(argv)
         try:
             rest = flags.FLAGS(argv)
-        except (flags.Error, AttributeError, KeyError, OSError, ValueError) as error:
+        except Exception as error:  # A config file is code and may raise anything.
             _fail(_flag_message(error))
         if rest[1:]:
             _fail(f"{rest[1]!r} is not a flag: flags begin with --")
@@ -130,11 +133,13 @@ def _with_saved_config(argv: list[str]) -> list[str]:
 
 def _flag_message(error: Exception) -> str:
     """The last line of an error in a flag or a config file, its traceback left out."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    message = (lines or ["no reason given"])[-1].removeprefix("ValueError: ")
+    if isinstance(error, flags.Error | ValueError):
+        return message
     if isinstance(error, AttributeError | KeyError):
         return f"--config has no such key: {' '.join(lines)}"
-    message = lines[-1] if len(lines) > 1 else " ".join(lines)
-    return message.removeprefix("ValueError: ")
+    return f"--config can't be read: {type(error).__name__}: {message}"
 
 
 def _fail(message: str) -> None:

@@ -6,7 +6,7 @@ python -m experiments.quickstart --workdir=runs/quickstart
 from pathlib import Path
 
 from advloss import config as configs
-from advloss import report, runs
+from advloss import report, results, runs
 from configs import quickstart
 from experiments import launcher
 
@@ -22,8 +22,7 @@ def main() -> None:
     devices = launcher.devices(*sizes)
     for config in recipes:
         runs.train_run(config, workdir / config.name, devices)
-        if runs.load_results(workdir / config.name) is None:
-            runs.evaluate_run(config, workdir / config.name, devices)
+        results.evaluate_run(config, workdir / config.name, devices)
     print(report.write([workdir / name for name in quickstart.VARIANTS], workdir))
 
 

@@ -1,4 +1,4 @@
-"""Attacks: what every one of them keeps, in one table; PGD by hand."""
+"""What every attack keeps, in one table; a new attack joins CASES."""
 
 import functools
 
@@ -9,244 +9,242 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advloss import attacks, losses, models
+from advloss import attacks, losses
+from advloss.errors import InputError
 
-EPSILON = 0.2
-# Every attack by name, with hyperparameters. A new attack joins here.
+EPSILON = 0.1
+CLASSES = 5
+_CLIMB = {"objective": losses.softmax_cross_entropy}
+_BALL = {**_CLIMB, "epsilon": EPSILON}
+_PGD = {**_BALL, "step_size": 0.03, "steps": 4}
+# The name of the attack, its settings; a word after the colon tells variants apart.
 CASES = {
-    "pgd": functools.partial(attacks.pgd, step_size=0.05, steps=5),
-    "pgd:targeted": functools.partial(
-        attacks.pgd, step_size=0.05, steps=5, targeted=True
-    ),
-    "pgd:plain_start": functools.partial(
-        attacks.pgd, step_size=0.05, steps=5, random_start=False
-    ),
-    "pgd:restarts": functools.partial(attacks.pgd, step_size=0.05, steps=2, restarts=3),
-    "pgd_l2": functools.partial(attacks.pgd_l2, step_size=0.05, steps=5),
-    "fgs": attacks.fgs,
-    "fgs:targeted": functools.partial(attacks.fgs, targeted=True, random_start=True),
-    "noise": functools.partial(attacks.noise, draws=3),
-    "multi_targeted": functools.partial(
-        attacks.multi_targeted, step_size=0.05, steps=2
-    ),
+    "fgs": _BALL,
+    "fgs:targeted": {**_BALL, "random_start": True},
+    "multi_targeted": {**_PGD, "steps": 2},
+    "noise": {**_BALL, "draws": 3},
+    "pgd": _PGD,
+    "pgd:plain_start": {**_PGD, "random_start": False},
+    "pgd:restarts": {**_PGD, "restarts": 3},
+    "pgd:targeted": _PGD,
+    "pgd_l2": {**_PGD, "epsilon": 0.5, "step_size": 0.2},
+    "pgd_l2:targeted": {**_PGD, "epsilon": 0.5, "step_size": 0.2},
+    "carlini_l2": {"binary_search_steps": 4, "steps": 40, "learning_rate": 0.05},
+    "carlini_linf": {"rounds": 6, "steps": 25, "learning_rate": 0.05},
+    "carlini_l0": {
+        "rounds": 3,
+        "binary_search_steps": 3,
+        "steps": 25,
+        "learning_rate": 0.05,
+    },
+    "penalty": {**_CLIMB, "search_steps": 5, "steps": 10},
 }
-each_attack = pytest.mark.parametrize("name", CASES)
+CASES |= {
+    f"{name}:targeted": CASES[name] for name in CASES if name in attacks.CLOSEST_ATTACKS
+}
+each_attack = pytest.mark.parametrize("case", CASES)
+in_a_ball = pytest.mark.parametrize(
+    "case", [case for case in CASES if case.split(":")[0] in attacks.BALL_ATTACKS]
+)
+# Of a distance, by the end of the attack's name; linf elsewhere.
+_NORMS = {
+    "l2": lambda change: np.sqrt((change**2).sum(axis=(1, 2, 3))),
+    "penalty": lambda change: np.sqrt((change**2).sum(axis=(1, 2, 3))),
+    "l0": lambda change: (change != 0).any(axis=-1).sum(axis=(1, 2)),
+}
+
+
+def _distance(case, images, originals):
+    change = np.asarray(images, np.float64) - np.asarray(originals, np.float64)
+    name = case.split(":")[0]
+    for ending, norm in _NORMS.items():
+        if name.endswith(ending):
+            return norm(change)
+    return np.abs(change).max(axis=(1, 2, 3))
+
+
+def _attack(case, classifier, keys, images, labels, **changes):
+    """Targets, where the case has them, are the classes after the labels."""
+    arguments = {**CASES[case], **changes}
+    if case.endswith(":targeted"):
+        arguments.setdefault("targets", (labels + 1) % CLASSES)
+    attack = attacks.ATTACKS[case.split(":")[0]]
+    return attack(classifier, keys, images, labels, **arguments)
+
+
+@functools.cache
+def _compiled(case):
+    """(weights, batch, changes) -> result; one program for each shape."""
+
+    @jax.jit
+    def attack(weights, batch, changes):
+        return _attack(case, functools.partial(_network, weights), *batch, **changes)
+
+    return lambda weights, batch, **changes: attack(weights, batch, changes)
+
+
+def _fools(case, scores, labels):
+    predictions = np.argmax(scores, axis=-1)
+    if case.endswith(":targeted"):
+        return predictions == (labels + 1) % CLASSES
+    return predictions != labels
+
+
+def _network(weights, images):
+    """Two dense layers: smooth enough to be fooled within few steps."""
+    first, second, bias = weights
+    hidden = jnp.tanh((images.reshape(len(images), -1) - 0.5) @ first)
+    return hidden @ second + bias[None]
+
+
+def _weights(pixels, spread=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    first = spread * rng.normal(size=(pixels, 16)) / 4
+    second = rng.normal(size=(16, CLASSES))
+    return tuple(map(np.float32, (first, second, np.zeros(CLASSES))))
 
 
 @pytest.fixture(scope="module")
-def classifier():
-    network = models.build("table1", head="linear", num_classes=10, init="challenge")
-    params = network.init(jax.random.key(0), (8, 8, 1))
-    return models.classifier(network, params)
+def weights():
+    return _weights(72)
 
 
 @pytest.fixture(scope="module")
-def batch(classifier):
-    """Keys, images and labels: half of the labels are the predictions."""
-    images = jax.random.uniform(jax.random.key(1), (6, 8, 8, 1))
-    labels = jnp.argmax(classifier(images), axis=-1)
-    labels = labels.at[::2].set((labels[::2] + 1) % 10).astype(jnp.int32)
+def batch(weights):
+    """Keys, images with pixels of 0 and 1, labels; the last two fool already."""
+    images = np.random.default_rng(1).uniform(-1, 2, (6, 6, 6, 2)).clip(0, 1)
+    images = jnp.asarray(images, jnp.float32)
+    labels = jnp.argmax(_network(weights, images), axis=-1).astype(jnp.int32)
+    labels = labels.at[4:].set((labels[4:] - 1) % CLASSES)
     return attacks.example_keys(jax.random.key(2), jnp.arange(6)), images, labels
 
 
-def _attack(name, classifier, batch, **changes):
-    settings = {
-        "objective": losses.softmax_cross_entropy,
-        "epsilon": EPSILON,
-        **changes,
-    }
-    return CASES[name](classifier, *batch, **settings)
+@pytest.fixture(scope="module")
+def results(weights, batch):
+    return functools.cache(lambda case: _compiled(case)(weights, batch))
 
 
-def test_every_attack_in_a_ball_is_in_the_table():
-    assert {name.split(":")[0] for name in CASES} == set(attacks.BALL_ATTACKS)
+def test_every_registered_attack_is_in_the_table():
+    assert {case.split(":")[0] for case in CASES} == set(attacks.ATTACKS)
 
 
 @each_attack
-def test_stays_in_the_ball_and_in_the_box(name, classifier, batch):
-    result = _attack(name, classifier, batch)
-    order = 2 if "l2" in name else np.inf
+def test_images_are_in_the_box_and_at_their_distance(case, batch, results):
+    _, originals, _ = batch
+    result = results(case)
     for images in (result.images, result.worst_images):
-        change = np.asarray(images, np.float64) - np.asarray(batch[1], np.float64)
-        lengths = np.linalg.norm(change.reshape(len(change), -1), order, axis=1)
         assert images.min() >= 0
         assert images.max() <= 1
+    found = np.isfinite(result.distance)
+    distance = _distance(case, result.images, originals)
+    np.testing.assert_allclose(
+        result.distance[found], distance[found], rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_array_equal(result.images[~found], originals[~found])
+
+
+@in_a_ball
+def test_images_are_in_the_ball(case, batch, results):
+    result, radius = results(case), CASES[case]["epsilon"]
+    for images in (result.images, result.worst_images):
         # One rounding of a number below 1; in l2, of every pixel.
-        assert lengths.max() <= np.float32(EPSILON) + 2**-24
-    change = (result.images - batch[1]).reshape(len(batch[1]), -1)
-    np.testing.assert_allclose(
-        result.distance, np.linalg.norm(change, order, axis=1), rtol=1e-5
-    )
+        assert _distance(case, images, batch[1]).max() <= np.float32(radius) + 2**-24
 
 
 @each_attack
-def test_success_and_objective_are_true(name, classifier, batch):
-    result = _attack(name, classifier, batch)
-    targeted = name.endswith(":targeted")
-    for images, success in (
-        (result.images, result.success),
-        (result.worst_images, result.worst_success),
-    ):
-        hit = jnp.argmax(classifier(images), axis=-1) == batch[2]
-        np.testing.assert_array_equal(success, hit if targeted else ~hit)
-    np.testing.assert_allclose(
-        result.objective,
-        losses.softmax_cross_entropy(classifier(result.images), batch[2]),
-        rtol=1e-4,
-        atol=1e-4,
-    )
+def test_success_means_that_the_prediction_changed(case, weights, batch, results):
+    result = results(case)
+    pairs = (result.images, result.success), (result.worst_images, result.worst_success)
+    for images, success in pairs:
+        fools = _fools(case, _network(weights, images), batch[2])
+        np.testing.assert_array_equal(success, fools)
     assert (result.worst_success >= result.success).all()
+    assert result.worst_success.any()
+    assert not result.blind.any()
 
 
 @each_attack
-def test_compiled_and_eager_agree(name, classifier, batch):
-    eager = _attack(name, classifier, batch)
-    compiled = jax.jit(lambda batch: _attack(name, classifier, batch))(batch)
-    # A sign may flip where a gradient is nearly zero; not for many pixels.
-    same = np.isclose(eager.images, compiled.images, atol=1e-6)
-    assert same.mean() > 0.99
-    np.testing.assert_array_equal(eager.success, compiled.success)
+def test_what_fools_already_is_found(case, batch, results):
+    _, originals, _ = batch
+    result, already = results(case), slice(4, 6)
+    if case.split(":")[0] in attacks.CLOSEST_ATTACKS:
+        assert result.success[already].all()
+        assert (result.distance[already] == 0).all()
+        np.testing.assert_array_equal(result.images[already], originals[already])
+    elif not case.endswith(":targeted"):
+        assert result.worst_success[already].all()
 
 
 @each_attack
-def test_independent_of_the_rest_of_the_batch(name, classifier, batch):
-    whole = _attack(name, classifier, batch)
-    for i in (0, 3):
-        alone = _attack(name, classifier, jax.tree.map(lambda x: x[i : i + 1], batch))  # noqa: B023
-        same = np.isclose(whole.images[i], alone.images[0], atol=1e-6)
-        assert same.mean() > 0.99
-        assert whole.success[i] == alone.success[0]
+def test_alone_and_uncompiled_an_example_fares_the_same(case, weights, batch, results):
+    """And every call of the network, which reports itself here, is counted."""
+    calls = []
+
+    def counting(images):
+        # Given a value, it is called for every restart that vmap stacks.
+        jax.debug.callback(lambda _: calls.append(None), images.sum())
+        return _network(weights, images)
+
+    alone = _attack(case, counting, *jax.tree.map(lambda x: x[:1], batch))
+    jax.effects_barrier()
+    assert len(calls) == alone.gradients[0] + alone.forwards[0]
+    together = jax.tree.map(lambda x: x[:1], results(case))
+    np.testing.assert_array_equal(alone.success, together.success)
+    np.testing.assert_array_equal(alone.worst_success, together.worst_success)
+    # Of the closest, iterates that just fool may differ by one.
+    np.testing.assert_allclose(alone.distance, together.distance, rtol=0.05, atol=1e-6)
 
 
-@each_attack
-def test_epsilon_zero_changes_nothing(name, classifier, batch):
-    result = _attack(name, classifier, batch, epsilon=0.0)
+@in_a_ball
+def test_epsilon_zero_changes_nothing(case, weights, batch):
+    result = _compiled(case)(weights, batch, epsilon=0.0)
     np.testing.assert_array_equal(result.images, batch[1])
     assert (result.distance == 0).all()
 
 
 @each_attack
-def test_constant_images_and_zero_gradients_are_survived(name, batch):
-    def blind(images):
-        return jnp.zeros((len(images), 10)) + 0 * images.sum()
-
+def test_a_network_without_gradients_is_reported(case, weights, batch):
+    """On constant images, too: nothing is found, and the result says it was blind."""
     keys, images, labels = batch
-    result = _attack(name, blind, (keys, jnp.ones_like(images), labels))
+    first, second, bias = weights
+    flat = np.zeros_like(first), second, bias + np.eye(CLASSES, dtype=np.float32)[0]
+    result = _compiled(case)(flat, (keys, jnp.ones_like(images), 0 * labels))
+    assert not result.success.any()
+    assert not result.worst_success.any()
     assert np.isfinite(result.images).all()
+    assert (result.blind == (case != "noise")).all()
 
 
 @each_attack
-def test_works_under_vmap_of_epsilon(name, classifier, batch):
-    radii = jnp.array([0.0, 0.1])
-    result = jax.vmap(lambda e: _attack(name, classifier, batch, epsilon=e))(radii)
-    assert result.distance[0].max() == 0
-    assert 0.05 < result.distance[1].max() <= 0.1 + 1e-6
-
-
-@settings(deadline=None, max_examples=20)
-@given(
-    seed=st.integers(0, 2**31 - 1),
-    epsilon=st.floats(0, 1, width=32),
-    step=st.floats(0, 1, width=32),
-    size=st.integers(1, 5),
-)
-def test_pgd_keeps_ball_and_box_for_any_linear_network(seed, epsilon, step, size):
-    keys = jax.random.split(jax.random.key(seed), 3)
-    weights = jax.random.normal(keys[0], (4, 3))
-    images = jax.random.uniform(keys[1], (size, 2, 2, 1))
-    result = attacks.pgd(
-        lambda x: x.reshape(len(x), -1) @ weights,
-        attacks.example_keys(keys[2], jnp.arange(size)),
-        images,
-        jnp.zeros(size, jnp.int32),
-        objective=losses.hinge,
-        epsilon=epsilon,
-        step_size=step,
-        steps=3,
-    )
+def test_a_network_that_gives_no_numbers_is_survived(case, weights, batch):
+    result = _compiled(case)(jax.tree.map(lambda x: x * np.nan, weights), batch)
+    assert np.isfinite(result.images).all()
     assert result.images.min() >= 0
     assert result.images.max() <= 1
-    change = np.asarray(result.images, np.float64) - np.asarray(images, np.float64)
-    assert np.abs(change).max() <= epsilon + 2**-24
 
 
-def _two_pixels(images):
-    """Scores (x1 - x2, x2 - x1)."""
-    difference = images[:, 0, 0, 0] - images[:, 0, 1, 0]
-    return jnp.stack([difference, -difference], axis=-1)
-
-
-def _pgd_by_hand(image, label, **settings):
-    key = attacks.example_keys(jax.random.key(0), jnp.arange(1))
-    images = jnp.array(image).reshape(1, 1, 2, 1)
-    settings = {"objective": losses.hinge, "random_start": False, **settings}
-    return attacks.pgd(_two_pixels, key, images, jnp.array([label]), **settings)
-
-
-def test_pgd_by_hand():
-    """Class 0 leads by x1 - x2: PGD lowers x1 and raises x2 by 0.1 a step, up to 0.25,
-    and stops at the box."""
-    result = _pgd_by_hand([0.7, 0.9], 0, epsilon=0.25, step_size=0.1, steps=2)
-    np.testing.assert_allclose(result.images.ravel(), [0.5, 1.0], atol=1e-6)
-    result = _pgd_by_hand([0.7, 0.9], 0, epsilon=0.25, step_size=0.1, steps=5)
-    np.testing.assert_allclose(result.images.ravel(), [0.45, 1.0], atol=1e-6)
-    # hinge: (x2 - x1) - (x1 - x2) + 1 = 2 * 0.55 + 1.
-    np.testing.assert_allclose(result.objective, [2.1], rtol=1e-5)
-    assert result.gradients[0] == 5
-
-
-def test_targeted_pgd_goes_the_other_way():
-    result = _pgd_by_hand(
-        [0.2, 0.6], 0, epsilon=0.3, step_size=0.1, steps=3, targeted=True
+@pytest.mark.parametrize("case", ["pgd", "multi_targeted", "carlini_l2", "penalty"])
+def test_networks_may_be_mapped(case, weights, batch, results):
+    """As a sweep does: the attack under vmap over parameters."""
+    many = jax.tree.map(lambda x: jnp.stack([x, -x]), weights)
+    mapped = jax.vmap(_compiled(case), in_axes=(0, None))(many, batch)
+    np.testing.assert_array_equal(mapped.success[0], results(case).success)
+    np.testing.assert_allclose(
+        mapped.distance[0], results(case).distance, rtol=0.05, atol=1e-6
     )
-    np.testing.assert_allclose(result.images.ravel(), [0.5, 0.3], atol=1e-6)
-    assert result.success[0]
 
 
-def test_the_worst_iterate_is_remembered():
-    """The step is so long that PGD jumps over the one spot that fools the network."""
-
-    def spot(images):
-        x = images[:, 0, 0, 0]
-        return jnp.stack([(x - 0.5) ** 2 - 0.01, jnp.zeros_like(x)], axis=-1)
-
-    result = attacks.pgd(
-        spot,
-        attacks.example_keys(jax.random.key(0), jnp.arange(1)),
-        jnp.full((1, 1, 1, 1), 0.45),
-        jnp.array([0]),
-        objective=lambda scores, labels: -scores[:, 0] - 10 * scores[:, 1],
-        epsilon=0.45,
-        step_size=0.3,
-        steps=1,
-        random_start=False,
-    )
-    assert not result.success[0]
-    assert result.worst_success[0]
-    np.testing.assert_allclose(result.worst_images.ravel(), [0.45])
+@pytest.mark.parametrize("case", [case for case in CASES if ":targeted" in case])
+def test_a_target_that_is_the_label_is_refused(case, weights, batch):
+    network = functools.partial(_network, weights)
+    targets = batch[2].at[:3].add(1) % CLASSES
+    with pytest.raises(InputError, match=r"targets\[3\]=\d is the label of that ex"):
+        _attack(case, network, *batch, targets=targets)
 
 
-def test_random_start_fills_the_ball():
-    images = jnp.full((200, 4, 4, 1), 0.5)
-    result = attacks.pgd(
-        lambda x: x.reshape(200, -1)[:, :3],
-        attacks.example_keys(jax.random.key(0), jnp.arange(200)),
-        images,
-        jnp.zeros(200, jnp.int32),
-        objective=losses.hinge,
-        epsilon=0.2,
-        step_size=0.0,
-        steps=0,
-    )
-    change = np.asarray(result.images - images)
-    assert 0.19 < change.max() <= 0.2 + 1e-6
-    # Uniform on [-0.2, 0.2]: mean 0, deviation 0.2 / sqrt 3 (3,200 draws).
-    assert abs(change.mean()) < 4 * 0.2 / np.sqrt(3 * 3200)
-    assert change.std() == pytest.approx(0.2 / np.sqrt(3), rel=0.05)
-    assert not np.array_equal(change[0], change[1])
-
-
-def test_arguments_are_checked(classifier, batch):
+@each_attack
+def test_arguments_are_checked(case, weights, batch):
+    network = functools.partial(_network, weights)
     keys, images, labels = batch
     for wrong in (
         (keys[:3], images, labels),
@@ -255,4 +253,65 @@ def test_arguments_are_checked(classifier, batch):
         (keys, images, labels.astype(float)),
     ):
         with pytest.raises(AssertionError):
-            _attack("pgd", classifier, wrong)
+            _attack(case, network, *wrong)
+
+
+@pytest.mark.slow
+@each_attack
+@settings(deadline=None, max_examples=12)
+@given(
+    shape=st.sampled_from([(1, 1, 1, 1), (3, 4, 2, 3)]),
+    seed=st.integers(0, 999),
+    spread=st.sampled_from([0.1, 1.0, 100.0]),
+    epsilon=st.floats(0, 1, width=32),
+)
+def test_any_network_shape_and_radius(case, shape, seed, spread, epsilon):
+    """Ball, box and success hold whatever is attacked."""
+    rng = np.random.default_rng(seed)
+    weights = _weights(np.prod(shape[1:]), spread, seed)
+    images = rng.uniform(-0.5, 1.5, shape).clip(0, 1).astype(np.float32)
+    labels = rng.integers(0, CLASSES, shape[0]).astype(np.int32)
+    keys = attacks.example_keys(jax.random.key(seed), jnp.arange(shape[0]))
+    in_ball = case.split(":")[0] in attacks.BALL_ATTACKS
+    changes = {"epsilon": np.float32(epsilon)} if in_ball else {}
+    result = _compiled(case)(weights, (keys, images, labels), **changes)
+    assert result.images.min() >= 0
+    assert result.images.max() <= 1
+    scores = np.asarray(_network(weights, result.images))
+    ordered = np.sort(scores, axis=-1)
+    clear = ordered[:, -1] - ordered[:, -2] > 1e-5  # No tie, which rounding may break.
+    fools = _fools(case, scores, labels)
+    np.testing.assert_array_equal(result.success[clear], fools[clear])
+    if in_ball:
+        assert _distance(case, result.images, images).max() <= epsilon + 2**-22
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "weak", "strong"),
+    [
+        ("pgd", "steps", 1, 20),
+        ("pgd", "epsilon", 0.02, 0.1),
+        ("pgd", "restarts", 1, 8),
+        ("pgd_l2", "steps", 1, 20),
+        ("noise", "draws", 1, 50),
+        ("penalty", "search_steps", 2, 9),
+        ("carlini_l2", "binary_search_steps", 2, 8),
+        ("carlini_linf", "rounds", 3, 20),
+        ("carlini_l0", "rounds", 1, 6),
+    ],
+)
+def test_a_larger_budget_finds_no_less(name, key, weak, strong, weights):
+    network = functools.partial(_network, weights)
+    images = np.random.default_rng(5).uniform(size=(60, 6, 6, 2)).astype(np.float32)
+    labels = jnp.argmax(network(images), axis=-1).astype(jnp.int32)
+    keys = attacks.example_keys(jax.random.key(6), jnp.arange(60))
+    few, many = (
+        jax.jit(functools.partial(_attack, name, network, **{key: value}))(
+            keys, images, labels
+        )
+        for value in (weak, strong)
+    )
+    # Two of 60 may go the other way by chance.
+    assert many.worst_success.sum() >= few.worst_success.sum() - 2
+    if name in attacks.CLOSEST_ATTACKS:
+        assert np.median(many.distance) <= np.median(few.distance) * 1.01

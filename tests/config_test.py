@@ -2,8 +2,12 @@
 
 import importlib
 import json
+import shlex
 
 import pytest
+from absl import flags
+from conftest import ROOT
+from ml_collections import ConfigDict, config_flags
 
 from advloss import config as configs
 from advloss.errors import InputError
@@ -49,6 +53,35 @@ WRONG = [
     ("evaluate.pgd.epsilon", 30.0),
     ("evaluate.pgd.step_size", NAN),
     ("evaluate.pgd.steps", -1),
+    ("evaluate.seed", -1),
+    ("evaluate.attacks", ()),
+    ("evaluate.attacks", "pgd"),
+    ("evaluate.attacks", ("pgd", 3)),
+    ("name", ""),
+    ("name", "réseau"),
+    ("name", "two\nlines"),
+    ("name", 41 * "x"),
+    # Of another type:
+    ("name", 3),
+    ("seed", True),
+    ("train.steps", 100.0),
+    ("train.steps", "100"),
+    ("train.learning_rate", "fast"),
+    ("train.attack.random_start", 1),
+    ("evaluate.pgd.steps", None),
+]
+WRONG_IN_ATTACKS = [
+    ("pgd", "restarts", 0),
+    ("pgd_l2", "epsilon", 101.0),
+    ("fgs", "objective_scale", 0.0),
+    ("noise", "draws", 0),
+    ("penalty", "initial_constant", 0.0),
+    ("penalty", "search_steps", -1),
+    ("carlini_l2", "learning_rate", INF),
+    ("carlini_l2", "confidence", -1.0),
+    ("carlini_linf", "decay", 1.5),
+    ("carlini_linf", "rounds", -2),
+    ("carlini_l0", "share", -0.1),
 ]
 
 
@@ -59,15 +92,73 @@ def _set(config, key, value):
     config[last] = value
 
 
+def _copy(config):
+    """The same values, with none of the types that a ConfigDict would insist on."""
+    return ConfigDict(
+        {k: _copy(v) if isinstance(v, ConfigDict) else v for k, v in config.items()},
+        type_safe=False,
+    )
+
+
 @pytest.mark.parametrize(("key", "value"), WRONG)
 def test_wrong_values_are_named(key, value):
-    config = default.get_config()
+    config = _copy(default.get_config())
     _set(config, key, value)
     with pytest.raises(InputError) as caught:
         configs.resolve(config)
     message = str(caught.value)
     assert f"config.{key}={value!r} is not valid: use " in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(("attack", "key", "value"), WRONG_IN_ATTACKS)
+def test_wrong_settings_of_attacks(attack, key, value):
+    config = default.get_config()
+    config.evaluate[attack][key] = value
+    config.evaluate.attacks = ("multi_targeted",)
+    configs.resolve(config)  # Not asked for, not checked.
+    config.evaluate.attacks = ("multi_targeted", attack)
+    with pytest.raises(
+        InputError, match=f"config.evaluate.{attack}.{key}={value!r} is"
+    ):
+        configs.resolve(config)
+
+
+def test_keys_are_those_of_the_default():
+    config = default.get_config()
+    config.train.learning_rat = 0.1
+    with pytest.raises(
+        InputError, match=r"config.train.learning_rat=0.1 .* train.learning_rate"
+    ):
+        configs.resolve(config)
+    config = default.get_config()
+    del config.train.attack
+    with pytest.raises(InputError, match=r"config.train.attack.\w+ is missing"):
+        configs.resolve(config)
+    with pytest.raises(InputError, match=r"the config is a dict"):
+        configs.resolve(default.get_config().to_dict())
+
+
+def test_whole_numbers_serve_as_floats():
+    config = _copy(default.get_config())
+    config.train.learning_rate = 1
+    rate = configs.resolve(config).train.learning_rate
+    assert (rate, type(rate)) == (1.0, float)
+
+
+@pytest.mark.filterwarnings("ignore:the load_module")  # ml_collections calls it.
+def test_the_command_line_gives_the_same_config_back(monkeypatch):
+    config = configs.resolve(quickstart.get_config("lmcl"))
+    config.name = "it's mine"
+    config.evaluate.attacks = ("pgd", "fgs")
+    words = shlex.split(configs.command_line("train", config, "runs/a b"))
+    assert words[:4] == ["python", "-m", "experiments.train", "--workdir=runs/a b"]
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", words[2:3] + words[4:])  # Read by ml_collections.
+    values(words[2:3] + words[4:])
+    assert dict(configs.flatten(values.config)) == dict(configs.flatten(config))
 
 
 @pytest.mark.parametrize(

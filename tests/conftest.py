@@ -67,3 +67,26 @@ def small_config(digits_dir):
     config.evaluate.batch_size = 40
     config.evaluate.pgd.steps = 3
     return config
+
+
+@pytest.fixture(scope="session")
+def trained(digits_dir, tmp_path_factory) -> Path:
+    """A finished and evaluated run; to be copied before it is changed."""
+    from advloss import config as configs
+    from advloss import results, runs
+    from configs import default
+
+    config = default.get_config()
+    config.name = "trained"
+    config.loss.name = "lmcl"
+    config.data.source, config.data.dir = "idx", str(digits_dir)
+    config.train.steps = config.train.checkpoint_every = 60
+    config.train.chunk_steps, config.train.batch_size = 20, 20
+    config.train.attack.steps, config.train.attack.epsilon = 2, 0.1
+    config.evaluate.batch_size = 55
+    config.evaluate.pgd.epsilon, config.evaluate.pgd.steps = 0.1, 10
+    config = configs.resolve(config)
+    workdir = tmp_path_factory.mktemp("runs") / "trained"
+    runs.train_run(config, workdir, jax.devices()[:1])
+    results.evaluate_run(config, workdir, jax.devices()[:1])
+    return workdir

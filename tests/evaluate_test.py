@@ -24,9 +24,9 @@ def params(config):
     return train.init(config, (8, 8, 1)).params
 
 
-def _attack(config, params, split, devices=1, **keywords):
+def _attack(config, params, split, devices=1, name="pgd", **keywords):
     return evaluate.attack_split(
-        config, "pgd", params, split, devices=jax.devices()[:devices], **keywords
+        config, name, params, split, devices=jax.devices()[:devices], **keywords
     )
 
 
@@ -54,6 +54,26 @@ def test_accuracies_follow_from_predictions(config, params, split):
     assert (outcome.worst_correct <= (outcome.natural == split.labels)).all()
     assert (outcome.worst_correct <= outcome.correct).all()
     assert outcome.distance.max() <= 0.3 + 1e-6
+
+
+def test_the_closest_images_are_judged_by_their_distance(config, params, split):
+    """Within the largest radius all that is found counts, within none only mistakes."""
+    penalty = config.evaluate.penalty
+    with config.unlocked():
+        penalty.search_steps, penalty.steps = 4, 8
+    outcomes = {}
+    for radius in (0.0, 1.0, 100.0):
+        with config.unlocked():
+            penalty.epsilon = radius
+        outcomes[radius] = _attack(config, params, split, name="penalty")
+    natural = outcomes[0.0].natural == split.labels
+    np.testing.assert_array_equal(outcomes[0.0].correct, natural)
+    distance = outcomes[1.0].distance
+    assert np.isfinite(distance).any()
+    np.testing.assert_array_equal(outcomes[1.0].correct, distance > 1.0)
+    np.testing.assert_array_equal(outcomes[100.0].correct, np.isinf(distance))
+    for outcome in outcomes.values():
+        np.testing.assert_array_equal(outcome.worst_correct, outcome.correct)
 
 
 def test_progress_counts_real_examples_only(config, params, split):

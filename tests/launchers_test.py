@@ -47,8 +47,8 @@ def test_train_evaluate_report(digits_dir, tmp_path):
         "--config.evaluate.examples=50",
     )
     assert evaluated.returncode == 0, evaluated.stderr
-    assert "lmcl (s=10, m=0.25)" in evaluated.stdout
-    assert "PGD-3" in evaluated.stdout
+    assert "lmcl (s=10, m=0.25), trained against PGD-1 ε=0.3" in evaluated.stdout
+    assert "PGD-3 ε=0.3" in evaluated.stdout
     assert json.loads((run / "evaluation.json").read_text())["examples"] == 50
     reported = _launch("report", f"--runs={run}", f"--workdir={tmp_path / 'report'}")
     assert reported.returncode == 0, reported.stderr
@@ -82,12 +82,26 @@ WRONG = {
     "not a flag": (
         ["--workdir={dir}", "--config=configs/default.py", "margin"], "margin",
     ),
+    "a config file with an error": (
+        ["--workdir={dir}", "--config={files}/syntax.py"],
+        "SyntaxError",
+    ),
+    "a config file that fails": (
+        ["--workdir={dir}", "--config={files}/imports.py"],
+        "ModuleNotFoundError: No module named 'nowhere'",
+    ),
+    "a config file that is none": (
+        ["--workdir={dir}", "--config={files}/dict.py"], "dict",
+    ),
+    "more devices than there are": (
+        ["--workdir={dir}", "--config=configs/default.py", "--devices=x"], "devices",
+    ),
     "no devices": (
-        ["--workdir={dir}", "--config=configs/default.py", "--cpu_devices=0"],
-        "cpu_devices",
+        ["--workdir={dir}", "--config=configs/default.py", "--devices=0"],
+        "devices",
     ),
     "devices that do not divide": (
-        ["--workdir={dir}", "--config=configs/default.py", "--cpu_devices=3"],
+        ["--workdir={dir}", "--config=configs/default.py", "--devices=3"],
         "config.train.batch_size=50 is not valid: use a multiple of the 3 devices",
     ),
     "no data": (
@@ -98,12 +112,21 @@ WRONG = {
 }  # fmt: skip
 
 
+CONFIG_FILES = {
+    "syntax.py": "def get_config(:\n",
+    "imports.py": "import nowhere\n",
+    "dict.py": "def get_config():\n    return {'seed': 1}\n",
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_input_is_one_line(case, tmp_path):
     arguments, message = WRONG[case]
-    workdir = tmp_path / "run"
-    done = _launch("train", *(text.format(dir=workdir) for text in arguments))
+    for name, text in CONFIG_FILES.items():
+        (tmp_path / name).write_text(text)
+    workdir, paths = tmp_path / "run", {"files": tmp_path}
+    done = _launch("train", *(t.format(dir=workdir, **paths) for t in arguments))
     _assert_one_line(done, message)
     assert not workdir.exists()
 

@@ -10,6 +10,7 @@ import pytest
 
 from advloss import config as configs
 from advloss import report
+from advloss.report import tables
 from configs import default
 
 
@@ -24,11 +25,20 @@ def _make_run(workdir, name, *, accuracy=0.5, evaluated=True):
     if not evaluated:
         return workdir
     cell = {"accuracy": accuracy, "low": accuracy - 0.03, "high": accuracy + 0.05}
-    attack = {"settings": config.evaluate.pgd.to_dict(), "final": cell, "worst": cell}
+    attack = {
+        "settings": config.evaluate.pgd.to_dict(),
+        "final": cell,
+        "worst": cell,
+        "gradients": 100,
+        "blind": 0,
+        "seconds": 12.0,
+    }
     results = {
         "step": 600,
         "examples": 20,
+        "seed": 0,
         "natural": {**cell, "accuracy": 0.975},
+        "worst_of_all": cell,
         "attacks": {"pgd": attack},
     }
     (workdir / "evaluation.json").write_text(json.dumps(results))
@@ -58,7 +68,8 @@ def test_the_terminal_table_fits_80_columns(workdirs, tmp_path):
     text = report.write(workdirs, tmp_path / "report")
     table = text.split("Report:")[0]
     assert max(map(len, table.splitlines())) <= 80
-    assert re.search(r"first .*softmax .*PGD-5 .*97.5 ± 4.0 .*61.5 ± 4.0", table)
+    assert re.search(r"first .*softmax .*PGD-5 ε=0.3 .*97.5 ± 4.0 .*61.5 ± 4.0", table)
+    assert "over 20 test images" in table
     assert re.search(r"waiting .*not evaluated yet", table)
     assert re.search(r"missing .*no such run", text)
 
@@ -68,9 +79,12 @@ def test_csv_holds_every_number_unrounded(workdirs, tmp_path):
     with (tmp_path / "report" / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     first = [row for row in rows if row["network"] == "first"]
-    assert [row["measure"] for row in first] == ["natural", "PGD-100", "PGD-100 worst"]
+    pgd = "PGD-100 ε=0.3"
+    measures = ["natural", pgd, f"{pgd} worst", "worst of all"]
+    assert [row["measure"] for row in first] == measures
     assert float(first[1]["accuracy"]) == 0.615
-    assert [row["status"] for row in rows[3:4]] == ["not evaluated yet"]
+    assert json.loads(first[1]["settings"])["step_size"] == 0.01
+    assert [row["status"] for row in rows[4:]] == ["not evaluated yet", "no such run"]
 
 
 class _Collector(HTMLParser):
@@ -100,34 +114,136 @@ def test_the_page_needs_no_other_file(workdirs, tmp_path):
 
 
 def test_names_are_text_and_not_markup(tmp_path):
-    name = '<script>alert(1)</script>|&"'
+    name = '<script>alert(1)</script>|&*"'
     workdir = _make_run(tmp_path / "a", name)
     report.write([workdir], tmp_path / "report")
     content = (tmp_path / "report" / "report.html").read_text()
-    assert "<b>" not in content
+    assert "<script" not in content
     page = _Collector()
     page.feed(content)
     assert any(name in text for text in page.text)
-    assert "b" not in page.tags
+    assert "script" not in page.tags
+    markdown = (tmp_path / "report" / "report.md").read_text()
+    assert r"\<script\>alert\(1\)\</script\>\|&\*" in markdown
+
+
+def _change(workdir, change):
+    path = workdir / "evaluation.json"
+    results = json.loads(path.read_text())
+    change(results)
+    path.write_text(json.dumps(results))
 
 
 def test_other_settings_are_other_columns(tmp_path):
-    """PGD-10 is no PGD-100, though the one name begins with the other."""
-    workdirs = [_make_run(tmp_path / name, name) for name in ("ten", "hundred")]
-    path = workdirs[0] / "evaluation.json"
-    results = json.loads(path.read_text())
-    results["attacks"]["pgd"]["settings"]["steps"] = 10
-    path.write_text(json.dumps(results))
+    """PGD-10 is no PGD-100, and PGD in smaller steps is another PGD-100."""
+    workdirs = [_make_run(tmp_path / name, name) for name in ("ten", "hundred", "slow")]
+    for workdir, key, value in (
+        (workdirs[0], "steps", 10),
+        (workdirs[2], "step_size", 0.001),
+    ):
+        _change(
+            workdir,
+            lambda r: r["attacks"]["pgd"]["settings"].update({key: value}),  # noqa: B023
+        )
     rows = [report.load_row(workdir) for workdir in workdirs]
-    lines = report.terminal_table(rows).splitlines()
-    assert lines[2].split()[-2:] == ["-", "-"]
-    assert "-  " in lines[3]
+    header, *cells = tables.text_table(rows, tables.SHORT)
+    assert header[4:] == [
+        "PGD-10 ε=0.3 step=0.01",
+        "PGD-100 ε=0.3 step=0.01",
+        "PGD-100 ε=0.3 step=0.001",
+        "worst",
+    ]
+    for i, row in enumerate(cells):
+        assert [j for j in range(3) if row[4 + j] != "-"] == [i]
 
 
-def test_a_damaged_gallery_leaves_the_table(tmp_path):
+def test_other_numbers_of_images_are_said(tmp_path):
+    workdirs = [_make_run(tmp_path / name, name) for name in ("few", "many")]
+    _change(workdirs[1], lambda r: r.update(examples=20_000))
+    rows = [report.load_row(workdir) for workdir in workdirs]
+    table = tables.text_table(rows, tables.SHORT)
+    assert [row[3] for row in table] == ["images", "20", "20000"]
+    assert "over test images" in report.terminal_table(rows)
+
+
+def test_the_attacks_of_one_run(tmp_path):
     workdir = _make_run(tmp_path / "a", "first")
-    (workdir / "evaluation" / "pgd.npz").write_bytes(b"PK")
-    assert "50.0" in report.write([workdir], tmp_path / "report")
+    closest = {
+        "settings": default.get_config().evaluate.carlini_l2.to_dict(),
+        "median_distance": None,
+        "blind": 7,
+    }
+    _change(
+        workdir,
+        lambda r: r["attacks"].update(carlini_l2={**r["attacks"]["pgd"], **closest}),
+    )
+    text = report.terminal_attack_table(report.load_row(workdir))
+    assert max(map(len, text.splitlines())) <= 80
+    assert re.search(r"PGD-100 ε=0.3 +50.0 ± 4.0 +50.0 ± 4.0 +100 +12", text)
+    assert re.search(r"CW l2-1000 ε=2 +50.0 ± 4.0 +50.0 ± 4.0 +inf +100 +12", text)
+    assert "carlini_l2 met no gradient at 7 of 20 images" in " ".join(text.split())
+
+
+def test_a_table_that_is_too_wide_is_turned(tmp_path):
+    workdirs = [_make_run(tmp_path / name, name) for name in ("one", "two")]
+    for workdir in workdirs:
+        for name in ("pgd_l2", "noise", "fgs"):
+            settings = default.get_config().evaluate[name].to_dict()
+            _change(
+                workdir,
+                lambda r: r["attacks"].update(
+                    {name: {**r["attacks"]["pgd"], "settings": settings}}  # noqa: B023
+                ),
+            )
+    text = report.terminal_table([report.load_row(w) for w in workdirs])
+    assert max(map(len, text.splitlines())) <= 80
+    assert re.search(r"^network +one +two$", text, re.MULTILINE)
+    assert re.search(r"^PGD l2-100 ε=2 +50.0 ± 4.0 +50.0 ± 4.0$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "status"),
+    [
+        ("config.json", "{}", "damaged: config.json"),
+        ("config.json", "\x00", "damaged: config.json"),
+        ("config.json", None, "the folder holds no run"),
+        ("evaluation.json", "[1]", "damaged: evaluation.json"),
+        ("evaluation.json", "{}", "damaged: evaluation.json"),
+        ("environment.json", "]", "50.0"),
+        ("metrics.jsonl", "[1]\n{}\n\xff", "50.0"),
+        ("evaluation/pgd.npz", "PK", "50.0"),
+    ],
+)
+def test_damaged_files_leave_a_row(tmp_path, file, content, status):
+    workdir = _make_run(tmp_path / "a", "first")
+    if content is None:
+        (workdir / file).unlink()
+    else:
+        (workdir / file).write_text(content)
+    assert status in report.write([workdir], tmp_path / "report")
+
+
+def test_figures_of_an_earlier_report_do_not_stay(tmp_path):
+    workdirs = [_make_run(tmp_path / name, name) for name in ("one", "two")]
+    report.write(workdirs, tmp_path / "report")
+    report.write(workdirs[:1], tmp_path / "report")
+    names = {path.name for path in (tmp_path / "report").glob("gallery*")}
+    assert names == {"gallery_0.png", "gallery_0.svg"}
+
+
+def test_the_page_says_how_to_make_it_again(tmp_path):
+    workdir = _make_run(tmp_path / "my runs", "first")
+    _change(workdir, lambda r: r["attacks"]["pgd"]["settings"].update(restarts=3))
+    report.write([workdir], tmp_path / "report")
+    page = _Collector()
+    page.feed((tmp_path / "report" / "report.html").read_text())
+    text = "".join(page.text)
+    where = f"'--workdir={workdir}'"
+    train = f"python -m experiments.train {where} --config=configs/default.py"
+    assert f"{train} --config.name=first\n" in text
+    evaluate = f"python -m experiments.evaluate {where}"
+    assert f"{evaluate} --config.evaluate.examples=20" in text
+    assert "--config.evaluate.pgd.restarts=3\n" in text
 
 
 def test_a_report_of_nothing_but_missing_runs(tmp_path):

@@ -6,7 +6,9 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from advloss.errors import InputError
 from advloss.types import Array
 
 
@@ -26,11 +28,27 @@ def example_keys(key: Array, indices: Array) -> Array:
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, indices)
 
 
-def check_arguments(keys: Array, images: Array, labels: Array) -> None:
-    """Raises AssertionError where shapes or types break the attack contract."""
-    chex.assert_type([images, labels], [float, int])
-    chex.assert_equal_shape_prefix([images, labels, keys], 1)
-    chex.assert_rank([labels, keys], 1)
+def check_arguments(
+    keys: Array, images: Array, labels: Array, targets: Array | None = None
+) -> None:
+    """Holds arguments to the attack contract.
+
+    Raises:
+        AssertionError: a shape or a type breaks it.
+        InputError: a target is the label. Under `jit`, where values are not known,
+            that is not seen; such an example counts as fooled where it is right.
+    """
+    classes = [labels] if targets is None else [labels, targets]
+    chex.assert_type([images, *classes], [float, *(int for _ in classes)])
+    chex.assert_equal_shape_prefix([images, keys, *classes], 1)
+    chex.assert_rank([keys, *classes], 1)
+    if targets is None or isinstance(labels == targets, jax.core.Tracer):
+        return
+    if (same := np.flatnonzero(labels == targets)).size:
+        raise InputError(
+            f"targets[{same[0]}]={int(targets[same[0]])} is the label of that example: "
+            "use another class"
+        )
 
 
 class Norm(NamedTuple):
@@ -39,8 +57,8 @@ class Norm(NamedTuple):
     Attributes:
         distance: (images, originals) -> `[batch]`.
         ascend: gradient -> the step of length 1 that climbs most; 0 where it is 0.
-        project: (images, originals, epsilon) -> the nearest images that are within
-            epsilon of the originals and in [0, 1].
+        project: (images, originals, epsilon) -> images within epsilon of the originals
+            and in [0, 1]; the nearest ones in l-inf.
         draw: (keys, images, epsilon) -> changes, uniform in the ball.
     """
 
@@ -113,10 +131,20 @@ NORMS = {
 }
 
 
-def fooled(scores: Array, labels: Array, *, targeted: bool) -> Array:
-    """`[batch]` bool: the prediction left the label (targeted: is the label)."""
-    hit = jnp.argmax(scores, axis=-1) == labels
-    return hit if targeted else ~hit
+def fooled(scores: Array, labels: Array, targets: Array | None) -> Array:
+    """`[batch]` bool: the prediction is not the label, or, given targets, is theirs."""
+    predictions = jnp.argmax(scores, axis=-1)
+    return predictions != labels if targets is None else predictions == targets
+
+
+def is_blind(gradient: Array) -> Array:
+    """`[batch]` bool: the gradient is zero at every pixel, or not a number."""
+    return ~jnp.any(jnp.abs(gradient) > 0, axis=_pixel_axes(gradient))
+
+
+def dot(first: Array, second: Array) -> Array:
+    """`[batch]` inner products."""
+    return jnp.sum(first * second, axis=_pixel_axes(first))
 
 
 class Worst(NamedTuple):

@@ -63,73 +63,68 @@ def to_images(variables: Array) -> Array:
     return (jnp.tanh(variables) + 1.0) / 2.0
 
 
-def margin(scores: Array, labels: Array, *, targeted: bool) -> Array:
-    """By how much the prediction has yet to move; negative where it is fooled.
+class Aim(NamedTuple):
+    """Which predictions fool, and by how much.
 
-    Args:
-        scores: `[batch, classes]`.
-        labels: `[batch]` int; the true classes, or the wished-for ones if targeted.
-        targeted: whether `labels` are to be reached rather than left.
-
-    Returns:
-        `[batch]`, in units of score.
+    Attributes:
+        labels: `[batch]` int, the true classes.
+        targets: `[batch]` int, the classes to be reached, or None for any wrong one.
+        confidence: by how much, in units of score, the wrong class must lead.
     """
-    lead = losses.lead(scores, labels)
-    return lead if targeted else -lead
+
+    labels: Array
+    targets: Array | None
+    confidence: Array | float
+
+    def margin(self, scores: Array) -> Array:
+        """`[batch]` the score that is still missing; negative where it is fooled."""
+        if self.targets is None:
+            return -losses.lead(scores, self.labels)
+        return losses.lead(scores, self.targets)
+
+    def excess(self, scores: Array) -> Array:
+        """`[batch]` the margin as it is minimised: no lower than need be."""
+        return jnp.maximum(self.margin(scores), -self.confidence)
+
+    def fooled(self, scores: Array) -> Array:
+        """`[batch]` bool: by `confidence`."""
+        enough = self.margin(scores) <= -self.confidence
+        return enough & base.fooled(scores, self.labels, self.targets)
+
+    def surely_fooled(self, scores: Array) -> Array:
+        """`[batch]` bool: by `confidence`, and by more than rounding."""
+        slack = _ROUNDING * jnp.max(jnp.abs(scores), axis=-1)
+        return self._replace(confidence=self.confidence + slack).fooled(scores)
 
 
-def fools(
-    scores: Array, labels: Array, confidence: Array | float, *, targeted: bool
-) -> Array:
-    """`[batch]` bool: fooled, by `confidence` and by more than rounding."""
-    gap = margin(scores, labels, targeted=targeted)
-    slack = _ROUNDING * jnp.max(jnp.abs(scores), axis=-1)
-    hit = base.fooled(scores, labels, targeted=targeted)
-    return hit & (gap <= -confidence - slack)
-
-
-def nothing_found(
-    classifier: Classifier,
-    images: Array,
-    labels: Array,
-    confidence: Array | float,
-    *,
-    targeted: bool,
-) -> Found:
+def nothing_found(classifier: Classifier, images: Array, aim: Aim) -> Found:
     """The originals: at distance 0 where they fool already, at inf elsewhere."""
-    scores = classifier(images)
-    done = base.fooled(scores, labels, targeted=targeted) & (
-        margin(scores, labels, targeted=targeted) <= -confidence
-    )
-    return Found(images, jnp.where(done, 0.0, jnp.inf).astype(images.dtype))
+    distance = jnp.where(aim.fooled(classifier(images)), 0.0, jnp.inf)
+    return Found(images, distance.astype(images.dtype))
 
 
 def as_result(
-    classifier: Classifier,
-    labels: Array,
-    found: Found,
-    *,
-    targeted: bool,
-    gradients: int,
+    classifier: Classifier, aim: Aim, found: Found, *, gradients: int, blind: Array
 ) -> AttackResult:
     """The result of an attack that began with `nothing_found`."""
-    success = jnp.isfinite(found.distance)
+    labels, success = aim.labels, jnp.isfinite(found.distance)
     return AttackResult(
         images=found.images,
         success=success,
-        objective=margin(classifier(found.images), labels, targeted=targeted),
+        objective=aim.margin(classifier(found.images)),
         distance=found.distance,
         worst_images=found.images,
         worst_success=success,
         gradients=jnp.full(labels.shape, gradients, jnp.int32),
         # Of the originals, and of what was found.
         forwards=jnp.full(labels.shape, 2, jnp.int32),
+        blind=blind & ~success,
     )
 
 
-def _squares(change: Array) -> Array:
-    """`[batch]` the sum of squares."""
-    return jnp.sum(jnp.square(change), axis=tuple(range(1, change.ndim)))
+def never_seen(labels: Array, gradients: int) -> Array:
+    """`[batch]` bool: blind before the first of so many gradients, if there is any."""
+    return jnp.full(labels.shape, gradients > 0)
 
 
 class _Search(NamedTuple):
@@ -151,37 +146,34 @@ class _Search(NamedTuple):
 def solve_l2(
     classifier: Classifier,
     images: Array,
-    labels: Array,
+    aim: Aim,
     *,
     found: Found,
     start: Array,
     mask: Array,
     constant: Array,
-    confidence: Array | float,
     learning_rate: Array | float,
     binary_search_steps: int,
     steps: int,
-    targeted: bool,
-) -> tuple[Found, Array]:
+) -> tuple[Found, Array, Array]:
     """The closest fooling image that differs from the original in `mask` alone.
 
     Args:
         classifier: images -> scores `[batch, classes]`.
         images: `[batch, height, width, channels]` the originals.
-        labels: `[batch]` int.
+        aim: what fools.
         found: what was found before; only closer images replace it.
         start: images where every search for a constant begins anew.
         mask: bool, broadcastable to images: which pixels may change.
         constant: `[batch]` the weight of the margin to begin with.
-        confidence: the lead at which the margin is low enough.
         learning_rate: Adam's.
         binary_search_steps: the number of constants that are tried.
         steps: the iterations for each of them.
-        targeted: whether to reach `labels` rather than to leave them.
 
     Returns:
-        What is found, at its Euclidean distance; and `[batch]` the least constant that
-        succeeded, or the next to be tried where none did.
+        What is found, at its Euclidean distance; `[batch]` the least constant that
+        succeeded, or the next to be tried where none did; and `[batch]` whether every
+        gradient of the margin was zero.
     """
     adam = optax.scale_by_adam()
     first = to_variables(start)
@@ -190,37 +182,40 @@ def solve_l2(
     def objective(variables: Array, constant: Array) -> tuple[Array, tuple]:
         x = jnp.where(mask, to_images(variables), images)
         scores = classifier(x)
-        gap = jnp.maximum(margin(scores, labels, targeted=targeted), -confidence)
         # From the squeezed original, whose gradient is 0 where nothing has moved.
-        squares = _squares(jnp.where(mask, x - anchor, 0.0))
-        success = fools(scores, labels, confidence, targeted=targeted)
-        return jnp.sum(squares + constant * gap), (x, success)
+        change = jnp.where(mask, x - anchor, 0.0)
+        values = base.dot(change, change) + constant * aim.excess(scores)
+        return values.sum(), (x, aim.surely_fooled(scores))
 
-    def search(carry: tuple[_Search, Found], _) -> tuple:
-        bounds, found = carry
+    def search(carry: tuple[_Search, Found, Array], _) -> tuple:
+        bounds, found, blind = carry
 
         def step(carry: tuple, _) -> tuple:
-            variables, moments, found, ever = carry
+            variables, moments, found, ever, blind = carry
             gradient, (x, success) = jax.grad(objective, has_aux=True)(
                 variables, bounds.constant
             )
             direction, moments = adam.update(gradient, moments)
-            found = found.closer(x, jnp.sqrt(_squares(x - images)), success)
+            distance = base.NORMS["l2"].distance(x, images)
+            found = found.closer(x, distance, success)
             variables = variables - learning_rate * direction
-            return (variables, moments, found, ever | success), None
+            blind = blind & base.is_blind(gradient)
+            return (variables, moments, found, ever | success, blind), None
 
-        never = jnp.zeros(labels.shape, bool)
-        begin = (first, adam.init(first), found, never)
-        (_, _, found, success), _ = jax.lax.scan(step, begin, length=steps)
-        return (bounds.next(success), found), None
+        never = jnp.zeros(constant.shape, bool)
+        begin = (first, adam.init(first), found, never, blind)
+        (_, _, found, success, blind), _ = jax.lax.scan(step, begin, length=steps)
+        return (bounds.next(success), found, blind), None
 
     bounds = _Search(
         constant, jnp.zeros_like(constant), jnp.full_like(constant, jnp.inf)
     )
-    (bounds, found), _ = jax.lax.scan(
-        search, (bounds, found), length=binary_search_steps
+    blind = never_seen(constant, binary_search_steps * steps)
+    (bounds, found, blind), _ = jax.lax.scan(
+        search, (bounds, found, blind), length=binary_search_steps
     )
-    return found, jnp.where(jnp.isfinite(bounds.upper), bounds.upper, bounds.constant)
+    least = jnp.where(jnp.isfinite(bounds.upper), bounds.upper, bounds.constant)
+    return found, least, blind
 
 
 def carlini_l2(
@@ -234,7 +229,7 @@ def carlini_l2(
     binary_search_steps: int = 9,
     steps: int = 1000,
     initial_constant: Array | float = 1e-3,
-    targeted: bool = False,
+    targets: Array | None = None,
 ) -> AttackResult:
     """The smallest Euclidean change that fools the classifier.
 
@@ -247,14 +242,14 @@ def carlini_l2(
         classifier: images -> scores `[batch, classes]`.
         keys: `[batch]` one typed key an example; nothing is drawn from them.
         images: `[batch, height, width, channels]` float in [0, 1].
-        labels: `[batch]` int; the true classes, or the wished-for ones if targeted.
+        labels: `[batch]` int, the true classes.
         confidence: by how much, in units of score, the wrong class must lead; with 0
             the images lie so near the boundary that only rounding is allowed for.
         learning_rate: Adam's, in units of w.
         binary_search_steps: how many weights are tried.
         steps: iterations for each weight.
         initial_constant: the first weight.
-        targeted: whether success is to reach `labels` rather than to leave them.
+        targets: `[batch]` int, the classes to be reached; by default any wrong one.
 
     Returns:
         The closest fooling images, which are the worst ones too, at their l2 distances.
@@ -264,27 +259,24 @@ def carlini_l2(
 
     Raises:
         AssertionError: a shape or a type is not as above.
+        InputError: a target is the label.
 
     See "Towards Evaluating the Robustness of Neural Networks" by Carlini and Wagner,
     Sections V and VI-A.
     """
-    base.check_arguments(keys, images, labels)
-    found = nothing_found(classifier, images, labels, confidence, targeted=targeted)
-    found, _ = solve_l2(
+    base.check_arguments(keys, images, labels, targets)
+    aim = Aim(labels, targets, confidence)
+    found, _, blind = solve_l2(
         classifier,
         images,
-        labels,
-        found=found,
+        aim,
+        found=nothing_found(classifier, images, aim),
         start=images,
         mask=jnp.ones_like(images, bool),
         constant=jnp.full(labels.shape, initial_constant, images.dtype),
-        confidence=confidence,
         learning_rate=learning_rate,
         binary_search_steps=binary_search_steps,
         steps=steps,
-        targeted=targeted,
     )
     evaluations = binary_search_steps * steps
-    return as_result(
-        classifier, labels, found, targeted=targeted, gradients=evaluations
-    )
+    return as_result(classifier, aim, found, gradients=evaluations, blind=blind)

@@ -49,7 +49,7 @@ def carlini_l0(
     binary_search_steps: int = 3,
     steps: int = 200,
     initial_constant: Array | float = 1e-1,
-    targeted: bool = False,
+    targets: Array | None = None,
 ) -> AttackResult:
     """The fewest pixels whose change fools the classifier.
 
@@ -64,7 +64,7 @@ def carlini_l0(
         classifier: images -> scores `[batch, classes]`.
         keys: `[batch]` one typed key an example; nothing is drawn from them.
         images: `[batch, height, width, channels]` float in [0, 1].
-        labels: `[batch]` int; the true classes, or the wished-for ones if targeted.
+        labels: `[batch]` int, the true classes.
         confidence: by how much, in units of score, the wrong class must lead.
         learning_rate: Adam's, in units of w.
         rounds: how many times the l2 attack is run, at least 1.
@@ -73,7 +73,7 @@ def carlini_l0(
         binary_search_steps: weights that the l2 attack tries in a round.
         steps: iterations for each weight.
         initial_constant: the first weight of the first round.
-        targeted: whether success is to reach `labels` rather than to leave them.
+        targets: `[batch]` int, the classes to be reached; by default any wrong one.
 
     Returns:
         As `carlini_l2`'s; a distance is the number of pixels (not of their channels)
@@ -82,37 +82,37 @@ def carlini_l0(
 
     Raises:
         AssertionError: a shape or a type is not as above.
+        InputError: a target is the label.
 
     See "Towards Evaluating the Robustness of Neural Networks" by Carlini and Wagner,
     Section VI-B.
     """
-    base.check_arguments(keys, images, labels)
+    base.check_arguments(keys, images, labels, targets)
+    aim = carlini.Aim(labels, targets, confidence)
 
-    def gap(x: Array) -> Array:
-        return carlini.margin(classifier(x), labels, targeted=targeted).sum()
+    def margins(x: Array) -> Array:
+        return aim.margin(classifier(x)).sum()
 
-    def search(carry: tuple[_Example, carlini.Found], _) -> tuple:
-        example, fewest = carry
+    def search(carry: tuple[_Example, carlini.Found, Array], _) -> tuple:
+        example, fewest, blind = carry
         allowed = _drop(example.mask, example.use, example.share)
-        near, constant = carlini.solve_l2(
+        near, constant, unseen = carlini.solve_l2(
             classifier,
             images,
-            labels,
+            aim,
             found=carlini.Found(images, jnp.full(labels.shape, jnp.inf, images.dtype)),
             start=jnp.where(allowed, example.start, images),
             mask=allowed,
             constant=example.constant,
-            confidence=confidence,
             learning_rate=learning_rate,
             binary_search_steps=binary_search_steps,
             steps=steps,
-            targeted=targeted,
         )
         success = jnp.isfinite(near.distance)
         changed = jnp.any(near.images != images, axis=-1, keepdims=True)
         count = jnp.sum(changed, axis=(1, 2, 3)).astype(images.dtype)
         fewest = fewest.closer(near.images, count, success)
-        use = jnp.abs((near.images - images) * jax.grad(gap)(near.images))
+        use = jnp.abs((near.images - images) * jax.grad(margins)(near.images))
         return (
             _Example(
                 mask=base.select(success, allowed & changed, example.mask),
@@ -127,6 +127,7 @@ def carlini_l0(
                 constant=constant,
             ),
             fewest,
+            blind & unseen,
         ), None
 
     one_channel = images[..., :1]
@@ -137,14 +138,10 @@ def carlini_l0(
         share=jnp.zeros(labels.shape, images.dtype),
         constant=jnp.full(labels.shape, initial_constant, images.dtype),
     )
-    fewest = carlini.nothing_found(
-        classifier, images, labels, confidence, targeted=targeted
-    )
-    (_, fewest), _ = jax.lax.scan(search, (start, fewest), length=rounds)
+    fewest = carlini.nothing_found(classifier, images, aim)
+    evaluations = rounds * (binary_search_steps * steps + 1)
+    blind = carlini.never_seen(labels, rounds * binary_search_steps * steps)
+    (_, fewest, blind), _ = jax.lax.scan(search, (start, fewest, blind), length=rounds)
     return carlini.as_result(
-        classifier,
-        labels,
-        fewest,
-        targeted=targeted,
-        gradients=rounds * (binary_search_steps * steps + 1),
+        classifier, aim, fewest, gradients=evaluations, blind=blind
     )

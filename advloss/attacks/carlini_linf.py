@@ -37,7 +37,7 @@ def carlini_linf(
     initial_constant: Array | float = 1e-1,
     initial_threshold: Array | float = 1.0,
     decay: Array | float = 0.9,
-    targeted: bool = False,
+    targets: Array | None = None,
 ) -> AttackResult:
     """The smallest change of the most changed pixel that fools the classifier.
 
@@ -55,7 +55,7 @@ def carlini_linf(
         classifier: images -> scores `[batch, classes]`.
         keys: `[batch]` one typed key an example; nothing is drawn from them.
         images: `[batch, height, width, channels]` float in [0, 1].
-        labels: `[batch]` int; the true classes, or the wished-for ones if targeted.
+        labels: `[batch]` int, the true classes.
         confidence: by how much, in units of score, the wrong class must lead.
         learning_rate: Adam's, in units of w.
         rounds: how many thresholds are tried.
@@ -63,7 +63,7 @@ def carlini_linf(
         initial_constant: c in the first round.
         initial_threshold: tau in the first round, in units of pixel value.
         decay: the factor on tau after a success, in (0, 1).
-        targeted: whether success is to reach `labels` rather than to leave them.
+        targets: `[batch]` int, the classes to be reached; by default any wrong one.
 
     Returns:
         As `carlini_l2`'s, at l-inf distances: the original at distance 0 where it fools
@@ -71,31 +71,29 @@ def carlini_linf(
 
     Raises:
         AssertionError: a shape or a type is not as above.
+        InputError: a target is the label.
 
     See "Towards Evaluating the Robustness of Neural Networks" by Carlini and Wagner,
     Section VI-C.
     """
-    base.check_arguments(keys, images, labels)
+    base.check_arguments(keys, images, labels, targets)
+    aim = carlini.Aim(labels, targets, confidence)
     adam = optax.scale_by_adam()
     axes = tuple(range(1, images.ndim))
 
     def objective(variables: Array, example: _Example) -> tuple[Array, tuple]:
         x = carlini.to_images(variables)
         scores = classifier(x)
-        gap = carlini.margin(scores, labels, targeted=targeted)
         tau = jnp.expand_dims(example.threshold, axes)
         excess = jnp.sum(jnp.maximum(jnp.abs(x - images) - tau, 0.0), axis=axes)
-        values = excess + example.constant * jnp.maximum(gap, -confidence)
-        return values.sum(), (
-            x,
-            carlini.fools(scores, labels, confidence, targeted=targeted),
-        )
+        values = excess + example.constant * aim.excess(scores)
+        return values.sum(), (x, aim.surely_fooled(scores))
 
-    def search(carry: tuple[_Example, carlini.Found], _) -> tuple:
-        example, found = carry
+    def search(carry: tuple[_Example, carlini.Found, Array], _) -> tuple:
+        example, found, blind = carry
 
         def step(carry: tuple, _) -> tuple:
-            variables, moments, found, nearest = carry
+            variables, moments, found, nearest, blind = carry
             gradient, (x, success) = jax.grad(objective, has_aux=True)(
                 variables, example
             )
@@ -103,15 +101,16 @@ def carlini_linf(
             found = found.closer(x, distance, success)
             nearest = nearest.closer(variables, distance, success)
             direction, moments = adam.update(gradient, moments)
-            return (variables - learning_rate * direction, moments, found, nearest), (
-                None
-            )
+            variables = variables - learning_rate * direction
+            blind = blind & base.is_blind(gradient)
+            return (variables, moments, found, nearest, blind), None
 
         nearest = carlini.Found(
             example.variables, jnp.full_like(example.threshold, jnp.inf)
         )
-        begin = (example.variables, adam.init(example.variables), found, nearest)
-        (last, _, found, nearest), _ = jax.lax.scan(step, begin, length=steps)
+        moments = adam.init(example.variables)
+        begin = (example.variables, moments, found, nearest, blind)
+        (last, _, found, nearest, blind), _ = jax.lax.scan(step, begin, length=steps)
 
         success = jnp.isfinite(nearest.distance)
         within = nearest.distance < example.threshold
@@ -122,17 +121,16 @@ def carlini_linf(
         )
         constant = jnp.where(success, example.constant, 2 * example.constant)
         variables = base.select(within, nearest.images, last)
-        return (_Example(variables, threshold, constant), found), None
+        return (_Example(variables, threshold, constant), found, blind), None
 
     start = _Example(
         carlini.to_variables(images),
         jnp.full(labels.shape, initial_threshold, images.dtype),
         jnp.full(labels.shape, initial_constant, images.dtype),
     )
-    found = carlini.nothing_found(
-        classifier, images, labels, confidence, targeted=targeted
-    )
-    (_, found), _ = jax.lax.scan(search, (start, found), length=rounds)
+    found = carlini.nothing_found(classifier, images, aim)
+    blind = carlini.never_seen(labels, rounds * steps)
+    (_, found, blind), _ = jax.lax.scan(search, (start, found, blind), length=rounds)
     return carlini.as_result(
-        classifier, labels, found, targeted=targeted, gradients=rounds * steps
+        classifier, aim, found, gradients=rounds * steps, blind=blind
     )

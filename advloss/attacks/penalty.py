@@ -54,12 +54,12 @@ def penalty(
     steps: int = 50,
     search_steps: int = 9,
     initial_constant: Array | float = 1.0,
-    targeted: bool = True,
+    targets: Array | None = None,
 ) -> AttackResult:
     """Minimises `c * ||x' - x||_2^2 + objective(x', target)` over x' in [0, 1].
 
-    The target is the label, or, if not targeted, the wrong class with the highest score
-    at x.
+    Without targets it goes towards the wrong class with the highest score at x, and any
+    wrong prediction is a success.
 
     Each example has a constant c, an L-BFGS memory and a step length of its own. Where
     the minimiser fools, c grows, elsewhere it shrinks: by tens until it is bracketed,
@@ -75,57 +75,59 @@ def penalty(
         classifier: images -> scores `[batch, classes]`.
         keys: `[batch]` typed keys, unused: nothing is random here.
         images: `[batch, height, width, channels]` float in [0, 1].
-        labels: `[batch]` int; the wished-for classes, or the true ones if not targeted.
+        labels: `[batch]` int, the true classes.
         objective: (scores, labels) -> `[batch]`, descended towards the target.
         steps: evaluations for each constant, at least 0.
         search_steps: constants tried, at least 0.
         initial_constant: the first c, in units of objective by squared pixel value,
             above 0; may be traced.
-        targeted: whether success is to reach `labels` rather than to leave them.
+        targets: `[batch]` int, the classes to be reached; by default any wrong one.
 
     Returns:
         The closest image that fools, with its l2 distance and the objective of its
-        label. Where none was found, `success` is false, `images` the original and
-        `distance` infinite. The worst images are the images: this attack has no other
-        aim than closeness.
+        target, or of its label without targets. Where none was found, `success` is
+        false, `images` the original and `distance` infinite. The worst images are the
+        images: this attack has no other aim than closeness.
 
     Raises:
         AssertionError: a shape or a type is not as above.
+        InputError: a target is the label.
 
     See "Robust Loss Functions" by Vu and Tran, Eq. 1, "Intriguing properties of neural
     networks" by Szegedy et al., Section 4.1, and, on clipped quasi-Newton steps,
     "Projected Newton Methods for Optimization Problems with Simple Constraints" by
     Bertsekas.
     """
-    base.check_arguments(keys, images, labels)
+    base.check_arguments(keys, images, labels, targets)
     scores = classifier(images)
-    targets = labels if targeted else _runner_up(scores, labels)
+    goal = _runner_up(scores, labels) if targets is None else targets
+    judged = labels if targets is None else targets
 
     def look(x: Array, scores: Array, distance: Array) -> _Closest:
-        success = base.fooled(scores, labels, targeted=targeted)
-        return _Closest(x, success, objective(scores, labels), distance)
+        success = base.fooled(scores, labels, targets)
+        return _Closest(x, success, objective(scores, judged), distance)
 
     def evaluate(x: Array, constant: Array) -> tuple[Array, tuple[Array, _Closest]]:
         scores = classifier(x)
-        squares = _dot(x - images, x - images)
-        values = constant * squares + objective(scores, targets)
+        squares = base.dot(x - images, x - images)
+        values = constant * squares + objective(scores, goal)
         return values.sum(), (values, look(x, scores, jnp.sqrt(squares)))
 
-    def step(carry: tuple[_Descent, _Closest], constant: Array) -> tuple:
-        descent, closest = carry
+    def step(carry: tuple[_Descent, _Closest, Array], constant: Array) -> tuple:
+        descent, closest, blind = carry
         trial = _trial(descent)
         gradient, (value, seen) = jax.grad(evaluate, has_aux=True)(trial, constant)
         descent = _judge(descent, trial, value, gradient, seen.success)
-        return descent, _closer(closest, seen)
+        return descent, _closer(closest, seen), blind & base.is_blind(gradient)
 
-    def search(carry: tuple[_Bracket, _Closest], _) -> tuple:
-        bracket, closest = carry
-        (descent, closest), _ = jax.lax.scan(
+    def search(carry: tuple[_Bracket, _Closest, Array], _) -> tuple:
+        bracket, closest, blind = carry
+        (descent, closest, blind), _ = jax.lax.scan(
             lambda carry, _: (step(carry, bracket.constant), None),
-            (_start(images), closest),
+            (_start(images), closest, blind),
             length=steps,
         )
-        return (_narrow(bracket, descent.success), closest), None
+        return (_narrow(bracket, descent.success), closest, blind), None
 
     constant = jnp.full(labels.shape, initial_constant, images.dtype)
     bracket = _Bracket(
@@ -133,7 +135,10 @@ def penalty(
     )
     original = look(images, scores, jnp.zeros_like(constant))
     closest = original._replace(distance=jnp.where(original.success, 0.0, jnp.inf))
-    (_, closest), _ = jax.lax.scan(search, (bracket, closest), length=search_steps)
+    blind = jnp.full(labels.shape, steps * search_steps > 0)
+    (_, closest, blind), _ = jax.lax.scan(
+        search, (bracket, closest, blind), length=search_steps
+    )
     return AttackResult(
         images=closest.images,
         success=closest.success,
@@ -143,12 +148,8 @@ def penalty(
         worst_success=closest.success,
         gradients=jnp.full(labels.shape, steps * search_steps, jnp.int32),
         forwards=jnp.ones(labels.shape, jnp.int32),
+        blind=blind & ~closest.success,
     )
-
-
-def _dot(first: Array, second: Array) -> Array:
-    """`[batch]` inner products."""
-    return jnp.sum(first * second, axis=tuple(range(1, first.ndim)))
 
 
 def _like(values: Array, images: Array) -> Array:
@@ -221,11 +222,11 @@ def _judge(
     held = ((trial <= 0) & (gradient > 0)) | ((trial >= 1) & (gradient < 0))
     gradient = jnp.where(held, 0.0, gradient)
     change = trial - descent.images
-    slope = _dot(descent.gradient, change)
+    slope = base.dot(descent.gradient, change)
     taken = value <= descent.value + _DECREASE * slope
     # Along negative curvature, or where next to nothing of a direction is of use, the
     # memory misleads: start it afresh, with the gradient's own direction.
-    concave = _dot(gradient - descent.gradient, change) <= 0
+    concave = base.dot(gradient - descent.gradient, change) <= 0
     rate = descent.rate * _shorten(slope, value - descent.value)
     stuck = (rate < _SHORTEST_RATE) & (descent.memory.count > 1)
     renewed = jnp.where(taken, concave, stuck)

@@ -18,7 +18,7 @@ def pgd(
     step_size: Array | float,
     steps: int,
     norm: str = "linf",
-    targeted: bool = False,
+    targets: Array | None = None,
     random_start: bool = True,
     restarts: int = 1,
 ) -> AttackResult:
@@ -34,13 +34,14 @@ def pgd(
         classifier: images -> scores `[batch, classes]`.
         keys: `[batch]` one typed key an example, see `base.example_keys`.
         images: `[batch, height, width, channels]` float in [0, 1].
-        labels: `[batch]` int; the true classes, or the wished-for ones if targeted.
-        objective: (scores, labels) -> `[batch]`, climbed; descended if targeted.
+        labels: `[batch]` int, the true classes.
+        objective: (scores, labels) -> `[batch]`, climbed; with targets,
+            (scores, targets) -> `[batch]`, descended.
         epsilon: the ball's radius, in units of pixel value; may be traced.
         step_size: the length of a step in the same norm; may be traced.
         steps: the number of iterations, at least 0.
         norm: "linf" or "l2".
-        targeted: whether success is to reach `labels` rather than to leave them.
+        targets: `[batch]` int, the classes to be reached; by default any wrong one.
         random_start: whether to start at a random point rather than at `images`.
         restarts: how many times to start, at least 1; the result is each example's
             best, one that fools before one that does not, then by objective.
@@ -50,29 +51,32 @@ def pgd(
 
     Raises:
         AssertionError: a shape or a type is not as above.
+        InputError: a target is the label.
         KeyError: no norm of that name.
 
     See "Robust Loss Functions" by Vu and Tran, Section II-B4, and "Towards Deep
     Learning Models Resistant to Adversarial Attacks" by Madry et al.
     """
-    base.check_arguments(keys, images, labels)
+    base.check_arguments(keys, images, labels, targets)
     ball = base.NORMS[norm]
-    sign = -1.0 if targeted else 1.0
+    goal, sign = (labels, 1.0) if targets is None else (targets, -1.0)
 
     def evaluate(x: Array) -> tuple[Array, base.Worst]:
         scores = classifier(x)
-        values = sign * objective(scores, labels)
-        success = base.fooled(scores, labels, targeted=targeted)
+        values = sign * objective(scores, goal)
+        success = base.fooled(scores, labels, targets)
         return values.sum(), base.Worst(x, success, values)
 
-    def step(carry: tuple[Array, base.Worst], _) -> tuple:
-        x, worst = carry
+    def step(carry: tuple[Array, base.Worst, Array], _) -> tuple:
+        x, worst, blind = carry
         gradient, seen = jax.grad(evaluate, has_aux=True)(x)
+        blind = blind & base.is_blind(gradient)
+        gradient = jnp.where(jnp.isfinite(gradient), gradient, 0.0)
         x = ball.project(x + step_size * ball.ascend(gradient), images, epsilon)
-        return (x, base.worse(worst, seen)), None
+        return (x, base.worse(worst, seen), blind), None
 
-    def attack(keys: Array) -> tuple[base.Worst, base.Worst]:
-        """The last and the worst iterate from one start."""
+    def attack(keys: Array) -> tuple[base.Worst, base.Worst, Array]:
+        """The last and the worst iterate from one start; whether it was blind."""
         start = images
         if random_start:
             change = ball.draw(keys, images, epsilon)
@@ -80,15 +84,16 @@ def pgd(
         unseen = base.Worst(
             start, jnp.zeros(labels.shape, bool), jnp.full(labels.shape, -jnp.inf)
         )
-        (x, worst), _ = jax.lax.scan(step, (start, unseen), length=steps)
+        blind = jnp.full(labels.shape, steps > 0)  # Without gradients none is missed.
+        (x, worst, blind), _ = jax.lax.scan(step, (start, unseen, blind), length=steps)
         _, last = evaluate(x)
-        return last, base.worse(worst, last)
+        return last, base.worse(worst, last), blind
 
     if restarts == 1:
-        last, worst = attack(keys)
+        last, worst, blind = attack(keys)
     else:
-        last, worst = jax.vmap(attack)(_keys_of_starts(keys, restarts))
-        last, worst = base.worst_of(last), base.worst_of(worst)
+        last, worst, blind = jax.vmap(attack)(_keys_of_starts(keys, restarts))
+        last, worst, blind = base.worst_of(last), base.worst_of(worst), blind.all(0)
     return AttackResult(
         images=last.images,
         success=last.success,
@@ -98,6 +103,7 @@ def pgd(
         worst_success=worst.success,
         gradients=jnp.full(labels.shape, restarts * steps, jnp.int32),
         forwards=jnp.full(labels.shape, restarts, jnp.int32),
+        blind=blind & ~worst.success,
     )
 
 
@@ -114,30 +120,20 @@ def fgs(
     images: Array,
     labels: Array,
     *,
-    objective: Objective,
     epsilon: Array | float,
-    targeted: bool = False,
     random_start: bool = False,
+    **settings,
 ) -> AttackResult:
     """Fast gradient sign: one step of PGD, as long as the ball's radius.
 
-    Arguments and result are those of `pgd`.
+    Arguments and result are those of `pgd`, without `step_size` and `steps`.
 
     See "Explaining and Harnessing Adversarial Examples" by Goodfellow et al., and
     "Robust Loss Functions" by Vu and Tran, Section II-B3 (there targeted).
     """
-    return pgd(
-        classifier,
-        keys,
-        images,
-        labels,
-        objective=objective,
-        epsilon=epsilon,
-        step_size=epsilon,
-        steps=1,
-        targeted=targeted,
-        random_start=random_start,
-    )
+    radius = {"epsilon": epsilon, "step_size": epsilon, "steps": 1}
+    settings |= {"random_start": random_start, **radius}
+    return pgd(classifier, keys, images, labels, **settings)
 
 
 def noise(
@@ -146,28 +142,18 @@ def noise(
     images: Array,
     labels: Array,
     *,
-    objective: Objective,
-    epsilon: Array | float,
     draws: int = 1,
+    **settings,
 ) -> AttackResult:
     """The strongest of some uniform random changes of every pixel, without gradients.
 
-    Arguments and result are those of `pgd`; an attack that finds less than this does
-    not work.
+    Arguments and result are those of `pgd`, without `step_size`, `steps` and
+    `restarts`; an attack that finds less than this does not work.
 
     See "Robust Loss Functions" by Vu and Tran, Section III-A (there one draw).
     """
-    return pgd(
-        classifier,
-        keys,
-        images,
-        labels,
-        objective=objective,
-        epsilon=epsilon,
-        step_size=0.0,
-        steps=0,
-        restarts=draws,
-    )
+    settings |= {"step_size": 0.0, "steps": 0, "restarts": draws}
+    return pgd(classifier, keys, images, labels, **settings)
 
 
 def multi_targeted(
@@ -177,47 +163,42 @@ def multi_targeted(
     labels: Array,
     *,
     objective: Objective,
-    epsilon: Array | float,
-    step_size: Array | float,
-    steps: int,
     norm: str = "linf",
-    random_start: bool = True,
+    **settings,
 ) -> AttackResult:
     """PGD towards every wrong class in turn; any wrong prediction is a success.
 
-    Arguments and result are those of `pgd`; `labels` are the true classes, and the
-    objective returned is theirs.
+    Arguments and result are those of `pgd`, without `targets`; the objective returned
+    is the label's.
 
     See "An Alternative Surrogate Loss for PGD-based Adversarial Testing" by Gowal et
     al.
     """
     classes = jax.eval_shape(classifier, images).shape[-1]
 
-    def towards(offset: Array) -> tuple[base.Worst, base.Worst]:
+    def towards(offset: Array) -> tuple[base.Worst, base.Worst, tuple]:
         result = pgd(
             classifier,
             jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, offset),
             images,
-            (labels + offset) % classes,
+            labels,
             objective=objective,
-            epsilon=epsilon,
-            step_size=step_size,
-            steps=steps,
             norm=norm,
-            targeted=True,
-            random_start=random_start,
+            targets=(labels + offset) % classes,
+            **settings,
         )
-        return look(result.images), look(result.worst_images)
+        spent = result.gradients, result.forwards, result.blind
+        return look(result.images), look(result.worst_images), spent
 
     def look(x: Array) -> base.Worst:
         scores = classifier(x)
-        success = base.fooled(scores, labels, targeted=False)
+        success = base.fooled(scores, labels, None)
         return base.Worst(x, success, objective(scores, labels))
 
-    last, worst = jax.lax.map(towards, jnp.arange(1, classes))
+    last, worst, spent = jax.lax.map(towards, jnp.arange(1, classes))
+    gradients, forwards, blind = spent
     last, worst = base.worst_of(last), base.worst_of(worst)
     worst = base.worse(worst, last)
-    others = classes - 1
     return AttackResult(
         images=last.images,
         success=last.success,
@@ -225,6 +206,7 @@ def multi_targeted(
         distance=base.NORMS[norm].distance(last.images, images),
         worst_images=worst.images,
         worst_success=worst.success,
-        gradients=jnp.full(labels.shape, others * steps, jnp.int32),
-        forwards=jnp.full(labels.shape, 3 * others, jnp.int32),
+        gradients=gradients.sum(axis=0),
+        forwards=forwards.sum(axis=0) + 2 * (classes - 1),
+        blind=blind.all(axis=0) & ~worst.success,
     )

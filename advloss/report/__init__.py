@@ -9,17 +9,17 @@ writes into the second folder `report.html` (one self-contained page), `report.m
 from collections.abc import Sequence
 from pathlib import Path
 
-from advloss import runs
 from advloss.report import figures, page, tables
-from advloss.report.tables import Row, load_row, terminal_table
+from advloss.report.rows import Row, load_row
+from advloss.report.tables import terminal_attack_table, terminal_table
 
-__all__ = ["Row", "load_row", "terminal_table", "write"]
+__all__ = ["Row", "load_row", "terminal_attack_table", "terminal_table", "write"]
 
 
 def write(workdirs: Sequence[str | Path], folder: str | Path) -> str:
     """Writes the report of some runs, in the order given.
 
-    A run that is missing or unfinished is a row that says so.
+    A run that is missing, unfinished or damaged is a row that says so.
 
     Args:
         workdirs: the runs.
@@ -30,18 +30,20 @@ def write(workdirs: Sequence[str | Path], folder: str | Path) -> str:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob("gallery_*.*"):
+        stale.unlink()
     rows = [load_row(workdir) for workdir in workdirs]
+    sketches = {
+        "accuracy": figures.accuracy(rows),
+        "training": figures.training(rows),
+        **{f"gallery_{i}": figures.gallery(row) for i, row in enumerate(rows)},
+    }
     drawn = [
-        figures.save(figure, folder / name)
-        for name, figure in {
-            "accuracy": figures.accuracy(rows),
-            "training": figures.training(rows),
-            **{f"gallery_{i}": figures.gallery(row) for i, row in enumerate(rows)},
-        }.items()
-        if figure is not None
+        figures.save(sketch, folder / name)
+        for name, sketch in sketches.items()
+        if sketch is not None
     ]
-    environments = {row.name: runs.load_environment(row.workdir) for row in rows}
     (folder / "results.csv").write_text(tables.csv_table(rows))
     (folder / "report.md").write_text(page.markdown(rows, drawn))
-    (folder / "report.html").write_text(page.html(rows, drawn, environments))
+    (folder / "report.html").write_text(page.html(rows, drawn))
     return f"{terminal_table(rows)}\n\nReport: {folder / 'report.html'}"

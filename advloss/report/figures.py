@@ -13,9 +13,9 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from advloss import metrics, runs
+from advloss import metrics, results
 from advloss.errors import InputError
-from advloss.report.tables import Row, columns, describe_attack, value
+from advloss.report.rows import Row, columns, describe_attack
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _HATCHES = ("", "//", "..", "xx", "\\\\", "++", "--")
@@ -58,23 +58,23 @@ def accuracy(rows: Sequence[Row]) -> Sketch | None:
     rows = [row for row in rows if not row.status]
     if not rows:
         return None
-    titles = columns(rows)
+    measures = columns(rows)
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axes = figure.subplots()
-    width = 0.8 / len(titles)
-    for i, title in enumerate(titles):
-        found = [value(row, *title) for row in rows]
+    width = 0.8 / len(measures)
+    for i, measure in enumerate(measures):
+        found = [measure.of(row) for row in rows]
         places = [n for n, cell in enumerate(found) if cell is not None]
         heights, low, high = (
             np.array([100 * found[n][key] for n in places])
             for key in ("accuracy", "low", "high")
         )
-        x = np.array(places) + (i - (len(titles) - 1) / 2) * width
+        x = np.array(places) + (i - (len(measures) - 1) / 2) * width
         axes.bar(
             x,
             heights,
             width,
-            label=title[0],
+            label=measure.title,
             color=_COLOURS[i % len(_COLOURS)],
             hatch=_HATCHES[i % len(_HATCHES)],
             edgecolor="white",
@@ -98,7 +98,9 @@ def accuracy(rows: Sequence[Row]) -> Sketch | None:
     axes.set_yticks(range(0, 101, 20))
     axes.set_ylabel("accuracy (%)")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=len(titles), frameon=False)
+    figure.legend(
+        loc="outside upper center", ncols=min(len(measures), 4), frameon=False
+    )
     return Sketch(
         figure,
         "Accuracy on test images. Whiskers: 95 % intervals over the choice of test "
@@ -128,7 +130,8 @@ def training(rows: Sequence[Row]) -> Sketch | None:
     left.set_ylabel("accuracy on training batches (%)")
     left.set_ylim(0, 102)
     right.set_ylabel("loss")
-    right.set_yscale("log")
+    if all(point["loss"] > 0 for _, points in curves for point in points):
+        right.set_yscale("log")
     for axes in (left, right):
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
@@ -147,7 +150,7 @@ def gallery(row: Row) -> Sketch | None:
         return None
     attack = next(iter(row.results["attacks"]))
     try:
-        examples = runs.load_examples(row.workdir, attack)
+        examples = results.load_examples(row.workdir, attack)
     except InputError:
         return None  # The table still has the numbers.
     chosen = _one_a_class(examples["labels"][: len(examples["natural_images"])])
@@ -155,9 +158,10 @@ def gallery(row: Row) -> Sketch | None:
         examples[key][chosen].astype(np.float32)
         for key in ("natural_images", "attacked_images")
     )
-    settings = row.results["attacks"][attack]["settings"]
-    title, epsilon = describe_attack(attack, settings), settings["epsilon"]
-    change = np.mean(attacked - natural, axis=-1) / max(2 * epsilon, 1e-9) + 0.5
+    title = describe_attack(attack, row.results["attacks"][attack]["settings"])
+    change = np.mean(attacked - natural, axis=-1)
+    most = max(np.abs(change).max(), 1e-9)
+    change = change / (2 * most) + 0.5
     lines = (
         ("natural", natural, examples["natural"][chosen]),
         ("perturbation", change, None),
@@ -178,8 +182,8 @@ def gallery(row: Row) -> Sketch | None:
     figure.suptitle(f"{_plain(row.name)} under {title}", fontsize=11)
     return Sketch(
         figure,
-        f"{row.name}: the first test image of each class, what {title} adds "
-        f"to it (grey: nothing; black and white: ∓{epsilon:g}), and the sum. Below "
+        f"{row.name}: the first attacked image of each class, what {title} adds "
+        f"to it (grey: nothing; black and white: ∓{most:.2g}), and the sum. Below "
         "the images the prediction, ✓ right or ✗ wrong.",
     )
 

@@ -7,16 +7,19 @@ from datetime import UTC, datetime
 from html import escape
 
 from advloss import config as configs
+from advloss import results
+from advloss.report import tables
 from advloss.report.figures import Drawn
-from advloss.report.tables import Row, markdown_table, text_table
+from advloss.report.rows import Row
 
 _TITLE = "Robustness report"
 _NOTE = (
-    "Accuracy on the test images in per cent, with the 95 % interval over the choice "
-    "of test images (Wilson). The number after an attack's name is its steps. Without "
-    "a further word it is the accuracy at the attack's last iterate; “worst” counts an "
-    "example as lost if the natural image or any iterate is misclassified. Each row is "
-    "one seed: differences of a few points may be chance."
+    "The interval (Wilson) is over the choice of test images. The number after an "
+    "attack's name is its steps, ε the radius in which it may change an image. Below "
+    "an attack's name stands the accuracy at its last iterate, as the paper counts; "
+    "“worst” counts an image as lost if it or any iterate of any attack is "
+    "misclassified. Differences of a few points between networks of one seed each may "
+    "be chance."
 )
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
@@ -35,21 +38,18 @@ pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; font-size: .85rem; 
 
 def markdown(rows: Sequence[Row], drawn: Sequence[Drawn]) -> str:
     """The table and the figures, which lie beside it as files."""
-    parts = [f"# {_TITLE}", markdown_table(rows), _NOTE]
-    parts += [f"![{item.caption}]({item.png.name})\n\n{item.caption}" for item in drawn]
+    parts = [f"# {_TITLE}", tables.markdown_table(tables.text_table(rows, tables.LONG))]
+    parts += map(tables.escape_markdown, _notes(rows))
+    for item in drawn:
+        caption = tables.escape_markdown(item.caption)
+        parts.append(f"![{caption}]({item.png.name})\n\n{caption}")
+    attacks = tables.attack_table(rows, tables.LONG)
+    parts += ["## Attack by attack", tables.markdown_table(attacks)]
     return "\n\n".join(parts) + "\n"
 
 
-def html(
-    rows: Sequence[Row], drawn: Sequence[Drawn], environments: dict[str, dict]
-) -> str:
-    """One page that needs no other file.
-
-    Args:
-        rows: the runs.
-        drawn: figures, put into the page.
-        environments: of each run by its name: versions and devices.
-    """
+def html(rows: Sequence[Row], drawn: Sequence[Drawn]) -> str:
+    """One page that needs no other file: the runs, and figures put into it."""
     date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return f"""<!doctype html>
 <html lang="en">
@@ -62,26 +62,39 @@ def html(
 <body>
 <h1>{_TITLE}</h1>
 <p class="note">Written by advloss on {date}.</p>
-<div class="scroll">{_table(rows)}</div>
-<p class="note">{escape(_NOTE)}</p>
+<div class="scroll">{_run_table(rows)}</div>
+<p class="note">{escape(" ".join(_notes(rows)))}</p>
 {"".join(map(_figure, drawn))}
+<h2>Attack by attack</h2>
+<div class="scroll">{_table(tables.attack_table(rows, tables.LONG))}</div>
 <h2>How each network was made</h2>
-{"".join(_details(row, environments.get(row.name, {})) for row in rows)}
+{"".join(map(_details, rows))}
 </body>
 </html>
 """
 
 
-def _table(rows: Sequence[Row]) -> str:
-    header, *body = text_table(rows, "{a:.1f} [{low:.1f}, {high:.1f}]")
+def _notes(rows: Sequence[Row]) -> list[str]:
+    return [tables.note(rows), _NOTE, *tables.warnings(rows)]
+
+
+def _run_table(rows: Sequence[Row]) -> str:
+    table = tables.text_table(rows, tables.LONG)
+    spans = [len(table[0]) - 3 if row.status else 0 for row in rows]
+    return _table(table, spans)
+
+
+def _table(table: list[list[str]], status_spans: Sequence[int] = ()) -> str:
+    """An HTML table; a row with a span ends in one cell so wide, its status."""
+    header, *body = table
     lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in header) + "</tr>"]
-    for row, cells in zip(rows, body, strict=True):
-        if row.status:
-            known, span = cells[:3], len(header) - 3
-            last = f'<td class="status" colspan="{span}">{escape(row.status)}</td>'
-        else:
-            known, last = cells, ""
-        shown = "".join(f"<td>{escape(cell)}</td>" for cell in known)
+    for i, cells in enumerate(body):
+        last = ""
+        if i < len(status_spans) and (span := status_spans[i]):
+            first = len(cells) - span
+            status, cells = cells[first], cells[:first]
+            last = f'<td class="status" colspan="{span}">{escape(status)}</td>'
+        shown = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
         lines.append(f"<tr>{shown}{last}</tr>")
     return "<table>\n" + "\n".join(lines) + "\n</table>"
 
@@ -95,12 +108,21 @@ def _figure(item: Drawn) -> str:
     )
 
 
-def _details(row: Row, environment: dict) -> str:
+def _details(row: Row) -> str:
     if row.config is None:
         return ""
-    command = f"python -m experiments.evaluate --workdir={row.workdir}"
-    made_by = json.dumps(environment, indent=2)
-    text = f"{command}\n\n{configs.to_json(row.config)}\n{made_by}"
+    lines = [configs.command_line("train", row.config, row.workdir)]
+    attacks = (row.results or {}).get("attacks", {})
+    if attacks:
+        measured = results.measured_config(row.config, row.results)
+        lines.append(
+            configs.command_line("evaluate", measured, row.workdir, base=row.config)
+        )
+    made = {"trained": row.environment}
+    made |= {name: attack.get("environment") for name, attack in attacks.items()}
+    text = "\n".join(
+        [*lines, "", configs.to_json(row.config), json.dumps(made, indent=2)]
+    )
     return (
         f"<details><summary>{escape(row.name)}</summary>"
         f"<pre>{escape(text)}</pre></details>\n"

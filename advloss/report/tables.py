@@ -1,195 +1,209 @@
-"""The results of runs as rows, and rows as text."""
+"""Rows as text: for the terminal, for Markdown, as CSV."""
 
 import csv
 import io
-from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
+import json
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
 
-from ml_collections import ConfigDict
-
-from advloss import runs
-from advloss.errors import InputError
-from advloss.losses import LOSSES
+from advloss.report.rows import (
+    Row,
+    columns,
+    describe_adversary,
+    describe_attack,
+    describe_loss,
+)
 
 _HEADER = ("network", "loss", "trained against")
+_ATTACK_HEADER = (
+    "network",
+    "attack",
+    "accuracy %",
+    "worst %",
+    "median distance",
+    "gradients",
+    "seconds",
+)
+_WIDTH = 80
+SHORT = "{a:.1f} ± {half:.1f}"
+LONG = "{a:.1f} [{low:.1f}, {high:.1f}]"
 
 
-class Row(NamedTuple):
-    """One run in a table.
-
-    Attributes:
-        workdir: where it is.
-        name: what its config calls it, or its folder's name where there is no config.
-        config: None where it could not be read.
-        results: what `runs.evaluate_run` wrote, or None.
-        status: "" for a finished run, or what is missing.
-    """
-
-    workdir: Path
-    name: str
-    config: ConfigDict | None
-    results: dict | None
-    status: str
-
-
-def load_row(workdir: str | Path) -> Row:
-    """A run's row, also where the run is missing, unfinished or damaged."""
-    workdir = Path(workdir)
-    config = results = None
-    try:
-        config = runs.load_config(workdir)
-        results = runs.load_results(workdir)
-        status = "" if results else "not evaluated yet"
-    except InputError:
-        status = "damaged" if workdir.exists() else "no such run"
-    name = workdir.name if config is None else config.name
-    return Row(workdir, name, config, results, status)
-
-
-def describe_loss(config: ConfigDict) -> str:
-    """The loss with its hyperparameters, such as "lmcl (s=10, m=0.3)"."""
-    symbols = {"scale": "s", "margin": "m"}
-    settings = ", ".join(
-        f"{symbols.get(key, key)}={config.loss[key]:g}"
-        for key in sorted(LOSSES[config.loss.name].defaults, reverse=True)
-    )
-    name = config.loss.name.replace("softmax_cross_entropy", "softmax")
-    return f"{name} ({settings})" if settings else name
-
-
-def describe_attack(name: str, settings: dict) -> str:
-    """An attack with its number of steps, such as "PGD-100"."""
-    title = name.upper().replace("_", " ")
-    return f"{title}-{settings['steps']}" if "steps" in settings else title
-
-
-def describe_adversary(config: ConfigDict) -> str:
-    """What a network was trained against, such as "PGD-40", or "nothing"."""
-    attack = config.train.attack
-    return "nothing" if attack.name == "none" else describe_attack(attack.name, attack)
-
-
-def columns(rows: Sequence[Row]) -> list[tuple[str, tuple[str, ...]]]:
-    """The accuracies that any of the rows has: their titles and paths in `results`."""
-    found: dict[str, tuple[str, ...]] = {"natural": ("natural",)}
-    for row in rows:
-        for name, attack in (row.results or {}).get("attacks", {}).items():
-            title = describe_attack(name, attack["settings"])
-            found[title] = ("attacks", name, "final")
-            found[f"{title} worst"] = ("attacks", name, "worst")
-        if len((row.results or {}).get("attacks", {})) > 1:
-            found["worst of all"] = ("worst_of_all",)
-    return list(found.items())
-
-
-def value(row: Row, title: str, path: tuple[str, ...]) -> dict | None:
-    """A row's accuracy with its interval, or None where it was not measured."""
-    cell = row.results
-    for part in path:
-        cell = (cell or {}).get(part)
-    if cell is None or path[0] != "attacks":
-        return cell
-    settings = row.results["attacks"][path[1]]["settings"]
-    own = describe_attack(path[1], settings)
-    return cell if title in (own, f"{own} worst") else None
-
-
-def cells(row: Row) -> list[str]:
-    """What identifies a row: its name, its loss, what it was trained against."""
-    if row.config is None:
-        return [row.name, "", ""]
-    return [row.name, describe_loss(row.config), describe_adversary(row.config)]
-
-
-def _percent(cell: dict | None, form: str) -> str:
+def percent(cell: dict | None, form: str) -> str:
+    """An accuracy in per cent; the form may use {a}, {low}, {high}, {half}."""
     if cell is None:
         return "-"
     accuracy, low, high = (100 * cell[key] for key in ("accuracy", "low", "high"))
     return form.format(a=accuracy, low=low, high=high, half=(high - low) / 2)
 
 
-def text_table(rows: Sequence[Row], form: str) -> list[list[str]]:
-    """Header and rows as text.
+def identify(row: Row) -> list[str]:
+    """What identifies a row: its name, its loss, what it was trained against."""
+    if row.config is None:
+        return [row.name, "", ""]
+    return [row.name, describe_loss(row.config), describe_adversary(row.config)]
 
-    Args:
-        rows: the runs.
-        form: of an accuracy in per cent; may use {a}, {low}, {high}, {half}.
+
+def text_table(rows: Sequence[Row], form: str) -> list[list[str]]:
+    """Header and rows; a run that is not finished has its status in place of numbers.
+
+    Where rows were measured on different numbers of images, a column says so.
     """
-    titles = columns(rows)
-    table = [[*_HEADER, *(f"{title} %" for title, _ in titles)]]
+    measures = columns(rows)
+    counts = {row.results["examples"] for row in rows if not row.status}
+    images = len(counts) > 1
+    table = [[*_HEADER, *["images"] * images, *(m.title for m in measures)]]
     for row in rows:
         if row.status:
-            missing = [row.status, *[""] * (len(titles) - 1)]
-            table.append([*cells(row), *missing])
+            cells = [row.status, *[""] * (len(measures) + images - 1)]
         else:
-            measured = [_percent(value(row, *title), form) for title in titles]
-            table.append([*cells(row), *measured])
+            cells = [str(row.results["examples"])] * images
+            cells += [percent(measure.of(row), form) for measure in measures]
+        table.append([*identify(row), *cells])
     return table
 
 
+def attack_table(rows: Sequence[Row], form: str) -> list[list[str]]:
+    """Header, and a row for each attack on each run: what it left, what it cost."""
+    table = [list(_ATTACK_HEADER)]
+    for row in rows:
+        if row.status:
+            continue
+        blank = ["", "", ""]
+        natural = percent(row.results["natural"], form)
+        table.append([row.name, "none", natural, natural, *blank])
+        for name, attack in row.results["attacks"].items():
+            table.append(
+                [
+                    row.name,
+                    describe_attack(name, attack["settings"]),
+                    percent(attack["final"], form),
+                    percent(attack["worst"], form),
+                    _median(attack),
+                    str(attack["gradients"]),
+                    f"{attack['seconds']:.0f}",
+                ]
+            )
+        worst = percent(row.results["worst_of_all"], form)
+        table.append([row.name, "worst of all", "", worst, *blank])
+    return table
+
+
+def warnings(rows: Sequence[Row]) -> list[str]:
+    """Sentences on attacks that had nothing to follow."""
+    return [
+        f"{row.name}: {name} met no gradient at {attack['blind']} of "
+        f"{row.results['examples']} images; where an objective is flat, robustness "
+        f"is not shown: try --config.evaluate.{name}.objective=lead"
+        for row in rows
+        if not row.status
+        for name, attack in row.results["attacks"].items()
+        if attack["blind"]
+    ]
+
+
+def note(rows: Sequence[Row]) -> str:
+    """What the numbers are."""
+    counts = {row.results["examples"] for row in rows if not row.status}
+    count = f"{counts.pop():,} " if len(counts) == 1 else ""
+    return (
+        f"Accuracy in % with the 95 % interval over {count}test images; one seed "
+        "each. worst: no iterate of any attack fools."
+    )
+
+
+def aligned(table: list[list[str]], measured: Sequence[list[str]]) -> str:
+    """Columns as wide as the `measured` rows need; headers wrapped to fit."""
+    widths = [max(map(len, cells)) for cells in zip(*measured, strict=True)]
+    words = [max(map(len, title.split())) for title in table[0]]
+    widths = [max(pair) for pair in zip(widths, words, strict=True)]
+    wrapped = [textwrap.wrap(t, w) for t, w in zip(table[0], widths, strict=True)]
+    height = max(map(len, wrapped))
+    heads = [[*lines, *[""] * (height - len(lines))] for lines in wrapped]
+    lines = [*zip(*heads, strict=True), ["-" * width for width in widths], *table[1:]]
+    return "\n".join(
+        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
 def terminal_table(rows: Sequence[Row]) -> str:
-    """The table for a terminal; accuracies with half of their 95 % interval."""
-    table = text_table(rows, "{a:.1f} ± {half:.1f}")
-    table[0] = [title.removesuffix(" %").replace(" against", "") for title in table[0]]
-    whole = [
-        row for row, source in zip(table[1:], rows, strict=True) if not source.status
+    """Runs and their accuracies; turned on its side where it would not fit."""
+    table = text_table(rows, SHORT)
+    finished = [
+        cells for cells, row in zip(table[1:], rows, strict=True) if not row.status
     ]
-    widths = [max(map(len, column)) for column in zip(table[0], *whole, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in table
-    ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    note = "Accuracy in % ± half of the 95 % interval over test images (one seed each)."
-    return "\n".join([*(line.rstrip() for line in lines), note])
+    unfinished = [[*cells[:3], *[""] * (len(cells) - 3)] for cells in table[1:]]
+    text = aligned(table, finished or unfinished)
+    if max(map(len, text.splitlines())) > _WIDTH and not any(r.status for r in rows):
+        turned = [list(cells) for cells in zip(*table, strict=True)]
+        text = aligned(turned, turned)
+    return "\n".join([text, *_fill([note(rows), *warnings(rows)])])
 
 
-def markdown_table(rows: Sequence[Row]) -> str:
-    """The table in Markdown; accuracies with their 95 % interval."""
-    table = text_table(rows, "{a:.1f} [{low:.1f}, {high:.1f}]")
-    table = [[cell.replace("|", "\\|") for cell in row] for row in table]
-    rule = ["---"] * len(table[0])
-    return "".join(f"| {' | '.join(row)} |\n" for row in [table[0], rule, *table[1:]])
+def terminal_attack_table(row: Row) -> str:
+    """The attacks on one run."""
+    if row.status:
+        return f"{row.name}: {row.status}"
+    name, loss, adversary = identify(row)
+    table = [cells[1:] for cells in attack_table([row], SHORT)]
+    title = f"{name}: {loss}, trained against {adversary}"
+    return "\n".join(
+        [title, aligned(table, table[1:]), *_fill([note([row]), *warnings([row])])]
+    )
+
+
+def _fill(sentences: Sequence[str]) -> list[str]:
+    return [textwrap.fill(sentence, _WIDTH) for sentence in sentences]
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|$~-])", r"\\\1", text)
+
+
+def markdown_table(table: list[list[str]]) -> str:
+    """A table whose first row is its header."""
+    escaped = [[escape_markdown(cell) for cell in row] for row in table]
+    rows = [escaped[0], ["---"] * len(table[0]), *escaped[1:]]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def csv_table(rows: Sequence[Row]) -> str:
     """Every number, unrounded: one line for each run and each accuracy."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        [
-            *_HEADER,
-            "seed",
-            "steps",
-            "measure",
-            "accuracy",
-            "low95",
-            "high95",
-            "examples",
-            "status",
-            "workdir",
-        ]
-    )
-    titles = columns(rows)
+    names = ["accuracy", "low95", "high95", "median_distance", "examples", "settings"]
+    writer.writerow([*_HEADER, "seed", "steps", "measure", *names, "status", "workdir"])
     for row in rows:
         if row.status:
-            writer.writerow([*cells(row), *[""] * 7, row.status, row.workdir])
+            unknown = [""] * 9
+            writer.writerow([*identify(row), *unknown, row.status, row.workdir])
             continue
-        for title in titles:
-            if (cell := value(row, *title)) is not None:
-                writer.writerow(
-                    [
-                        *cells(row),
-                        row.config.seed,
-                        row.results["step"],
-                        title[0],
-                        cell["accuracy"],
-                        cell["low"],
-                        cell["high"],
-                        row.results["examples"],
-                        "",
-                        row.workdir,
-                    ]
-                )
+        for measure, cell, attack in _measures(row):
+            ran = [row.config.seed, row.results["step"], measure]
+            numbers = [cell["accuracy"], cell["low"], cell["high"]]
+            numbers += [_median(attack), row.results["examples"]]
+            settings = json.dumps(attack["settings"]) if attack else ""
+            ran = [*identify(row), *ran, *numbers, settings]
+            writer.writerow([*ran, "", row.workdir])
     return out.getvalue()
+
+
+def _measures(row: Row) -> Iterator[tuple[str, dict, dict | None]]:
+    """Of a finished run: a name, the accuracy, and the attack that it belongs to."""
+    yield "natural", row.results["natural"], None
+    for name, attack in row.results["attacks"].items():
+        title = describe_attack(name, attack["settings"])
+        yield title, attack["final"], attack
+        yield f"{title} worst", attack["worst"], attack
+    yield "worst of all", row.results["worst_of_all"], None
+
+
+def _median(attack: dict | None) -> str:
+    """The median distance of an attack that looks for the closest image."""
+    if attack is None or "median_distance" not in attack:
+        return ""
+    median = attack["median_distance"]
+    return "inf" if median is None else f"{median:.4g}"

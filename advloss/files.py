@@ -1,0 +1,38 @@
+"""Text and JSON on disk: written whole or not at all, read with a clear error."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from advloss.errors import InputError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file in one move: a kill leaves the old or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(path.name + ".tmp")
+    scratch.write_text(text)
+    os.replace(scratch, path)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Replaces a file with the object as JSON, as `write_text`."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file, or None where there is no file.
+
+    Raises:
+        InputError: the file can't be read, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is damaged: it holds no JSON object")
+    return content

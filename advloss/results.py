@@ -1,0 +1,205 @@
+"""The evaluation of a run, kept in its work directory.
+
+    results = results.evaluate_run(config, workdir, devices)
+    results["attacks"]["pgd"]["final"]["accuracy"]
+
+workdir/
+  evaluation.json       what was measured, with its settings and environment
+  evaluation/NAME.npz   per example, of every attack
+
+An attack that was measured before with the same settings is not repeated, so a suite
+can be interrupted, continued and added to.
+"""
+
+import os
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from advloss import config as configs
+from advloss import evaluate, files, runs
+from advloss.attacks import ATTACKS, CLOSEST_ATTACKS
+from advloss.errors import InputError
+from advloss.types import Split
+
+_RESULTS = "evaluation.json"
+_FOLDER = "evaluation"
+GALLERY_IMAGES = 100  # Attacked images kept on disk, for the report's gallery.
+
+
+def evaluate_run(
+    config: ConfigDict, workdir: str | Path, devices: Sequence[jax.Device]
+) -> dict:
+    """Attacks a trained network with every attack of `evaluate.attacks`.
+
+    Attacks that were measured earlier on the same examples stay in the results.
+
+    Returns:
+        What `evaluation.json` holds.
+
+    Raises:
+        InputError: no finished run there, or of another config; or as `train_run`.
+    """
+    workdir = Path(workdir)
+    run = runs.load_run(workdir, config)
+    if run.step < config.train.steps:
+        raise InputError(
+            f"--workdir={workdir} is trained for {run.step} of {config.train.steps} "
+            "steps: finish it with experiments.train first"
+        )
+    test = evaluate.first(runs.load_data(config).test, config.evaluate.examples)
+    measured = {
+        "step": run.step,
+        "examples": len(test.labels),
+        "seed": config.evaluate.seed,
+    }
+    attacks = _measured_before(workdir, measured)
+    for name in config.evaluate.attacks:
+        settings = config.evaluate[name].to_dict()
+        if attacks.get(name, {}).get("settings") == settings:
+            print(f"{config.name}: {name} was measured before", file=sys.stderr)
+            continue
+        with runs.progress_bar(
+            f"{config.name}: {name}", len(test.labels), "img"
+        ) as bar:
+            outcome = evaluate.attack_split(
+                config, name, run.params, test, devices=devices, progress=bar.update
+            )
+        _write_examples(_examples_path(workdir, name), outcome, test)
+        attacks[name] = {
+            "settings": settings,
+            **_summary(name, outcome),
+            "environment": runs.environment(devices),
+        }
+        results = {**measured, **_over_all(workdir, attacks), "attacks": attacks}
+        files.write_json(workdir / _RESULTS, results)
+    return load_results(workdir)
+
+
+def _measured_before(workdir: Path, measured: dict) -> dict:
+    """Earlier results of attacks on the same examples; none where they are damaged."""
+    try:
+        earlier = load_results(workdir) or {}
+        same = all(earlier.get(key) == value for key, value in measured.items())
+        attacks = earlier["attacks"] if same else {}
+        for name in attacks:
+            load_examples(workdir, name)
+    except InputError as error:
+        print(f"measured anew, as {error}", file=sys.stderr)
+        return {}
+    return attacks
+
+
+def _summary(name: str, outcome: evaluate.Outcome) -> dict:
+    summary = {
+        "final": _proportion(outcome.correct),
+        "worst": _proportion(outcome.worst_correct),
+        "gradients": outcome.gradients,
+        "blind": int(outcome.blind.sum()),
+        "seconds": round(outcome.seconds, 1),
+    }
+    if name in CLOSEST_ATTACKS:
+        median = float(np.median(outcome.distance))
+        # JSON has no infinity: null, where fewer than half were fooled at all.
+        summary["median_distance"] = median if np.isfinite(median) else None
+    return summary
+
+
+def _over_all(workdir: Path, attacks: dict) -> dict:
+    """The natural accuracy, and what is left where the worst attack counts."""
+    examples = [load_examples(workdir, name) for name in attacks]
+    standing = np.all([each["worst_correct"] for each in examples], axis=0)
+    natural = examples[-1]["natural"] == examples[-1]["labels"]
+    return {"natural": _proportion(natural), "worst_of_all": _proportion(standing)}
+
+
+def _proportion(correct: np.ndarray) -> dict:
+    low, high = evaluate.wilson_interval(int(correct.sum()), len(correct))
+    return {"accuracy": float(correct.mean()), "low": low, "high": high}
+
+
+def _examples_path(workdir: Path, attack: str) -> Path:
+    return workdir / _FOLDER / f"{attack}.npz"
+
+
+def _write_examples(path: Path, outcome: evaluate.Outcome, test: Split) -> None:
+    path.parent.mkdir(exist_ok=True)
+    scratch = path.with_suffix(".tmp.npz")
+    np.savez_compressed(
+        scratch,
+        labels=test.labels,
+        natural=outcome.natural,
+        attacked=outcome.attacked,
+        correct=outcome.correct,
+        worst_correct=outcome.worst_correct,
+        distance=outcome.distance,
+        natural_images=test.images[:GALLERY_IMAGES],
+        attacked_images=outcome.images[:GALLERY_IMAGES],
+    )
+    os.replace(scratch, path)
+
+
+def measured_config(config: ConfigDict, results: dict) -> ConfigDict:
+    """A run's config with the evaluation that led to these results.
+
+    Raises:
+        InputError: the results have other settings than there are.
+    """
+    config = config.copy_and_resolve_references()
+    try:
+        config.evaluate.examples = results["examples"]
+        config.evaluate.seed = results["seed"]
+        config.evaluate.attacks = tuple(results["attacks"])
+        for name, attack in results["attacks"].items():
+            config.evaluate[name].update(attack["settings"])
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{_RESULTS} is damaged: {error}") from error
+    return configs.resolve(config)
+
+
+def load_results(workdir: str | Path) -> dict | None:
+    """What `evaluate_run` wrote, or None.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    path = Path(workdir) / _RESULTS
+    results = files.read_json(path)
+    if results is None:
+        return None
+    try:
+        cells = [results["natural"], results["worst_of_all"]]
+        if not results["attacks"].keys() <= ATTACKS.keys():
+            raise InputError(f"{path} is damaged: it names attacks that there are not")
+        for attack in results["attacks"].values():
+            cells += [attack["final"], attack["worst"]]
+            attack["settings"].items()
+        complete = results["attacks"] and all(
+            isinstance(cell[key], float)
+            for cell in cells
+            for key in ("accuracy", "low", "high")
+        )
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged: no {error}") from error
+    if not complete:
+        raise InputError(f"{path} is damaged: it lacks accuracies")
+    return results
+
+
+def load_examples(workdir: str | Path, attack: str) -> dict[str, np.ndarray]:
+    """Per-example results of an attack: labels, predictions, first images.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    path = _examples_path(Path(workdir), attack)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is missing or damaged: {error}") from error
