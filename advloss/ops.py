@@ -5,7 +5,8 @@ its forward pass; a convolution's by its input is a dilated convolution that mis
 fast path, and by its kernel, inside a loop, ten times slower still. Here pooling's
 gradient is a mask over the windows, a convolution's by its input the same convolution
 with the kernel turned around, and by its kernel, on a CPU, one matrix product over all
-patches of the image.
+patches of the image. These are rules for reverse mode: forward mode (`jax.jvp`) and
+second derivatives are not available.
 """
 
 import chex

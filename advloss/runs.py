@@ -39,7 +39,8 @@ class Run(NamedTuple):
         params: the network's parameters.
         classifier: jitted and pure: images `[batch, height, width, channels]` in
             [0, 1] -> scores `[batch, classes]`.
-        step: the updates that it was trained for.
+        step: the updates that it was trained for: of an interrupted run, those of its
+            newest checkpoint.
     """
 
     config: ConfigDict
@@ -164,11 +165,13 @@ def _check_finite(chunk: train.Metrics, done: int, config: ConfigDict) -> None:
     bad = np.flatnonzero(~np.isfinite(chunk.loss))
     if bad.size:
         at = int(bad[0])
+        natural = config.train.attack.name == "none"
+        or_warmup = "" if natural else " or a longer config.train.attack.warmup"
         raise DivergedError(
             f"the loss became {float(chunk.loss[at])} at step {done + at + 1} of "
             f"{config.train.steps} (config.loss.name={config.loss.name!r}, "
             f"config.train.learning_rate={config.train.learning_rate:g}): use a "
-            "smaller learning rate or a longer config.train.attack.warmup"
+            f"smaller learning rate{or_warmup}"
         )
 
 

@@ -34,6 +34,8 @@ def resolved(config: flags.FlagHolder) -> ConfigDict:
     """The flag's config, checked. Raises InputError where it is missing or wrong."""
     try:
         value = config.value
+        if value is not None:
+            value.keys  # noqa: B018  A file that could not be read says so only now.
     except Exception as error:  # A config file is code, and may be read only now.
         raise InputError(_flag_message(error)) from error
     if value is None:
@@ -68,6 +70,7 @@ def _keep_compiled_programs() -> None:
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "advloss"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 def run(

@@ -11,11 +11,14 @@ import pytest
 # Before JAX is first used: devices to spread batches over.
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Many tests run the same programs: compiled once a session, by launchers too.
-_cache = tempfile.TemporaryDirectory(prefix="advloss-compiled-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
-jax.config.update("jax_compilation_cache_dir", _cache.name)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+# Many tests run the same programs: compiled once a session, for the workers that it is
+# spread over, and for launchers, too.
+if "ADVLOSS_TEST_CACHE" not in os.environ:
+    _cache = tempfile.TemporaryDirectory(prefix="advloss-compiled-")
+    os.environ["ADVLOSS_TEST_CACHE"] = _cache.name
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["ADVLOSS_TEST_CACHE"]
+jax.config.update("jax_compilation_cache_dir", os.environ["ADVLOSS_TEST_CACHE"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 ROOT = Path(__file__).parents[1]
 # The four official MNIST files, for tests that need the whole of it.

@@ -142,7 +142,7 @@ def _not_a_folder(folder):
         (_empty, "magic number"),
         (_missing, f"no file {LABELS}"),
         (_large_label, "label 10 is out of range.*0 to 9"),
-        (_fewer_labels, "400 images and 399 labels"),
+        (_fewer_labels, "400 images, labels \\(399,\\)"),
         (_damaged_gzip, IMAGES),
         (_truncated_gzip, IMAGES),
         (_other_size, "one shape"),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advloss import models
+from advloss import losses, models
 
 # Table I, output shapes; the paper prints the last two layers' units alone.
 TABLE_1 = {
@@ -76,6 +76,23 @@ def test_cosine_head_gives_cosines_and_has_no_bias():
             )
     params["fc2"]["kernel"] *= 7.0
     np.testing.assert_allclose(network.apply(params, images)[0], cosines, atol=1e-6)
+
+
+def test_zero_features_have_finite_losses_and_gradients():
+    """All the way from the loss, whose scale multiplies what the head gives."""
+    head = models.HEADS["cosine"](3, "lecun", "head")
+    params = head.init(jax.random.key(0), jnp.ones((2, 5)))
+
+    def loss(params, features):
+        cosines = head.apply(params, features)
+        return losses.lmcl(cosines, jnp.array([0, 2]), scale=64.0, margin=0.3).sum()
+
+    zeroed = jax.tree.map(jnp.zeros_like, params)
+    for features in (jnp.zeros((2, 5)), jnp.ones((2, 5))):
+        for weights in (params, zeroed):
+            value, gradients = jax.value_and_grad(loss, (0, 1))(weights, features)
+            assert np.isfinite(value)
+            assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradients))
 
 
 def test_zero_features_have_finite_cosines_and_gradients():

@@ -1,0 +1,62 @@
+"""The network of Table I in PyTorch, with the parameters of one of our runs."""
+
+import numpy as np
+import torch
+from torch import nn
+
+
+class TorchTable1(nn.Module):
+    """Images `[batch, 1, 28, 28]` -> scores, as `models.Table1` gives them.
+
+    Args:
+        params: of a network that `advloss.load_run` loaded.
+        cosine: whether its last layer gives cosines.
+    """
+
+    def __init__(self, params: dict, *, cosine: bool):
+        super().__init__()
+        self.conv1, self.conv2 = (_conv(params[name]) for name in ("conv1", "conv2"))
+        rows = np.asarray(params["fc1"]["kernel"])
+        side = int(np.sqrt(len(rows) // 64))
+        # Ours flattens height, width, channels; PyTorch channels, height, width.
+        rows = rows.reshape(side, side, 64, -1).transpose(2, 0, 1, 3)
+        self.fc1 = _dense(rows.reshape(-1, rows.shape[-1]), params["fc1"])
+        self.fc2 = _dense(np.asarray(params["fc2"]["kernel"]), params["fc2"])
+        self.cosine = cosine
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.max_pool2d(self.conv1(images).relu(), 2)
+        x = nn.functional.max_pool2d(self.conv2(x).relu(), 2)
+        x = self.fc1(x.flatten(1)).relu()
+        if not self.cosine:
+            return self.fc2(x)
+        vectors = nn.functional.normalize(self.fc2.weight, dim=1, eps=1e-6)
+        return nn.functional.normalize(x, dim=1, eps=1e-6) @ vectors.T
+
+
+def to_torch(images: np.ndarray) -> torch.Tensor:
+    """`[batch, height, width, channels]` to PyTorch's order of axes."""
+    return torch.from_numpy(np.array(images).transpose(0, 3, 1, 2).copy())
+
+
+def to_numpy(images: torch.Tensor) -> np.ndarray:
+    """Back to our order of axes."""
+    return images.detach().numpy().transpose(0, 2, 3, 1)
+
+
+def _conv(params: dict) -> nn.Conv2d:
+    kernel = np.asarray(params["kernel"]).transpose(3, 2, 0, 1).copy()
+    layer = nn.Conv2d(kernel.shape[1], kernel.shape[0], 5, padding=2)
+    layer.weight = nn.Parameter(torch.from_numpy(kernel), requires_grad=False)
+    bias = torch.from_numpy(np.array(params["bias"]))
+    layer.bias = nn.Parameter(bias, requires_grad=False)
+    return layer
+
+
+def _dense(kernel: np.ndarray, params: dict) -> nn.Linear:
+    layer = nn.Linear(*kernel.shape, bias="bias" in params)
+    layer.weight = nn.Parameter(torch.from_numpy(kernel.T.copy()), requires_grad=False)
+    if "bias" in params:
+        bias = torch.from_numpy(np.array(params["bias"]))
+        layer.bias = nn.Parameter(bias, requires_grad=False)
+    return layer
