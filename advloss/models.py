@@ -10,7 +10,7 @@ computed. An attack sees `models.classifier(network, params)`, images -> scores.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -84,6 +84,9 @@ HEADS = {"linear": _dense, "cosine": _cosine_head}
 class Table1(nn.Module):
     """The paper's network for MNIST (Table I), 3.3 million parameters."""
 
+    layers: ClassVar = ("conv1", "pool1", "conv2", "pool2", "fc1", "fc2")
+    divisor: ClassVar = 4  # It pools twice.
+
     num_classes: int
     head: str
     initialiser: str
@@ -103,7 +106,29 @@ class Table1(nn.Module):
         return layers["fc2"], layers
 
 
-MODELS: Mapping[str, Callable[..., nn.Module]] = {"table1": Table1}
+class Mlp(nn.Module):
+    """Two hidden layers of 300 units: of another kind, for black-box transfer."""
+
+    layers: ClassVar = ("fc1", "fc2", "fc3")
+    divisor: ClassVar = 1
+
+    num_classes: int
+    head: str
+    initialiser: str
+
+    @nn.compact
+    def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
+        layers = {}
+        x = images.reshape(images.shape[0], -1)
+        for name in ("fc1", "fc2"):
+            x = layers[name] = nn.relu(_dense(300, self.initialiser, name)(x))
+        layers["fc3"] = HEADS[self.head](self.num_classes, self.initialiser, "fc3")(x)
+        return layers["fc3"], layers
+
+
+# Each says what its layers are called, from the images to the scores, and which number
+# must divide the images' height and width.
+MODELS: Mapping[str, type[nn.Module]] = {"table1": Table1, "mlp": Mlp}
 
 
 class Network(NamedTuple):
@@ -114,10 +139,13 @@ class Network(NamedTuple):
             channels).
         apply: (parameters, images) -> scores `[batch, classes]`, and the activations
             of every layer by name, each `[batch, ...]`.
+        layers: the names of the layers in their order: each but the first takes what
+            the one before it gives.
     """
 
     init: Callable[[Array, tuple[int, int, int]], PyTree]
     apply: Callable[[PyTree, Array], tuple[Array, dict[str, Array]]]
+    layers: tuple[str, ...]
 
 
 def build(name: str, *, head: str, num_classes: int, init: str) -> Network:
@@ -140,7 +168,7 @@ def build(name: str, *, head: str, num_classes: int, init: str) -> Network:
         chex.assert_type(images, float)
         return module.apply({"params": params}, images)
 
-    return Network(initialise, apply)
+    return Network(initialise, apply, MODELS[name].layers)
 
 
 def classifier(network: Network, params: PyTree) -> Classifier:

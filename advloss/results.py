@@ -29,7 +29,7 @@ from advloss.types import Split
 
 _RESULTS = "evaluation.json"
 _FOLDER = "evaluation"
-GALLERY_IMAGES = 100  # Attacked images kept on disk, for the report's gallery.
+GALLERY_IMAGES = 100  # Natural images that are kept, for the report's gallery.
 
 
 def evaluate_run(
@@ -70,7 +70,7 @@ def evaluate_run(
             outcome = evaluate.attack_split(
                 config, name, run.params, test, devices=devices, progress=bar.update
             )
-        _write_examples(_examples_path(workdir, name), outcome, test)
+        _write_examples(examples_path(workdir, name), outcome, test)
         attacks[name] = {
             "settings": settings,
             **_summary(name, outcome),
@@ -123,7 +123,8 @@ def _proportion(correct: np.ndarray) -> dict:
     return {"accuracy": float(correct.mean()), "low": low, "high": high}
 
 
-def _examples_path(workdir: Path, attack: str) -> Path:
+def examples_path(workdir: Path, attack: str) -> Path:
+    """Where the per-example results of an attack are kept."""
     return workdir / _FOLDER / f"{attack}.npz"
 
 
@@ -139,7 +140,7 @@ def _write_examples(path: Path, outcome: evaluate.Outcome, test: Split) -> None:
         worst_correct=outcome.worst_correct,
         distance=outcome.distance,
         natural_images=test.images[:GALLERY_IMAGES],
-        attacked_images=outcome.images[:GALLERY_IMAGES],
+        attacked_images=outcome.images,
     )
     os.replace(scratch, path)
 
@@ -192,12 +193,19 @@ def load_results(workdir: str | Path) -> dict | None:
 
 
 def load_examples(workdir: str | Path, attack: str) -> dict[str, np.ndarray]:
-    """Per-example results of an attack: labels, predictions, first images.
+    """Per-example results of an attack: labels, predictions, images.
+
+    The attacked images are all kept: what was made against one network can be shown to
+    another, and looked into. Of the natural ones, the first `GALLERY_IMAGES` are.
 
     Raises:
         InputError: the file is missing or damaged.
     """
-    path = _examples_path(Path(workdir), attack)
+    return load_arrays(examples_path(Path(workdir), attack))
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file. Raises InputError where it is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)

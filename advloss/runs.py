@@ -92,7 +92,7 @@ def train_run(
     parallel.share("train.batch_size", config.train.batch_size, devices)
     _check_owner(workdir, config)
     dataset = load_data(config)
-    _check_images(dataset)
+    _check_images(dataset, config)
     state = train.init(config, dataset.train.images.shape[1:])
     if not (workdir / _CONFIG).exists():  # Marks the folder as a run's.
         files.write_text(workdir / _CONFIG, configs.to_json(config))
@@ -142,12 +142,13 @@ def _check_owner(workdir: Path, config: ConfigDict) -> None:
         )
 
 
-def _check_images(dataset: Dataset) -> None:
+def _check_images(dataset: Dataset, config: ConfigDict) -> None:
     height, width = dataset.train.images.shape[1:3]
-    if height % 4 or width % 4 or not height or not width:
+    divisor = models.MODELS[config.model.name].divisor
+    if height % divisor or width % divisor or not height or not width:
         raise InputError(
-            f"the images are {height}x{width}: config.model.name='table1' pools twice "
-            "and needs height and width that are multiples of 4"
+            f"the images are {height}x{width}: config.model.name={config.model.name!r} "
+            f"needs height and width that are multiples of {divisor}"
         )
 
 

@@ -43,8 +43,8 @@ def get_config() -> ConfigDict:
     config.data.num_classes = 10
 
     config.model = ConfigDict()
-    # table1: two convolutions and two dense layers, the paper's Table I. The loss
-    # decides whether its last layer gives linear scores or cosines.
+    # table1: two convolutions and two dense layers, the paper's Table I | mlp: three
+    # dense layers. The loss decides whether the last gives linear scores or cosines.
     config.model.name = "table1"
     # challenge: weights of deviation 0.1, biases 0.1, as the public MNIST challenge |
     # lecun: variance kept from layer to layer; learns sooner.

@@ -32,6 +32,11 @@ def define_config(default: str | None = None) -> flags.FlagHolder:
 
 def resolved(config: flags.FlagHolder) -> ConfigDict:
     """The flag's config, checked. Raises InputError where it is missing or wrong."""
+    return configs.resolve(loaded(config))
+
+
+def loaded(config: flags.FlagHolder) -> ConfigDict:
+    """The flag's config as it is. Raises InputError where it can't be read."""
     try:
         value = config.value
         if value is not None:
@@ -40,7 +45,7 @@ def resolved(config: flags.FlagHolder) -> ConfigDict:
         raise InputError(_flag_message(error)) from error
     if value is None:
         raise InputError("--config is missing: name a file such as configs/default.py")
-    return configs.resolve(value)
+    return value
 
 
 def devices(*batch_sizes: int) -> list[jax.Device]:

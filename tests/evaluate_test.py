@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from advloss import config as configs
-from advloss import data, evaluate, train
+from advloss import data, evaluate, models, train
 from advloss.errors import InputError
 
 
@@ -74,6 +74,22 @@ def test_the_closest_images_are_judged_by_their_distance(config, params, split):
     np.testing.assert_array_equal(outcomes[100.0].correct, np.isinf(distance))
     for outcome in outcomes.values():
         np.testing.assert_array_equal(outcome.worst_correct, outcome.correct)
+
+
+def test_one_program_serves_every_batch(config, params, split, monkeypatch):
+    """The network is traced as often for three batches as for one."""
+    traced, original = [], models.classifier
+
+    def counting(network, params):
+        classifier = original(network, params)
+        return lambda images: traced.append(images.shape) or classifier(images)
+
+    monkeypatch.setattr(models, "classifier", counting)
+    _attack(config, params, evaluate.first(split, 40))
+    once = len(traced)
+    _attack(config, params, split)
+    assert once > 0
+    assert len(traced) == 2 * once
 
 
 def test_progress_counts_real_examples_only(config, params, split):

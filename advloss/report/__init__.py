@@ -11,9 +11,17 @@ from pathlib import Path
 
 from advloss.report import figures, page, tables
 from advloss.report.rows import Row, load_row
+from advloss.report.study import write_study
 from advloss.report.tables import terminal_attack_table, terminal_table
 
-__all__ = ["Row", "load_row", "terminal_attack_table", "terminal_table", "write"]
+__all__ = [
+    "Row",
+    "load_row",
+    "terminal_attack_table",
+    "terminal_table",
+    "write",
+    "write_study",
+]
 
 
 def write(workdirs: Sequence[str | Path], folder: str | Path) -> str:

@@ -17,8 +17,8 @@ from advloss import metrics, results
 from advloss.errors import InputError
 from advloss.report.rows import Row, columns, describe_attack
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_HATCHES = ("", "//", "..", "xx", "\\\\", "++", "--")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+HATCHES = ("", "//", "..", "xx", "\\\\", "++", "--")
 _GALLERY_COLUMNS = 10
 
 
@@ -75,8 +75,8 @@ def accuracy(rows: Sequence[Row]) -> Sketch | None:
             heights,
             width,
             label=measure.title,
-            color=_COLOURS[i % len(_COLOURS)],
-            hatch=_HATCHES[i % len(_HATCHES)],
+            color=COLOURS[i % len(COLOURS)],
+            hatch=HATCHES[i % len(HATCHES)],
             edgecolor="white",
         )
         # At 0 or 100 % rounding can put the interval's end on the wrong side.
@@ -124,7 +124,7 @@ def training(rows: Sequence[Row]) -> Sketch | None:
                 steps,
                 [unit * point[key] for point in points],
                 styles[i % len(styles)],
-                color=_COLOURS[i % len(_COLOURS)],
+                color=COLOURS[i % len(COLOURS)],
                 label=_plain(row.name) if axes is left else None,
             )
     left.set_ylabel("accuracy on training batches (%)")
@@ -177,7 +177,7 @@ def gallery(row: Row) -> Sketch | None:
             axes.set_yticks([])
             if predictions is not None:
                 right = predictions[i] == examples["labels"][chosen[i]]
-                mark, colour = ("✓", _COLOURS[0]) if right else ("✗", _COLOURS[1])
+                mark, colour = ("✓", COLOURS[0]) if right else ("✗", COLOURS[1])
                 axes.set_xlabel(f"{predictions[i]} {mark}", color=colour, labelpad=2)
     figure.suptitle(f"{_plain(row.name)} under {title}", fontsize=11)
     return Sketch(

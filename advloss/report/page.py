@@ -11,8 +11,10 @@ from advloss import results
 from advloss.report import tables
 from advloss.report.figures import Drawn
 from advloss.report.rows import Row
+from advloss.report.section import Section
 
 _TITLE = "Robustness report"
+_STUDY = "Does the loss function make a deep network robust?"
 _NOTE = (
     "The interval (Wilson) is over the choice of test images. The number after an "
     "attack's name is its steps, ε the radius in which it may change an image. Below "
@@ -40,38 +42,101 @@ def markdown(rows: Sequence[Row], drawn: Sequence[Drawn]) -> str:
     """The table and the figures, which lie beside it as files."""
     parts = [f"# {_TITLE}", tables.markdown_table(tables.text_table(rows, tables.LONG))]
     parts += map(tables.escape_markdown, _notes(rows))
-    for item in drawn:
-        caption = tables.escape_markdown(item.caption)
-        parts.append(f"![{caption}]({item.png.name})\n\n{caption}")
+    parts += map(_markdown_figure, drawn)
     attacks = tables.attack_table(rows, tables.LONG)
     parts += ["## Attack by attack", tables.markdown_table(attacks)]
     return "\n\n".join(parts) + "\n"
 
 
+def _markdown_figure(item: Drawn) -> str:
+    caption = tables.escape_markdown(item.caption)
+    return f"![{caption}]({item.png.name})\n\n{caption}"
+
+
 def html(rows: Sequence[Row], drawn: Sequence[Drawn]) -> str:
     """One page that needs no other file: the runs, and figures put into it."""
+    return _page(
+        _TITLE,
+        f"""<div class="scroll">{_run_table(rows)}</div>
+<p class="note">{escape(" ".join(_notes(rows)))}</p>
+{"".join(map(_figure, drawn))}
+{_appendix(rows)}""",
+    )
+
+
+def study_markdown(
+    made: Sequence[tuple[Section, Sequence[Drawn]]],
+    rows: Sequence[Row],
+    notes: Sequence[str],
+) -> str:
+    """A study: its sections with their figures, then every run.
+
+    Args:
+        made: sections, each with its figures as they were saved.
+        rows: the runs.
+        notes: what holds for all sections.
+    """
+    parts = [f"# {_STUDY}", *map(tables.escape_markdown, notes)]
+    for section, drawn in made:
+        parts.append(f"## {tables.escape_markdown(section.title)}")
+        if section.table:
+            parts.append(tables.markdown_table(section.table))
+        parts += map(tables.escape_markdown, section.notes)
+        parts += map(_markdown_figure, drawn)
+    parts += ["## Every network", tables.markdown_table(_all_runs(rows))]
+    return "\n\n".join(parts) + "\n"
+
+
+def study_html(
+    made: Sequence[tuple[Section, Sequence[Drawn]]],
+    rows: Sequence[Row],
+    notes: Sequence[str],
+) -> str:
+    """`study_markdown` as one page that needs no other file."""
+    body = [_paragraphs(notes)]
+    for section, drawn in made:
+        body.append(f"<h2>{escape(section.title)}</h2>")
+        if section.table:
+            body.append(f'<div class="scroll">{_table(section.table)}</div>')
+        body.append(_paragraphs(section.notes))
+        body += map(_figure, drawn)
+    body.append(f'<h2>Every network</h2><div class="scroll">{_run_table(rows)}</div>')
+    return _page(_STUDY, "\n".join([*body, _appendix(rows)]))
+
+
+def _all_runs(rows: Sequence[Row]) -> list[list[str]]:
+    return tables.text_table(rows, tables.LONG)
+
+
+def _paragraphs(sentences: Sequence[str]) -> str:
+    return "".join(f'<p class="note">{escape(text)}</p>' for text in sentences)
+
+
+def _page(title: str, body: str) -> str:
     date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{_TITLE}</title>
+<title>{title}</title>
 <style>{_STYLE}</style>
 </head>
 <body>
-<h1>{_TITLE}</h1>
+<h1>{title}</h1>
 <p class="note">Written by advloss on {date}.</p>
-<div class="scroll">{_run_table(rows)}</div>
-<p class="note">{escape(" ".join(_notes(rows)))}</p>
-{"".join(map(_figure, drawn))}
-<h2>Attack by attack</h2>
-<div class="scroll">{_table(tables.attack_table(rows, tables.LONG))}</div>
-<h2>How each network was made</h2>
-{"".join(map(_details, rows))}
+{body}
 </body>
 </html>
 """
+
+
+def _appendix(rows: Sequence[Row]) -> str:
+    attacks = tables.attack_table(rows, tables.LONG)
+    return f"""<h2>Attack by attack</h2>
+<div class="scroll">{_table(attacks)}</div>
+<h2>How each network was made</h2>
+{"".join(map(_details, rows))}"""
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
@@ -79,7 +144,7 @@ def _notes(rows: Sequence[Row]) -> list[str]:
 
 
 def _run_table(rows: Sequence[Row]) -> str:
-    table = tables.text_table(rows, tables.LONG)
+    table = _all_runs(rows)
     spans = [len(table[0]) - 3 if row.status else 0 for row in rows]
     return _table(table, spans)
 

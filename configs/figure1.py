@@ -1,0 +1,15 @@
+"""Figure 1: ranks of the natural prediction after an attack, with and without defence.
+
+    python -m experiments.study --config=configs/figure1.py:short --workdir=runs/short
+
+Budgets (paper, short, smoke) are those of configs/paper.py.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import paper
+
+
+def get_config(budget: str = "paper") -> ConfigDict:
+    """The study at a budget. Raises ValueError where there is none of that name."""
+    return paper.study(("figure1",), budget)

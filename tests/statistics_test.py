@@ -1,0 +1,53 @@
+"""Statistics against textbook values and scipy's own tests."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from advloss import statistics
+
+
+def test_mean_interval_by_hand():
+    """1, 2, 3: deviation 1, error 1 / sqrt 3, t with two degrees of freedom 4.3027."""
+    found = statistics.mean_interval([1.0, 2.0, 3.0])
+    reach = 4.302653 / np.sqrt(3)
+    np.testing.assert_allclose(found, (2, 2 - reach, 2 + reach), rtol=1e-6)
+
+
+def test_one_value_has_no_interval():
+    mean, low, high = statistics.mean_interval([5.0])
+    assert mean == 5
+    assert math.isnan(low)
+    assert math.isnan(high)
+
+
+def test_differences_are_paired_by_seed():
+    groups = {
+        "softmax": {0: 80.0, 1: 85.0, 2: 90.0},
+        "near": {0: 80.5, 1: 84.9, 2: 90.1, 3: 10.0},
+        "better": {0: 82.0, 1: 87.1, 2: 92.1},
+    }
+    near, better = statistics.compare(groups, "softmax")
+    assert (near.name, near.seeds) == ("near", 3)
+    np.testing.assert_allclose(better.mean.mean, 2.0666667)
+    p_near, p_better = (
+        stats.ttest_rel([groups[name][s] for s in range(3)], [80.0, 85.0, 90.0]).pvalue
+        for name in ("near", "better")
+    )
+    # Holm: the smaller of two is doubled, the larger one stays.
+    assert better.p == pytest.approx(2 * p_better)
+    assert near.p == pytest.approx(p_near)
+    assert better.p < 0.05 < near.p
+
+
+def test_holm_by_hand():
+    found = statistics._holm([0.01, 0.04, 0.03, math.nan])
+    np.testing.assert_allclose(found, [0.03, 0.06, 0.06, math.nan])
+
+
+def test_a_single_pair_is_no_test():
+    (found,) = statistics.compare({"a": {0: 1.0}, "b": {0: 2.0}, "c": {7: 2.0}}, "a")
+    assert (found.name, found.mean.mean) == ("b", 1.0)
+    assert math.isnan(found.p)
