@@ -30,7 +30,7 @@ class Difference(NamedTuple):
         seeds: pairs that were compared.
         mean: of the differences, group minus reference, with its 95 % interval.
         p: of the paired t-test, after Holm's correction for all groups; nan where
-            there are fewer than two pairs.
+            there are fewer than two pairs, or where all differ by the same.
     """
 
     name: str
@@ -77,11 +77,9 @@ def compare(
 
 
 def _paired_t(pairs: Sequence[float]) -> float:
-    """Two-sided; 0 where all differences are one and the same number but zero."""
-    if len(pairs) < 2:
+    """Two-sided; nan where there is no spread to compare with."""
+    if len(pairs) < 2 or np.ptp(pairs) == 0:
         return math.nan
-    if np.ptp(pairs) == 0:
-        return 1.0 if pairs[0] == 0 else 0.0
     return float(stats.ttest_1samp(pairs, 0.0).pvalue)
 
 

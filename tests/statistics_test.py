@@ -51,3 +51,5 @@ def test_a_single_pair_is_no_test():
     (found,) = statistics.compare({"a": {0: 1.0}, "b": {0: 2.0}, "c": {7: 2.0}}, "a")
     assert (found.name, found.mean.mean) == ("b", 1.0)
     assert math.isnan(found.p)
+    (found,) = statistics.compare({"a": {0: 1.0, 1: 2.0}, "b": {0: 2.0, 1: 3.0}}, "a")
+    assert math.isnan(found.p)

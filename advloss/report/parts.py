@@ -149,7 +149,7 @@ def _verdicts(groups: Groups, names: Sequence[str]) -> list[str]:
         found = statistics.compare({n: v for n, v in values.items() if v}, "softmax")
         tested = [d for d in found if not np.isnan(d.p)]
         if not tested:
-            sentences.append(f"{what}: one seed each, so no difference can be tested.")
+            sentences.append(f"{what}: too few seeds for a test of the differences.")
             continue
         listed = "; ".join(
             f"{d.name} {d.mean.mean:+.1f} [{d.mean.low:+.1f}, {d.mean.high:+.1f}], "
