@@ -257,7 +257,7 @@ def test_arguments_are_checked(case, weights, batch):
 
 
 @pytest.mark.slow
-@each_attack
+@pytest.mark.parametrize("case", attacks.ATTACKS)
 @settings(deadline=None, max_examples=12)
 @given(
     shape=st.sampled_from([(1, 1, 1, 1), (3, 4, 2, 3)]),

@@ -56,10 +56,12 @@ def write_idx(path: Path, array: np.ndarray) -> None:
 
 @pytest.fixture
 def small_config(digits_dir):
-    """A run of seconds: 8x8 digits, a few steps of PGD-2."""
+    """A run of seconds: 8x8 digits, a few steps of PGD-2 on a network without
+    convolutions, which take long to compile."""
     from configs import default
 
     config = default.get_config()
+    config.model.name = "mlp"
     config.data.source = "idx"
     config.data.dir = str(digits_dir)
     config.train.steps = 8
@@ -81,6 +83,7 @@ def trained(digits_dir, tmp_path_factory) -> Path:
 
     config = default.get_config()
     config.name = "trained"
+    config.model.name = "mlp"
     config.loss.name = "lmcl"
     config.data.source, config.data.dir = "idx", str(digits_dir)
     config.train.steps = config.train.checkpoint_every = 60

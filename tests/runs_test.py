@@ -75,7 +75,7 @@ def test_sigkill_and_continue_has_the_same_bits(digits_dir, tmp_path):
     command = [
         sys.executable, "-m", "experiments.train", "--config=configs/default.py",
         "--config.data.source=idx", f"--config.data.dir={digits_dir}",
-        "--config.train.steps=400", "--config.train.batch_size=20",
+        "--config.train.steps=200", "--config.train.batch_size=20",
         "--config.train.chunk_steps=5", "--config.train.checkpoint_every=10",
         "--config.train.attack.steps=2", "--devices=1",
     ]  # fmt: skip
@@ -107,7 +107,7 @@ def test_sigkill_and_continue_has_the_same_bits(digits_dir, tmp_path):
         config = runs.load_config(tmp_path / name)
         with checkpoints.open_folder(tmp_path / name) as manager:
             states.append(checkpoints.restore(manager, config))
-    assert int(states[0]["step"]) == 400
+    assert int(states[0]["step"]) == 200
     _assert_same_bits(*states)
 
 

@@ -27,6 +27,7 @@ def _configs(digits_dir, seeds=(0, 1)):
             config.seed = seed
             config.data.source, config.data.dir = "idx", str(digits_dir)
             config.train.batch_size = 20
+            config.model.name = "mlp"
             config.evaluate.examples, config.evaluate.batch_size = 40, 40
             found.append(configs.resolve(config))
     return found
@@ -68,7 +69,7 @@ def test_what_is_missing_is_made_again(folder, members, tmp_path):
     before = _contents(kept)
     study.run(members, copy, jax.devices()[:1])
     assert _contents(kept) == before
-    for name in ("rank_change", "layer_fc2"):
+    for name in ("rank_change", "layer_fc3"):
         np.testing.assert_array_equal(
             study.load_changes(lost, "pgd")[name],
             study.load_changes(study.workdir_of(members[1], folder), "pgd")[name],
@@ -82,17 +83,14 @@ def test_changes_are_those_of_the_attacked_images(folder, members):
     stays = examples["natural"] == examples["attacked"]
     np.testing.assert_array_equal(changes["rank_change"] == 0, stays)
     layers = [key for key in changes if key.startswith("layer_")]
-    assert layers == [
-        "layer_conv1", "layer_pool1", "layer_conv2", "layer_pool2", "layer_fc1",
-        "layer_fc2",
-    ]  # fmt: skip
+    assert layers == ["layer_fc1", "layer_fc2", "layer_fc3"]
     network = runs.load_run(workdir)
     natural = runs.load_data(network.config).test.images[:40]
     scores = [network.classifier(x) for x in (natural, examples["attacked_images"])]
     change = jnp.linalg.norm(scores[1] - scores[0], axis=-1)
-    # fc2's change, times the norm of what goes into it, is the change of the scores.
-    assert np.corrcoef(changes["layer_fc2"], change)[0, 1] > 0.5
-    assert (changes["layer_fc2"] > 0).all()
+    # fc3's change, times the norm of what goes into it, is the change of the scores.
+    assert np.corrcoef(changes["layer_fc3"], change)[0, 1] > 0.5
+    assert (changes["layer_fc3"] > 0).all()
 
 
 def test_transfer_shows_the_attackers_images_to_the_defender(folder, members):

@@ -73,10 +73,11 @@ def test_several_devices_are_one_large_batch(config, dataset, count):
     np.testing.assert_allclose(metrics.loss, one_metrics.loss, rtol=1e-5)
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_gradients_are_averaged_over_devices(config, dataset, count):
+@pytest.mark.parametrize(("model", "count"), [("table1", 2), ("mlp", 4)])
+def test_gradients_are_averaged_over_devices(config, dataset, model, count):
     """Adam's first moment after one step is a tenth of the gradient: no division."""
     with config.unlocked():
+        config.model.name = model
         config.train.steps = config.train.chunk_steps = 1
     (one, _), (several, _) = (_train(config, dataset, n) for n in (1, count))
     for a, b in zip(
