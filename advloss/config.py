@@ -179,6 +179,8 @@ def _as_type(key: str, value: Any, kind: type) -> Any:
     texts = kind is not tuple or all(isinstance(item, str) for item in value or "")
     if type(value) is not kind or not texts:
         raise _invalid(key, value, _TYPES[kind])
+    if kind is tuple:  # The command line gives ("a,b",) for a,b.
+        return tuple(part.strip() for item in value for part in item.split(","))
     return value
 
 

@@ -83,7 +83,7 @@ def get_config() -> ConfigDict:
     # Of the attacks' random starts.
     config.evaluate.seed = 0
     # Attacks by the names of the sections below, each with its settings:
-    # --config.evaluate.attacks="('pgd', 'fgs')". Reports add the worst of all of them,
+    # --config.evaluate.attacks=pgd,fgs. Reports add the worst of all of them,
     # example by example.
     config.evaluate.attacks = ("pgd",)
 

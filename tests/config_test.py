@@ -139,6 +139,13 @@ def test_keys_are_those_of_the_default():
         configs.resolve(default.get_config().to_dict())
 
 
+def test_names_may_be_joined_by_commas():
+    """As the command line gives them: --config.evaluate.attacks=pgd,fgs."""
+    config = default.get_config()
+    config.evaluate.attacks = ("pgd, fgs", "noise")
+    assert configs.resolve(config).evaluate.attacks == ("pgd", "fgs", "noise")
+
+
 def test_whole_numbers_serve_as_floats():
     config = _copy(default.get_config())
     config.train.learning_rate = 1
