@@ -189,7 +189,9 @@ COMPARISONS = {
     ),
     "penalty": Comparison("l2", {}, {}),
     "carlini_l0": Comparison(
-        "l0", {"rounds": 10, "binary_search_steps": 2, "steps": 50}, {}
+        "l0",
+        {"rounds": 10, "binary_search_steps": 2, "steps": 50, "learning_rate": 0.1},
+        {},
     ),
 }
 
