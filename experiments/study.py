@@ -29,7 +29,7 @@ def networks(config: ConfigDict) -> list[ConfigDict]:
     Raises:
         InputError: a key is not valid, or the config is no study.
     """
-    if not {"budget", "seeds", "parts"} <= config.keys():
+    if not {"budget", "seeds", "parts"} <= set(config.keys()):
         raise InputError("--config is no study: use configs/paper.py or a part of it")
     if config.seeds < 1:
         raise InputError(f"config.seeds={config.seeds} is not valid: use at least 1")

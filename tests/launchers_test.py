@@ -55,6 +55,15 @@ def test_train_evaluate_report(digits_dir, tmp_path):
     assert (tmp_path / "report" / "report.html").exists()
 
 
+@pytest.mark.slow
+def test_a_study_of_no_network(tmp_path):
+    """Table I takes none; the launcher and its report do the rest."""
+    done = _launch("study", "--config=configs/table1.py:smoke", f"--workdir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "3,274,634" in done.stdout
+    assert (tmp_path / "report" / "report.html").exists()
+
+
 WRONG = {
     "no config": (["--workdir={dir}"], "--config is missing"),
     "no workdir": (["--config=configs/default.py"], "--workdir is missing"),
@@ -138,6 +147,12 @@ def test_wrong_input_is_one_line(case, tmp_path):
         ("evaluate", ["--workdir={dir}"], "holds no run"),
         ("report", ["--workdir={dir}"], "--runs is missing"),
         ("quickstart", [], "--workdir is missing"),
+        ("study", ["--workdir={dir}", "--config=configs/default.py"], "is no study"),
+        (
+            "study",
+            ["--workdir={dir}", "--config=configs/table3.py:shrt"],
+            "use one of ('paper', 'short', 'smoke')",
+        ),
     ],
 )
 def test_other_launchers_too(launcher, arguments, message, tmp_path):
