@@ -1,9 +1,12 @@
-"""Text and JSON on disk: written whole or not at all, read with a clear error."""
+"""Text, JSON and arrays on disk: written whole or not at all, errors made clear."""
 
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from advloss.errors import InputError
 
@@ -36,3 +39,24 @@ def read_json(path: Path) -> dict[str, Any] | None:
     if not isinstance(content, dict):
         raise InputError(f"{path} is damaged: it holds no JSON object")
     return content
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Replaces an npz file in one move, as `write_text`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".tmp.npz")
+    np.savez_compressed(scratch, **arrays)
+    os.replace(scratch, path)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file, in their order.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is missing or damaged: {error}") from error

@@ -81,15 +81,27 @@ def _cosine_head(num_classes: int, init: str, name: str) -> nn.Module:
 HEADS = {"linear": _dense, "cosine": _cosine_head}
 
 
-class Table1(nn.Module):
-    """The paper's network for MNIST (Table I), 3.3 million parameters."""
+class Architecture(nn.Module):
+    """What every network takes; a subclass gives scores and activations by name.
 
-    layers: ClassVar = ("conv1", "pool1", "conv2", "pool2", "fc1", "fc2")
-    divisor: ClassVar = 4  # It pools twice.
+    Attributes:
+        layers: the names of its layers, from the images to the scores.
+        divisor: what must divide the images' height and width.
+    """
+
+    layers: ClassVar[tuple[str, ...]]
+    divisor: ClassVar[int]
 
     num_classes: int
     head: str
     initialiser: str
+
+
+class Table1(Architecture):
+    """The paper's network for MNIST (Table I), 3.3 million parameters."""
+
+    layers: ClassVar = ("conv1", "pool1", "conv2", "pool2", "fc1", "fc2")
+    divisor: ClassVar = 4  # It pools twice.
 
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
@@ -106,15 +118,11 @@ class Table1(nn.Module):
         return layers["fc2"], layers
 
 
-class Mlp(nn.Module):
+class Mlp(Architecture):
     """Two hidden layers of 300 units: of another kind, for black-box transfer."""
 
     layers: ClassVar = ("fc1", "fc2", "fc3")
     divisor: ClassVar = 1
-
-    num_classes: int
-    head: str
-    initialiser: str
 
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
@@ -126,9 +134,7 @@ class Mlp(nn.Module):
         return layers["fc3"], layers
 
 
-# Each says what its layers are called, from the images to the scores, and which number
-# must divide the images' height and width.
-MODELS: Mapping[str, type[nn.Module]] = {"table1": Table1, "mlp": Mlp}
+MODELS: Mapping[str, type[Architecture]] = {"table1": Table1, "mlp": Mlp}
 
 
 class Network(NamedTuple):

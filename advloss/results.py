@@ -11,9 +11,7 @@ An attack that was measured before with the same settings is not repeated, so a 
 can be interrupted, continued and added to.
 """
 
-import os
 import sys
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,7 +50,7 @@ def evaluate_run(
             f"--workdir={workdir} is trained for {run.step} of {config.train.steps} "
             "steps: finish it with experiments.train first"
         )
-    test = evaluate.first(runs.load_data(config).test, config.evaluate.examples)
+    test = test_split(config)
     measured = {
         "step": run.step,
         "examples": len(test.labels),
@@ -79,6 +77,11 @@ def evaluate_run(
         results = {**measured, **_over_all(workdir, attacks), "attacks": attacks}
         files.write_json(workdir / _RESULTS, results)
     return load_results(workdir)
+
+
+def test_split(config: ConfigDict) -> Split:
+    """The test examples that a config attacks. Raises InputError as `data.load`."""
+    return evaluate.first(runs.load_data(config).test, config.evaluate.examples)
 
 
 def _measured_before(workdir: Path, measured: dict) -> dict:
@@ -129,10 +132,8 @@ def examples_path(workdir: Path, attack: str) -> Path:
 
 
 def _write_examples(path: Path, outcome: evaluate.Outcome, test: Split) -> None:
-    path.parent.mkdir(exist_ok=True)
-    scratch = path.with_suffix(".tmp.npz")
-    np.savez_compressed(
-        scratch,
+    files.write_arrays(
+        path,
         labels=test.labels,
         natural=outcome.natural,
         attacked=outcome.attacked,
@@ -142,7 +143,6 @@ def _write_examples(path: Path, outcome: evaluate.Outcome, test: Split) -> None:
         natural_images=test.images[:GALLERY_IMAGES],
         attacked_images=outcome.images,
     )
-    os.replace(scratch, path)
 
 
 def measured_config(config: ConfigDict, results: dict) -> ConfigDict:
@@ -201,13 +201,4 @@ def load_examples(workdir: str | Path, attack: str) -> dict[str, np.ndarray]:
     Raises:
         InputError: the file is missing or damaged.
     """
-    return load_arrays(examples_path(Path(workdir), attack))
-
-
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file. Raises InputError where it is missing or damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is missing or damaged: {error}") from error
+    return files.read_arrays(examples_path(Path(workdir), attack))

@@ -12,7 +12,6 @@ studies in one folder share their networks.
 """
 
 import functools
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from advloss import analysis, evaluate, results, runs, train
+from advloss import analysis, evaluate, files, results, runs, train
 from advloss.errors import InputError
 from advloss.types import Batch, PyTree, Split
 
@@ -63,7 +62,7 @@ def _write_changes(
     if path.exists() and path.stat().st_mtime_ns >= source.stat().st_mtime_ns:
         return
     attacked = results.load_examples(workdir, attack)["attacked_images"]
-    natural = _test_split(config)
+    natural = results.test_split(config)
     network = train.network_of(config)
     channels = attacked.shape[-1]
 
@@ -82,16 +81,9 @@ def _write_changes(
         batch_size=config.evaluate.batch_size,
         devices=devices,
     )
-    path.parent.mkdir(exist_ok=True)
-    scratch = path.with_suffix(".tmp.npz")
     # In the network's order, which a dict of arrays under jit forgets.
     ordered = {f"layer_{name}": layers[name] for name in network.layers}
-    np.savez_compressed(scratch, rank_change=rank_change, **ordered)
-    os.replace(scratch, path)
-
-
-def _test_split(config: ConfigDict) -> Split:
-    return evaluate.first(runs.load_data(config).test, config.evaluate.examples)
+    files.write_arrays(path, rank_change=rank_change, **ordered)
 
 
 def load_changes(workdir: str | Path, attack: str) -> dict[str, np.ndarray]:
@@ -103,7 +95,7 @@ def load_changes(workdir: str | Path, attack: str) -> dict[str, np.ndarray]:
     Raises:
         InputError: the file is missing or damaged.
     """
-    return results.load_arrays(Path(workdir) / _FOLDER / f"{attack}.npz")
+    return files.read_arrays(Path(workdir) / _FOLDER / f"{attack}.npz")
 
 
 def transfer(attacker: str | Path, defender: str | Path, attack: str) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from advloss import config as configs
-from advloss import report, results, runs, study
+from advloss import files, report, results, runs, study
 from advloss.errors import InputError
 from advloss.report.parts import PARTS
 from configs import paper
@@ -109,7 +109,7 @@ def test_transfer_between_different_images_is_refused(folder, members, tmp_path)
     copy = shutil.copytree(folder, tmp_path / "copy")
     workdirs = [study.workdir_of(c, copy) for c in members[1:3]]
     path = results.examples_path(workdirs[0], "pgd")
-    arrays = results.load_arrays(path)
+    arrays = files.read_arrays(path)
     np.savez(path, **{**arrays, "labels": arrays["labels"][::-1]})
     with pytest.raises(InputError, match="different test images"):
         study.transfer(*workdirs, "pgd")

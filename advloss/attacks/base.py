@@ -142,6 +142,11 @@ def is_blind(gradient: Array) -> Array:
     return ~jnp.any(jnp.abs(gradient) > 0, axis=_pixel_axes(gradient))
 
 
+def never_seen(labels: Array, gradients: int) -> Array:
+    """`[batch]` bool: blind before the first of so many gradients, if there is any."""
+    return jnp.full(labels.shape, gradients > 0)
+
+
 def dot(first: Array, second: Array) -> Array:
     """`[batch]` inner products."""
     return jnp.sum(first * second, axis=_pixel_axes(first))

@@ -122,11 +122,6 @@ def as_result(
     )
 
 
-def never_seen(labels: Array, gradients: int) -> Array:
-    """`[batch]` bool: blind before the first of so many gradients, if there is any."""
-    return jnp.full(labels.shape, gradients > 0)
-
-
 class _Search(NamedTuple):
     """Of every example: the constant, and between which bounds it is looked for."""
 
@@ -210,7 +205,7 @@ def solve_l2(
     bounds = _Search(
         constant, jnp.zeros_like(constant), jnp.full_like(constant, jnp.inf)
     )
-    blind = never_seen(constant, binary_search_steps * steps)
+    blind = base.never_seen(constant, binary_search_steps * steps)
     (bounds, found, blind), _ = jax.lax.scan(
         search, (bounds, found, blind), length=binary_search_steps
     )

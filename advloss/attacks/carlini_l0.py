@@ -140,7 +140,7 @@ def carlini_l0(
     )
     fewest = carlini.nothing_found(classifier, images, aim)
     evaluations = rounds * (binary_search_steps * steps + 1)
-    blind = carlini.never_seen(labels, rounds * binary_search_steps * steps)
+    blind = base.never_seen(labels, rounds * binary_search_steps * steps)
     (_, fewest, blind), _ = jax.lax.scan(search, (start, fewest, blind), length=rounds)
     return carlini.as_result(
         classifier, aim, fewest, gradients=evaluations, blind=blind

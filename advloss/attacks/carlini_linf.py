@@ -129,7 +129,7 @@ def carlini_linf(
         jnp.full(labels.shape, initial_constant, images.dtype),
     )
     found = carlini.nothing_found(classifier, images, aim)
-    blind = carlini.never_seen(labels, rounds * steps)
+    blind = base.never_seen(labels, rounds * steps)
     (_, found, blind), _ = jax.lax.scan(search, (start, found, blind), length=rounds)
     return carlini.as_result(
         classifier, aim, found, gradients=rounds * steps, blind=blind

@@ -135,7 +135,7 @@ def penalty(
     )
     original = look(images, scores, jnp.zeros_like(constant))
     closest = original._replace(distance=jnp.where(original.success, 0.0, jnp.inf))
-    blind = jnp.full(labels.shape, steps * search_steps > 0)
+    blind = base.never_seen(labels, steps * search_steps)
     (_, closest, blind), _ = jax.lax.scan(
         search, (bracket, closest, blind), length=search_steps
     )

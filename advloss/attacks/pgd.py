@@ -84,7 +84,7 @@ def pgd(
         unseen = base.Worst(
             start, jnp.zeros(labels.shape, bool), jnp.full(labels.shape, -jnp.inf)
         )
-        blind = jnp.full(labels.shape, steps > 0)  # Without gradients none is missed.
+        blind = base.never_seen(labels, steps)
         (x, worst, blind), _ = jax.lax.scan(step, (start, unseen, blind), length=steps)
         _, last = evaluate(x)
         return last, base.worse(worst, last), blind

@@ -8,9 +8,14 @@ from advloss import study
 from advloss.errors import InputError
 from advloss.report import drawings
 from advloss.report.figures import Sketch
-from advloss.report.section import Groups, Section, finished, missing
-
-_ATTACK, _NOISE = "pgd", "noise"
+from advloss.report.section import (
+    ATTACK,
+    NOISE,
+    Groups,
+    Section,
+    finished,
+    missing,
+)
 
 
 def _changes(groups: Groups, name: str, attack: str) -> dict[str, np.ndarray] | None:
@@ -65,7 +70,7 @@ _LAYER = (drawings.layers, "layer_")
 
 
 def _pairs(*names: str) -> list[tuple[str, str]]:
-    return [(name, attack) for name in names for attack in (_ATTACK, _NOISE)]
+    return [(name, attack) for name in names for attack in (ATTACK, NOISE)]
 
 
 FIGURES = {
@@ -78,13 +83,13 @@ FIGURES = {
     "figure2": figure(
         "figure2",
         "Figure 2: change of every layer",
-        [("undefended", _ATTACK), ("undefended", _NOISE), ("softmax", _ATTACK)],
+        [("undefended", ATTACK), ("undefended", NOISE), ("softmax", ATTACK)],
         *_LAYER,
     ),
     "figure3": figure(
         "figure3",
         "Figure 3: change of every layer, LMCL and softmax",
-        [("softmax", _ATTACK), ("lmcl_m0.3", _ATTACK)],
+        [("softmax", ATTACK), ("lmcl_m0.3", ATTACK)],
         *_LAYER,
     ),
     "figure4": figure(

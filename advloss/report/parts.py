@@ -13,9 +13,15 @@ from advloss import models, statistics, study
 from advloss.errors import InputError
 from advloss.report import changes, drawings, published
 from advloss.report.rows import Row
-from advloss.report.section import Groups, Section, finished, missing
+from advloss.report.section import (
+    ATTACK,
+    NOISE,
+    Groups,
+    Section,
+    finished,
+    missing,
+)
 
-_ATTACK, _NOISE = "pgd", "noise"
 _DEFENDERS = ("hinge", "softmax", "lmcl_m0.3")
 _BLACK_BOX = ("undefended", "mlp")
 
@@ -62,7 +68,7 @@ def _records(part: str, groups: Groups, names: Sequence[str]) -> list[dict]:
             "accuracy": value / 100,
         }
         for name in names
-        for attack in (None, _ATTACK, _NOISE)
+        for attack in (None, ATTACK, NOISE)
         for seed, value in _values(groups, name, attack).items()
     ]
 
@@ -102,9 +108,7 @@ def section3(groups: Groups) -> Section:
         ["network", "natural %", "attacked %", "noise %", "paper: natural, attacked"]
     ]
     for name in names:
-        measured = [
-            _interval(_values(groups, name, a)) for a in (None, _ATTACK, _NOISE)
-        ]
+        measured = [_interval(_values(groups, name, a)) for a in (None, ATTACK, NOISE)]
         attacked, natural = published.ACCURACY[name]
         table.append([name, *measured, f"{natural}, {attacked}"])
     notes = ["Noise is uniform in the same ball, one draw.", *missing(groups, names)]
@@ -117,7 +121,7 @@ def table2(groups: Groups) -> Section:
     names = [name for name in published.ACCURACY if name != "undefended"]
     table = [["loss", "seeds", "attacked %", "paper", "Δ", "natural %", "paper", "Δ"]]
     for name in names:
-        attacked, natural = (_values(groups, name, a) for a in (_ATTACK, None))
+        attacked, natural = (_values(groups, name, a) for a in (ATTACK, None))
         cells = []
         for ours, printed in zip(
             (attacked, natural), published.ACCURACY[name], strict=True
@@ -132,7 +136,7 @@ def table2(groups: Groups) -> Section:
     ]
     title = "Table II: how well each loss defends"
     sketch = drawings.losses(
-        {name: _values(groups, name, _ATTACK) for name in names},
+        {name: _values(groups, name, ATTACK) for name in names},
         {name: published.ACCURACY[name][0] for name in names},
     )
     sketches = {"table2": sketch} if sketch else {}
@@ -142,7 +146,7 @@ def table2(groups: Groups) -> Section:
 def _verdicts(groups: Groups, names: Sequence[str]) -> list[str]:
     """Which losses differ from softmax by more than seeds explain."""
     sentences = []
-    for attack, what in ((_ATTACK, "Under attack"), (None, "On natural images")):
+    for attack, what in ((ATTACK, "Under attack"), (None, "On natural images")):
         values = {name: _values(groups, name, attack) for name in names}
         if not values["softmax"]:
             continue
@@ -169,7 +173,7 @@ def _transfer(groups: Groups, attacker: str, defender: str) -> dict[int, float]:
     found = {}
     for seed in sorted(ours.keys() & theirs.keys()):
         try:
-            correct = study.transfer(ours[seed].workdir, theirs[seed].workdir, _ATTACK)
+            correct = study.transfer(ours[seed].workdir, theirs[seed].workdir, ATTACK)
         except InputError:
             continue  # Damaged; the table shows what is left.
         found[seed] = 100 * float(correct.mean())

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from advloss.report.figures import Sketch
 from advloss.report.rows import Row
 
+ATTACK, NOISE = "pgd", "noise"  # The attacks that a study shows, by name.
+
 
 class Section(NamedTuple):
     """One table or figure of the paper.
