@@ -35,19 +35,24 @@ INITIALISERS = {
 _SHORTEST = 1e-6
 
 
-class Conv(nn.Module):
-    """A 5x5 convolution that keeps the image's size, with a bias."""
+class ConvPool(nn.Module):
+    """A 5x5 convolution that keeps the image's size; and its 2x2 max-pooling.
+
+    Both after the ReLU, each computed by itself: what is not used costs nothing.
+    """
 
     features: int
     initialiser: str
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array) -> tuple[Array, Array]:
         weights, biases = INITIALISERS[self.initialiser]
         shape = (5, 5, x.shape[-1], self.features)
         kernel = self.param("kernel", weights, shape)
-        bias = self.param("bias", biases, (self.features,))
-        return ops.conv2d(x, kernel) + bias.reshape(1, 1, 1, -1)
+        bias = self.param("bias", biases, (self.features,)).reshape(1, 1, 1, -1)
+        # Bias and ReLU keep the order of values: after pooling, on a quarter of them.
+        outputs = ops.conv2d(x, kernel), ops.conv2d_max_pool(x, kernel)
+        return tuple(nn.relu(output + bias) for output in outputs)
 
 
 class CosineHead(nn.Module):
@@ -108,10 +113,9 @@ class Table1(Architecture):
         layers = {}
         x = images
         for i, features in enumerate((32, 64), start=1):
-            before_relu = Conv(features, self.initialiser, name=f"conv{i}")(x)
-            layers[f"conv{i}"] = nn.relu(before_relu)
-            # The same as pooling after the ReLU, on a quarter of the elements.
-            x = layers[f"pool{i}"] = nn.relu(ops.max_pool(before_relu))
+            convolve = ConvPool(features, self.initialiser, name=f"conv{i}")
+            layers[f"conv{i}"], x = convolve(x)
+            layers[f"pool{i}"] = x
         x = x.reshape(x.shape[0], -1)
         x = layers["fc1"] = nn.relu(_dense(1024, self.initialiser, "fc1")(x))
         layers["fc2"] = HEADS[self.head](self.num_classes, self.initialiser, "fc2")(x)

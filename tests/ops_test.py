@@ -25,7 +25,7 @@ def arrays():
         rng = np.random.default_rng(0)
         yield (
             jnp.asarray(rng.normal(size=(3, 8, 6, 2))),
-            jnp.asarray(rng.normal(size=(5, 3, 2, 4))),
+            jnp.asarray(rng.normal(size=(5, 5, 2, 4))),
         )
 
 
@@ -47,8 +47,32 @@ def test_max_pool_and_its_gradient(arrays):
     np.testing.assert_array_equal(pullback(weight)[0], plain_pullback(weight)[0])
 
 
+@pytest.mark.parametrize("channels", [1, 2, 8])
+def test_pooling_a_convolution_and_its_gradients(channels):
+    """Few channels are one matrix product on a CPU; many are not."""
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(1)
+        images = jnp.asarray(rng.normal(size=(3, 8, 6, channels)))
+        kernel = jnp.asarray(rng.normal(size=(5, 5, channels, 4)))
+        found, pullback = jax.vjp(ops.conv2d_max_pool, images, kernel)
+        expected, plain_pullback = jax.vjp(
+            lambda *arrays: _plain_pool(_plain_conv(*arrays)), images, kernel
+        )
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+        weight = jnp.cos(jnp.arange(found.size, dtype=found.dtype))
+        weight = weight.reshape(found.shape)
+        for ours, plain in zip(pullback(weight), plain_pullback(weight), strict=True):
+            np.testing.assert_allclose(ours, plain, rtol=1e-10, atol=1e-12)
+
+
 def test_tied_maxima_send_the_gradient_to_the_first():
     gradient = jax.grad(lambda x: ops.max_pool(x).sum())(jnp.zeros((1, 2, 2, 1)))
+    np.testing.assert_array_equal(gradient[0, :, :, 0], [[1, 0], [0, 0]])
+    # A flat image and a kernel that sees its own pixel alone: every window ties.
+    kernel = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1)
+    gradient = jax.grad(lambda x: ops.conv2d_max_pool(x, kernel).sum())(
+        jnp.zeros((1, 2, 2, 1))
+    )
     np.testing.assert_array_equal(gradient[0, :, :, 0], [[1, 0], [0, 0]])
 
 
@@ -71,3 +95,5 @@ def test_sizes_that_do_not_fit_are_refused():
         ops.conv2d(jnp.zeros((1, 4, 4, 1)), jnp.zeros((2, 2, 1, 3)))
     with pytest.raises(AssertionError):
         ops.conv2d(jnp.zeros((1, 4, 4, 1)), jnp.zeros((3, 3, 2, 3)))
+    with pytest.raises(AssertionError):
+        ops.conv2d_max_pool(jnp.zeros((1, 3, 4, 1)), jnp.zeros((3, 3, 1, 3)))
