@@ -19,7 +19,7 @@ from advloss.errors import InputError
 from advloss.types import TrainState
 
 _FOLDER = "checkpoints"
-_KEPT = 2
+KEPT = 2  # The newest; runs that train together may have to go back by one.
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def open_folder(workdir: Path) -> Iterator[ocp.CheckpointManager]:
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)  # orbax reports every step.
-    options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT)
+    options = ocp.CheckpointManagerOptions(max_to_keep=KEPT)
     folder = (workdir / _FOLDER).absolute()
     try:
         with ocp.CheckpointManager(folder, options=options) as manager:
@@ -37,10 +37,11 @@ def open_folder(workdir: Path) -> Iterator[ocp.CheckpointManager]:
         logger.setLevel(level)
 
 
-def exists(workdir: Path) -> bool:
-    """Whether the work directory has a checkpoint."""
+def steps(workdir: Path) -> list[int]:
+    """The steps of a work directory's checkpoints, the newest last."""
     folder = workdir / _FOLDER
-    return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(name) for name in names if name.isdigit())
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict) -> None:
@@ -55,40 +56,51 @@ def save(manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict) 
     )
 
 
-def restore(
-    manager: ocp.CheckpointManager,
-    config: ConfigDict,
-    template: TrainState | None = None,
-) -> TrainState | dict:
-    """The newest checkpoint's state, on the host.
-
-    Args:
-        manager: from `open_folder`, with at least one checkpoint.
-        config: what the run is to be; its training sections must be the checkpoint's.
-        template: a state of the same structure, shapes and types; without one the state
-            comes as nested dicts.
-
-    Raises:
-        InputError: the checkpoint is damaged, or of another config; the message names
-            the folder, or the keys with both values.
-    """
-    step = manager.latest_step()
+def check_config(
+    manager: ocp.CheckpointManager, config: ConfigDict, *, step: int | None = None
+) -> None:
+    """Holds a checkpoint, by default the newest, to a config; as `restore`."""
+    step = manager.latest_step() if step is None else step
     where = Path(manager.directory) / str(step)
     try:
         saved = configs.from_dict(_read(manager, step, config=ocp.args.JsonRestore()))
     except Exception as error:
-        raise _damaged(manager, error) from error
+        raise _damaged(manager, step, error) from error
     differences = configs.training_differences(saved, config)
     if differences:
         raise InputError(
             f"{where} belongs to another config: {'; '.join(differences)}; use its "
             "config or another --workdir"
         )
+
+
+def restore(
+    manager: ocp.CheckpointManager,
+    config: ConfigDict,
+    template: TrainState | None = None,
+    *,
+    step: int | None = None,
+) -> TrainState | dict:
+    """A checkpoint's state, on the host.
+
+    Args:
+        manager: from `open_folder`, with at least one checkpoint.
+        config: what the run is to be; its training sections must be the checkpoint's.
+        template: a state of the same structure, shapes and types; without one the state
+            comes as nested dicts.
+        step: of the checkpoint; by default the newest.
+
+    Raises:
+        InputError: the checkpoint is damaged, or of another config; the message names
+            the folder, or the keys with both values.
+    """
+    step = manager.latest_step() if step is None else step
+    check_config(manager, config, step=step)
     arguments = () if template is None else (jax.tree.map(np.asarray, template),)
     try:
         return _read(manager, step, state=ocp.args.StandardRestore(*arguments))
     except Exception as error:
-        raise _damaged(manager, error) from error
+        raise _damaged(manager, step, error) from error
 
 
 def _read(manager: ocp.CheckpointManager, step: int, **item):
@@ -96,12 +108,12 @@ def _read(manager: ocp.CheckpointManager, step: int, **item):
     return manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
 
 
-def _damaged(manager: ocp.CheckpointManager, error: Exception) -> InputError:
+def _damaged(manager: ocp.CheckpointManager, step: int, error: Exception) -> InputError:
     reason = str(error).strip().splitlines()
-    *earlier, newest = sorted(manager.all_steps())
+    earlier = sorted(saved for saved in manager.all_steps() if saved < step)
     before = f"from step {earlier[-1]}" if earlier else "from the beginning"
     return InputError(
-        f"{Path(manager.directory) / str(newest)} is damaged and can't be restored "
+        f"{Path(manager.directory) / str(step)} is damaged and can't be restored "
         f"({type(error).__name__}: {reason[0][:200] if reason else 'no reason given'}):"
         f" delete that folder to continue {before}"
     )

@@ -234,15 +234,20 @@ def flatten(config: ConfigDict) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
+def flatten_training(config: ConfigDict) -> Iterator[tuple[str, Any]]:
+    """The values that a trained network depends on, each with its dotted key."""
+    for key, value in flatten(config):
+        if key.split(".")[0] in _TRAINING_SECTIONS and key not in _LOCATIONS:
+            yield key, value
+
+
 def training_differences(first: ConfigDict, second: ConfigDict) -> list[str]:
     """Keys, with both values, that would train another network."""
-    old, new = dict(flatten(first)), dict(flatten(second))
+    old, new = dict(flatten_training(first)), dict(flatten_training(second))
     return [
         f"{key}: {old.get(key, 'absent')!r} there, {new.get(key, 'absent')!r} here"
         for key in dict.fromkeys([*old, *new])
-        if key.split(".")[0] in _TRAINING_SECTIONS
-        and key not in _LOCATIONS
-        and old.get(key) != new.get(key)
+        if old.get(key) != new.get(key)
     ]
 
 

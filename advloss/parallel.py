@@ -43,20 +43,35 @@ def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
 def map_ranks(
     function: Callable[..., PyTree], devices: Sequence[jax.Device]
 ) -> Callable[..., PyTree]:
-    """`function(rank, *arguments)` on every device, under the axis name `AXIS`.
+    """`function(rank, state, *arguments)` on every device, under the axis name `AXIS`.
 
     The arguments are the same on every device, and so must the result be. Call the
-    returned function positionally, without the rank.
+    returned function positionally, without the rank; the state's memory is reused for
+    the result: the caller must not look at it again.
     """
     ranks = jnp.arange(len(devices))
     mapped = jax.pmap(
-        lambda rank, arguments: function(rank, *arguments),
+        lambda rank, state, arguments: function(rank, state, *arguments),
         AXIS,
-        in_axes=(0, None),
+        in_axes=(0, None, None),
         out_axes=None,
         devices=devices,
+        donate_argnums=1,
     )
-    return lambda *arguments: mapped(ranks, arguments)
+    return lambda state, *arguments: mapped(ranks, state, arguments)
+
+
+def map_rows(
+    function: Callable[..., PyTree], devices: Sequence[jax.Device]
+) -> Callable[..., PyTree]:
+    """`function(state, shared, rows)` on every device, each on its own part.
+
+    State and rows have a leading axis of devices, `shared` has not. Call the returned
+    function positionally; the state's memory is reused for the result.
+    """
+    return jax.pmap(
+        function, AXIS, in_axes=(0, None, 0), devices=devices, donate_argnums=0
+    )
 
 
 def map_examples(

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from advloss import analysis, evaluate, files, results, runs, train
+from advloss import analysis, evaluate, files, fit, results, runs, sweep, train
 from advloss.errors import InputError
 from advloss.types import Batch, PyTree, Split
 
@@ -37,21 +37,22 @@ def run(
 ) -> list[Path]:
     """Trains, attacks and looks into every run that is not finished.
 
+    Runs of one program are trained together, see `sweep.plan`.
+
     Returns:
         The runs' work directories.
 
     Raises:
-        InputError, DivergedError: as `runs.train_run` and `results.evaluate_run`.
+        InputError, DivergedError: as `fit.train_stack` and `results.evaluate_run`.
     """
-    workdirs = []
-    for config in configs:
-        workdir = workdir_of(config, folder)
-        runs.train_run(config, workdir, devices)
-        results.evaluate_run(config, workdir, devices)
-        for attack in config.evaluate.attacks:
-            _write_changes(config, workdir, attack, devices)
-        workdirs.append(workdir)
-    return workdirs
+    for stack in sweep.plan(configs, devices):
+        workdirs = [workdir_of(config, folder) for config in stack]
+        fit.train_stack(stack, workdirs, devices)
+        for config, workdir in zip(stack, workdirs, strict=True):
+            results.evaluate_run(config, workdir, devices)
+            for attack in config.evaluate.attacks:
+                _write_changes(config, workdir, attack, devices)
+    return [workdir_of(config, folder) for config in configs]
 
 
 def _write_changes(

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -181,20 +182,30 @@ def draw(key: Array, start: Array, count: int, num_examples: int) -> Array:
     return orders[positions // num_examples - first, positions % num_examples]
 
 
+Chunk = Callable[..., tuple[TrainState, Metrics]]
+
+
 def make_chunk(
-    config: ConfigDict, *, steps: int, batch_size: int, share: int
-) -> Callable[..., tuple[TrainState, Metrics]]:
-    """`steps` updates as one program, for `parallel.map_ranks`.
+    config: ConfigDict, *, steps: int, shares: int = 1, axis_name: str | None = None
+) -> Chunk:
+    """`steps` updates as one program, with no word to the host in between.
 
     Args:
         steps: updates in the chunk.
-        batch_size: images in a batch, over all devices.
-        share: images in one device's part of it.
+        shares: equal parts of a batch, of which each device of the named axis takes
+            one.
+        axis_name: over which gradients are averaged.
+
+    Returns:
+        `chunk(rank, state, split, run_keys, hyper) -> (state, metrics)`; `rank` is the
+        number of the share to be taken.
     """
     train_step = make_train_step(config)
+    batch_size = config.train.batch_size
+    share = batch_size // shares
 
     def chunk(
-        rank: Array, state: TrainState, split: Split, run_keys: Keys, hyper
+        rank: Array | int, state: TrainState, split: Split, run_keys: Keys, hyper
     ) -> tuple[TrainState, Metrics]:
         start, count = state.step * batch_size, steps * batch_size
         indices = draw(run_keys.order, start, count, len(split.labels))
@@ -203,9 +214,7 @@ def make_chunk(
 
         def body(state: TrainState, indices: Array) -> tuple[TrainState, Metrics]:
             batch = Batch(split.images[indices], split.labels[indices], indices)
-            return train_step(
-                state, batch, run_keys.attack, hyper, axis_name=parallel.AXIS
-            )
+            return train_step(state, batch, run_keys.attack, hyper, axis_name=axis_name)
 
         return jax.lax.scan(body, state, mine)
 
@@ -221,30 +230,48 @@ def run(
 ) -> Iterator[tuple[TrainState, Metrics]]:
     """Trains from `state` to the last step, yielding after every chunk.
 
-    Chunks begin at multiples of `train.chunk_steps`; the last may be shorter.
+    The state that was given is not touched; one that was yielded is used up by the
+    next chunk: copy what is to be kept.
 
     Raises:
         InputError: the devices do not divide the batch.
     """
-    settings = config.train
-    share = parallel.share("train.batch_size", settings.batch_size, devices)
-    split, run_keys = parallel.replicate(
-        (Split(*map(jnp.asarray, dataset.train)), keys(config.seed)), devices
+    count = len(devices)
+    parallel.share("train.batch_size", config.train.batch_size, devices)
+    split, run_keys, hyper = parallel.replicate(
+        (
+            Split(*map(jnp.asarray, dataset.train)),
+            keys(config.seed),
+            hyperparameters(config),
+        ),
+        devices,
     )
-    state = parallel.replicate(state, devices)
-    hyper = parallel.replicate(hyperparameters(config), devices)
+    # A copy: what the first chunk uses up must not be the caller's.
+    state = parallel.replicate(jax.tree.map(np.array, state), devices)
 
-    @functools.cache
-    def compiled(steps: int) -> Callable[..., tuple[TrainState, Metrics]]:
-        chunk = make_chunk(
-            config, steps=steps, batch_size=settings.batch_size, share=share
-        )
+    def program(steps: int) -> Chunk:
+        chunk = make_chunk(config, steps=steps, shares=count, axis_name=parallel.AXIS)
         return parallel.map_ranks(chunk, devices)
 
-    done = int(state.step)
-    while done < settings.steps:
-        to_boundary = settings.chunk_steps - done % settings.chunk_steps
-        steps = min(to_boundary, settings.steps - done)
-        state, metrics = compiled(steps)(state, split, run_keys, hyper)
-        done += steps
+    for advance in chunks(config, int(state.step), program):
+        state, metrics = advance(state, split, run_keys, hyper)
         yield state, metrics
+
+
+def chunks(
+    config: ConfigDict, done: int, program: Callable[[int], Chunk]
+) -> Iterator[Chunk]:
+    """The programs that lead from step `done` to the last, compiled once a length.
+
+    Chunks end at multiples of `train.chunk_steps` and at the last step.
+
+    Args:
+        done: the steps that are finished.
+        program: the number of steps -> the chunk.
+    """
+    compiled = functools.cache(program)
+    length, total = config.train.chunk_steps, config.train.steps
+    while done < total:
+        steps = min(length - done % length, total - done)
+        yield compiled(steps)
+        done += steps

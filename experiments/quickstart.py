@@ -6,7 +6,7 @@ python -m experiments.quickstart --workdir=runs/quickstart
 from pathlib import Path
 
 from advloss import config as configs
-from advloss import report, results, runs
+from advloss import fit, report, results
 from configs import quickstart
 from experiments import launcher
 
@@ -21,7 +21,7 @@ def main() -> None:
     }
     devices = launcher.devices(*sizes)
     for config in recipes:
-        runs.train_run(config, workdir / config.name, devices)
+        fit.train_run(config, workdir / config.name, devices)
         results.evaluate_run(config, workdir / config.name, devices)
     print(report.write([workdir / name for name in quickstart.VARIANTS], workdir))
 

@@ -7,7 +7,7 @@ An interrupted run goes on when the same command is given again.
 
 import shlex
 
-from advloss import runs
+from advloss import fit
 from experiments import launcher
 
 CONFIG = launcher.define_config()
@@ -17,9 +17,9 @@ def main() -> None:
     config = launcher.resolved(CONFIG)
     devices = launcher.devices(config.train.batch_size)
     workdir = launcher.WORKDIR.value
-    state = runs.train_run(config, workdir, devices)
+    fit.train_run(config, workdir, devices)
     print(
-        f"{config.name}: trained for {int(state.step)} steps. To attack it:\n"
+        f"{config.name}: trained for {config.train.steps} steps. To attack it:\n"
         f"python -m experiments.evaluate --workdir={shlex.quote(workdir)}"
     )
 

@@ -78,7 +78,7 @@ def small_config(digits_dir):
 def trained(digits_dir, tmp_path_factory) -> Path:
     """A finished and evaluated run; to be copied before it is changed."""
     from advloss import config as configs
-    from advloss import results, runs
+    from advloss import fit, results
     from configs import default
 
     config = default.get_config()
@@ -93,6 +93,6 @@ def trained(digits_dir, tmp_path_factory) -> Path:
     config.evaluate.pgd.epsilon, config.evaluate.pgd.steps = 0.1, 10
     config = configs.resolve(config)
     workdir = tmp_path_factory.mktemp("runs") / "trained"
-    runs.train_run(config, workdir, jax.devices()[:1])
+    fit.train_run(config, workdir, jax.devices()[:1])
     results.evaluate_run(config, workdir, jax.devices()[:1])
     return workdir

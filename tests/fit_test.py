@@ -1,0 +1,172 @@
+"""Training in a work directory: interrupted, continued, refused."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from advloss import checkpoints, fit, metrics, results, runs
+from advloss import config as configs
+from advloss.errors import DivergedError, InputError
+
+
+@pytest.fixture
+def config(small_config):
+    return configs.resolve(small_config)
+
+
+def _train(config, workdir):
+    fit.train_run(config, workdir, jax.devices()[:1])
+    return _state(config, workdir)
+
+
+def _state(config, workdir):
+    with checkpoints.open_folder(workdir) as manager:
+        return checkpoints.restore(manager, config)
+
+
+def _assert_same_bits(first, second):
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def _stop_after(monkeypatch, saves):
+    """The process as it were ends right after so many checkpoints."""
+    original, done = checkpoints.save, []
+
+    def save(*arguments):
+        original(*arguments)
+        done.append(1)
+        if len(done) == saves:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints, "save", save)
+
+
+def test_a_continued_run_has_the_same_bits(config, tmp_path, monkeypatch):
+    whole = _train(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        _stop_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            _train(config, tmp_path / "parts")
+    continued = _train(config, tmp_path / "parts")
+    _assert_same_bits(whole, continued)
+    rows = [metrics.read(tmp_path / name) for name in ("whole", "parts")]
+    for row in rows[0] + rows[1]:
+        del row["steps_per_second"]
+    assert [row["step"] for row in rows[0]] == [2, 4, 6, 8]
+    assert rows[0] == rows[1]
+
+
+def test_a_finished_run_is_left_as_it_is(config, tmp_path):
+    first = _train(config, tmp_path)
+    _assert_same_bits(first, _train(config, tmp_path))
+    assert len(metrics.read(tmp_path)) == 4
+
+
+@pytest.mark.slow
+def test_sigkill_and_continue_has_the_same_bits(digits_dir, tmp_path):
+    """Two real processes are killed at different moments, then the run is finished."""
+    command = [
+        sys.executable, "-m", "experiments.train", "--config=configs/default.py",
+        "--config.data.source=idx", f"--config.data.dir={digits_dir}",
+        "--config.train.steps=200", "--config.train.batch_size=20",
+        "--config.train.chunk_steps=5", "--config.train.checkpoint_every=10",
+        "--config.train.attack.steps=2", "--devices=1",
+    ]  # fmt: skip
+    killed = 0
+    for checkpoints_seen in (1, 4):
+        process = subprocess.Popen(
+            [*command, f"--workdir={tmp_path / 'killed'}"],
+            cwd=ROOT,
+            stderr=subprocess.DEVNULL,
+        )
+        folder = tmp_path / "killed" / "checkpoints"
+        start = _last_step(folder)
+        while process.poll() is None:
+            if _last_step(folder) >= start + 10 * checkpoints_seen:
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait()
+                killed += process.returncode == -signal.SIGKILL
+            time.sleep(0.02)
+    assert killed == 2
+    for name in ("killed", "whole"):
+        subprocess.run(
+            [*command, f"--workdir={tmp_path / name}"],
+            cwd=ROOT,
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
+    states = []
+    for name in ("killed", "whole"):
+        config = runs.load_config(tmp_path / name)
+        with checkpoints.open_folder(tmp_path / name) as manager:
+            states.append(checkpoints.restore(manager, config))
+    assert int(states[0]["step"]) == 200
+    _assert_same_bits(*states)
+
+
+def _last_step(folder: Path) -> int:
+    if not folder.is_dir():
+        return 0
+    return max((int(p.name) for p in folder.iterdir() if p.name.isdigit()), default=0)
+
+
+def test_another_config_is_refused_and_nothing_is_overwritten(config, tmp_path):
+    _train(config, tmp_path)
+    before = _contents(tmp_path)
+    with config.unlocked():
+        config.train.attack.epsilon = 0.2
+    with pytest.raises(
+        InputError, match=r"train.attack.epsilon: 0.3 there, 0.2 here.*--workdir"
+    ):
+        _train(config, tmp_path)
+    assert _contents(tmp_path) == before
+
+
+def _contents(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_checkpoint_of_another_config_is_refused(config, tmp_path):
+    """Also where someone replaced config.json."""
+    _train(config, tmp_path)
+    with config.unlocked():
+        config.seed = 5
+    (tmp_path / "config.json").write_text(configs.to_json(config))
+    with pytest.raises(InputError, match="seed: 0 there, 5 here"):
+        _train(config, tmp_path)
+
+
+def test_a_folder_with_other_things_is_refused(config, tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(InputError, match="not empty and holds no run"):
+        _train(config, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_missing_and_unfinished_runs(config, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="holds no run"):
+        runs.load_run(tmp_path / "nowhere")
+    _stop_after(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        _train(config, tmp_path / "half")
+    with pytest.raises(InputError, match="trained for 4 of 8 steps"):
+        results.evaluate_run(config, tmp_path / "half", jax.devices()[:1])
+
+
+def test_a_loss_that_is_no_longer_finite_stops_the_run(config, tmp_path):
+    with config.unlocked():
+        config.train.learning_rate = 1e30
+    with pytest.raises(
+        DivergedError, match=r"at step [1-8] of 8 .*learning_rate=1e\+30"
+    ):
+        _train(config, tmp_path)
+    assert not checkpoints.steps(tmp_path)
