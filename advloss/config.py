@@ -6,6 +6,7 @@ same types.
 
 import difflib
 import json
+import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -87,8 +88,8 @@ def _attack_checks(section: str, keys: Iterable[str]) -> list[Check]:
 _CHECKS = [
     (
         "name",
-        lambda value: 0 < len(value) <= 40 and value.isascii() and value.isprintable(),
-        "1 to 40 printable ASCII characters",
+        lambda value: re.fullmatch(r"(?!\.)[ -.0-~]{1,40}", value),
+        "1 to 40 printable ASCII characters without /, the first of them no dot",
     ),
     _whole("seed", 0),
     _one_of("loss.name", LOSSES),
@@ -156,11 +157,7 @@ def _conform(config: ConfigDict) -> ConfigDict:
     declared, given = dict(flatten(result)), dict(flatten(config))
     for key, value in given.items():
         if key not in declared:
-            close = difflib.get_close_matches(key, declared, n=3, cutoff=0.0)
-            raise InputError(
-                f"config.{key}={value!r} is not a key of configs/default.py: use one "
-                f"such as {', '.join(close)}"
-            )
+            raise unknown_key(key, value, declared)
     for key in declared:
         if key not in given:
             raise InputError(f"config.{key} is missing: configs/default.py declares it")
@@ -168,6 +165,15 @@ def _conform(config: ConfigDict) -> ConfigDict:
         section = _get(result, path)
         section[last] = _as_type(key, given[key], section.get_type(last))
     return result
+
+
+def unknown_key(key: str, value: Any, known: Iterable[str]) -> InputError:
+    """The error of a key that there is not, with the nearest that there are."""
+    close = difflib.get_close_matches(key, known, n=3, cutoff=0.0)
+    return InputError(
+        f"config.{key}={value!r} is not a key of configs/default.py: use one such as "
+        f"{', '.join(close)}"
+    )
 
 
 def _as_type(key: str, value: Any, kind: type) -> Any:

@@ -70,6 +70,11 @@ def devices(*batch_sizes: int) -> list[jax.Device]:
     return found[: _DEVICES.value]
 
 
+def batch_sizes(config: ConfigDict) -> set[int]:
+    """The batches that the devices share."""
+    return {config.train.batch_size, config.evaluate.batch_size}
+
+
 def _keep_compiled_programs() -> None:
     """Compiled programs are kept for the next run, in the user's cache."""
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):

@@ -16,9 +16,7 @@ def main() -> None:
     recipes = [
         configs.resolve(quickstart.get_config(name)) for name in quickstart.VARIANTS
     ]
-    sizes = {c.train.batch_size for c in recipes} | {
-        c.evaluate.batch_size for c in recipes
-    }
+    sizes = {size for config in recipes for size in launcher.batch_sizes(config)}
     devices = launcher.devices(*sizes)
     for config in recipes:
         fit.train_run(config, workdir / config.name, devices)

@@ -59,7 +59,7 @@ def networks(config: ConfigDict) -> list[ConfigDict]:
 def main() -> None:
     config, folder = launcher.loaded(CONFIG), Path(launcher.WORKDIR.value)
     runs = networks(config)
-    sizes = {c.train.batch_size for c in runs} | {c.evaluate.batch_size for c in runs}
+    sizes = {size for run in runs for size in launcher.batch_sizes(run)}
     devices = launcher.devices(*sizes)
     if not _REPORT_ONLY.value:
         study.run(runs, folder, devices)

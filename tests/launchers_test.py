@@ -166,3 +166,39 @@ def _assert_one_line(done, message):
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     assert message in done.stderr
+
+
+@pytest.mark.slow
+def test_a_sweep_is_trained_compared_and_left_alone(digits_dir, tmp_path):
+    command = [
+        "sweep",
+        *(f for f in _small(digits_dir, tmp_path / "s") if "margin" not in f),
+        "--config.model.name=mlp",
+        "--config.train.batch_size=20",
+        "--config.evaluate.batch_size=40",
+        "--config.sweep=loss.margin=0.1,0.5 seed=0,1,2",
+    ]
+    command[2] = "--config=configs/lmcl_sweep.py"
+    first = _launch(*command)
+    assert first.returncode == 0, first.stderr
+    assert max(map(len, first.stdout.splitlines())) <= 100
+    folders = sorted(p.name for p in (tmp_path / "s").iterdir())
+    assert folders == [
+        f"lmcl_margin{margin}-seed{seed}" for margin in (0.1, 0.5) for seed in range(3)
+    ] + ["report"]
+    records = json.loads((tmp_path / "s" / "report" / "numbers.json").read_text())
+    natural = [r["accuracy"] for r in records if r["measure"] == "natural"]
+    assert len(natural) == 6
+    assert (tmp_path / "s" / "report" / "sweep.png").stat().st_size > 5000
+    before = (tmp_path / "s" / folders[0] / "evaluation.json").stat().st_mtime_ns
+    again = _launch(*command)
+    assert again.stdout == first.stdout
+    after = (tmp_path / "s" / folders[0] / "evaluation.json").stat().st_mtime_ns
+    assert after == before
+
+
+def test_a_sweep_without_axes_is_one_line(tmp_path):
+    wrong = _launch("sweep", "--config=configs/default.py", f"--workdir={tmp_path}/x")
+    assert wrong.returncode == 2
+    assert "--config is no sweep" in wrong.stderr
+    assert not (tmp_path / "x").exists()

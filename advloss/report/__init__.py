@@ -12,6 +12,7 @@ from pathlib import Path
 from advloss.report import figures, page, tables
 from advloss.report.rows import Row, load_row
 from advloss.report.study import write_study
+from advloss.report.sweep import write_sweep
 from advloss.report.tables import terminal_attack_table, terminal_table
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "terminal_table",
     "write",
     "write_study",
+    "write_sweep",
 ]
 
 

@@ -19,6 +19,7 @@ from advloss.report.section import (
     Groups,
     Section,
     finished,
+    interval,
     missing,
 )
 
@@ -40,13 +41,6 @@ def _values(groups: Groups, name: str, attack: str | None) -> dict[int, float]:
         for seed, row in rows.items()
         if attack is None or attack in row.results["attacks"]
     }
-
-
-def _interval(values: Mapping[int, float]) -> str:
-    if not values:
-        return "-"
-    mean, low, high = statistics.mean_interval(list(values.values()))
-    return f"{mean:.1f}" if np.isnan(low) else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _beside(values: Mapping[int, float], printed: float) -> str:
@@ -108,7 +102,9 @@ def section3(groups: Groups) -> Section:
         ["network", "natural %", "attacked %", "noise %", "paper: natural, attacked"]
     ]
     for name in names:
-        measured = [_interval(_values(groups, name, a)) for a in (None, ATTACK, NOISE)]
+        measured = [
+            interval(_values(groups, name, a).values()) for a in (None, ATTACK, NOISE)
+        ]
         attacked, natural = published.ACCURACY[name]
         table.append([name, *measured, f"{natural}, {attacked}"])
     notes = ["Noise is uniform in the same ball, one draw.", *missing(groups, names)]
@@ -126,7 +122,7 @@ def table2(groups: Groups) -> Section:
         for ours, printed in zip(
             (attacked, natural), published.ACCURACY[name], strict=True
         ):
-            cells += [_interval(ours), f"{printed:.2f}", _beside(ours, printed)]
+            cells += [interval(ours.values()), f"{printed:.2f}", _beside(ours, printed)]
         table.append([name, str(len(attacked)), *cells])
     notes = [
         "Mean over seeds with Student's 95 % interval. Δ is ours minus the paper's "

@@ -1,9 +1,12 @@
 """What a part of a study's report is made of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from advloss import statistics
 from advloss.report.figures import Sketch
 from advloss.report.rows import Row
 
@@ -26,6 +29,14 @@ class Section(NamedTuple):
     notes: Sequence[str] = ()
     sketches: Mapping[str, Sketch] = MappingProxyType({})
     records: Sequence[dict[str, Any]] = ()
+
+
+def interval(values: Collection[float]) -> str:
+    """The mean of percentages with its interval over seeds, as text."""
+    if not values:
+        return "-"
+    mean, low, high = statistics.mean_interval(list(values))
+    return f"{mean:.1f}" if np.isnan(low) else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
 
 Groups = Mapping[str, Mapping[int, Row]]

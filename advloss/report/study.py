@@ -43,10 +43,31 @@ def write_study(
     Returns:
         The tables and the page's path, for a terminal.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     rows = [load_row(workdir) for workdir in workdirs]
     sections = [PARTS[part](_grouped(rows)) for part in parts]
+    notes = [_BUDGETS[budget], f"Made by: {command}"]
+    shown = write_sections(sections, rows, Path(folder), notes)
+    return "\n\n".join([*shown[:-1], notes[0], shown[-1]])
+
+
+def write_sections(
+    sections: Sequence[Section],
+    rows: Sequence[Row],
+    folder: Path,
+    notes: Sequence[str],
+) -> list[str]:
+    """Writes the files of a report that is made of sections.
+
+    Args:
+        sections: in their order.
+        rows: of all runs.
+        folder: made if need be.
+        notes: sentences that hold for all sections.
+
+    Returns:
+        The tables, and a line with the page's path, for a terminal.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     drawn = [
         [figures.save(sketch, folder / name) for name, sketch in s.sketches.items()]
         for s in sections
@@ -55,11 +76,10 @@ def write_study(
     (folder / "numbers.json").write_text(json.dumps(records, indent=1) + "\n")
     (folder / "numbers.csv").write_text(_csv(records))
     made = list(zip(sections, drawn, strict=True))
-    notes = [_BUDGETS[budget], f"Made by: {command}"]
     (folder / "report.md").write_text(page.study_markdown(made, rows, notes))
     (folder / "report.html").write_text(page.study_html(made, rows, notes))
     shown = [_terminal(section) for section in sections if section.table]
-    return "\n\n".join([*shown, *notes[:1], f"Report: {folder / 'report.html'}"])
+    return [*shown, f"Report: {folder / 'report.html'}"]
 
 
 def _grouped(rows: Sequence[Row]) -> dict[str, dict[int, Row]]:
