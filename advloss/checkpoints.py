@@ -5,6 +5,7 @@ it belongs to. Nothing in it is code: arrays and JSON only.
 """
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,7 +64,9 @@ def check_config(
     step = manager.latest_step() if step is None else step
     where = Path(manager.directory) / str(step)
     try:
-        saved = configs.from_dict(_read(manager, step, config=ocp.args.JsonRestore()))
+        values = _read(manager, step, config=ocp.args.JsonRestore())
+        with warnings.catch_warnings(action="ignore"):  # config.json has said it.
+            saved = configs.from_saved(values, where)
     except Exception as error:
         raise _damaged(manager, step, error) from error
     differences = configs.training_differences(saved, config)

@@ -6,19 +6,17 @@ same types.
 
 import difflib
 import json
-import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from advloss import data, train
-from advloss.attacks import ATTACKS
+from advloss import checks
 from advloss.errors import InputError
-from advloss.losses import LOSSES, OBJECTIVES
-from advloss.models import INITIALISERS, MODELS
+from advloss.losses import LOSSES
 from configs import default
 
 # A trained network depends on these sections; the others may change afterwards.
@@ -35,82 +33,6 @@ _TYPES = {
     tuple: "a tuple of texts",
 }
 
-Check = tuple[str, Callable[[Any], bool], str]
-
-
-def _choices(names: Any) -> str:
-    return f"one of {', '.join(sorted(names))}"
-
-
-def _one_of(key: str, names: Any) -> Check:
-    return key, lambda value: value in names, _choices(names)
-
-
-def _whole(key: str, least: int) -> Check:
-    return key, lambda value: least <= value < 2**31, f"a whole number >= {least}"
-
-
-def _between(key: str, low: float, high: float) -> Check:
-    return key, lambda value: low <= value <= high, f"a number in [{low:g}, {high:g}]"
-
-
-def _positive(key: str) -> Check:
-    return key, lambda value: 0 < value < float("inf"), "a finite number > 0"
-
-
-def _attack_checks(section: str, keys: Iterable[str]) -> list[Check]:
-    """The checks of an attack's settings, by their names."""
-    # The farthest corner of [0, 1]^n is 1 away, in l2 sqrt(n), in l0 n.
-    norms = {"penalty": 100, "pgd_l2": 100, "carlini_l2": 100, "carlini_l0": 10_000}
-    farthest = norms.get(section.rsplit(".", 1)[1], 1)
-    checks = [
-        _one_of(f"{section}.objective", OBJECTIVES),
-        _between(f"{section}.epsilon", 0, farthest),
-        _between(f"{section}.step_size", 0, farthest),
-        _between(f"{section}.confidence", 0, 1e6),
-        _between(f"{section}.decay", 0, 1),
-        _between(f"{section}.share", 0, 1),
-        _between(f"{section}.initial_threshold", 0, 1),
-        *(
-            _positive(f"{section}.{key}")
-            for key in ("objective_scale", "learning_rate", "initial_constant")
-        ),
-        *(
-            _whole(f"{section}.{key}", 0)
-            for key in ("steps", "binary_search_steps", "search_steps", "rounds")
-        ),
-        _whole(f"{section}.restarts", 1),
-        _whole(f"{section}.draws", 1),
-    ]
-    return [check for check in checks if check[0].rsplit(".", 1)[1] in keys]
-
-
-_CHECKS = [
-    (
-        "name",
-        lambda value: re.fullmatch(r"(?!\.)[ -.0-~]{1,40}", value),
-        "1 to 40 printable ASCII characters without /, the first of them no dot",
-    ),
-    _whole("seed", 0),
-    _one_of("loss.name", LOSSES),
-    _one_of("data.source", data.SOURCES),
-    _whole("data.num_classes", 2),
-    _one_of("model.name", MODELS),
-    _one_of("model.init", INITIALISERS),
-    _whole("train.steps", 1),
-    _whole("train.batch_size", 1),
-    _positive("train.learning_rate"),
-    _one_of("train.schedule", train.SCHEDULES),
-    _whole("train.chunk_steps", 1),
-    _whole("train.checkpoint_every", 1),
-    _one_of("train.attack.name", ("none", "pgd")),
-    *_attack_checks("train.attack", ("objective", "epsilon", "step_size", "steps")),
-    _between("train.attack.warmup", 0, 1),
-    _whole("evaluate.seed", 0),
-    _whole("evaluate.batch_size", 1),
-    _whole("evaluate.examples", 0),
-]
-
 
 def resolve(config: ConfigDict) -> ConfigDict:
     """A copy with the loss's defaults filled in and every value checked.
@@ -121,25 +43,15 @@ def resolve(config: ConfigDict) -> ConfigDict:
             key, the value and what is valid.
     """
     config = _conform(config)
-    for check in _CHECKS:
-        _apply(config, check)
-    if not config.evaluate.attacks:
-        raise _invalid("evaluate.attacks", (), "at least one attack")
-    for name in config.evaluate.attacks:
-        if name not in ATTACKS:
-            raise _invalid(
-                "evaluate.attacks", config.evaluate.attacks, _choices(ATTACKS)
-            )
-        for check in _attack_checks(f"evaluate.{name}", config.evaluate[name]):
-            _apply(config, check)
+    checks.check(config)
     every, chunk = config.train.checkpoint_every, config.train.chunk_steps
     if every % chunk:
-        raise _invalid(
+        raise checks.invalid(
             "train.checkpoint_every", every, f"a multiple of train.chunk_steps={chunk}"
         )
     examples = config.train.steps * config.train.batch_size
     if examples >= 2**31:
-        raise _invalid(
+        raise checks.invalid(
             "train.steps", config.train.steps, "less than 2**31 images in all"
         )
     _resolve_loss(config)
@@ -162,7 +74,7 @@ def _conform(config: ConfigDict) -> ConfigDict:
         if key not in given:
             raise InputError(f"config.{key} is missing: configs/default.py declares it")
         *path, last = key.split(".")
-        section = _get(result, path)
+        section = checks.get(result, path)
         section[last] = _as_type(key, given[key], section.get_type(last))
     return result
 
@@ -184,7 +96,7 @@ def _as_type(key: str, value: Any, kind: type) -> Any:
         return float(value)
     texts = kind is not tuple or all(isinstance(item, str) for item in value or "")
     if type(value) is not kind or not texts:
-        raise _invalid(key, value, _TYPES[kind])
+        raise checks.invalid(key, value, _TYPES[kind])
     if kind is tuple:  # The command line gives ("a,b",) for a,b.
         return tuple(part.strip() for item in value for part in item.split(","))
     return value
@@ -196,39 +108,22 @@ def _resolve_loss(config: ConfigDict) -> None:
         value = config.loss[key]
         if key not in loss.defaults:
             if value is not None:
-                raise _invalid(
+                raise checks.invalid(
                     f"loss.{key}", value, f"unset, as {config.loss.name} has no {key}"
                 )
             continue
         if value is None:
             config.loss[key] = loss.defaults[key]
-        _apply(config, _positive(f"loss.{key}"))
+        checks.apply(config, checks.positive(f"loss.{key}"))
     for key, bound in loss.bounds.items():
         highest = bound(config.data.num_classes)
         if config.loss[key] > highest:
-            raise _invalid(
+            raise checks.invalid(
                 f"loss.{key}",
                 config.loss[key],
                 f"a number in (0, {highest:.4g}] for {config.loss.name} with "
                 f"data.num_classes={config.data.num_classes}",
             )
-
-
-def _apply(config: ConfigDict, check: Check) -> None:
-    key, is_valid, valid = check
-    value = _get(config, key.split("."))
-    if not is_valid(value):
-        raise _invalid(key, value, valid)
-
-
-def _get(config: ConfigDict, path: Sequence[str]) -> Any:
-    for part in path:
-        config = config[part]
-    return config
-
-
-def _invalid(key: str, value: Any, valid: str) -> InputError:
-    return InputError(f"config.{key}={value!r} is not valid: use {valid}")
 
 
 def flatten(config: ConfigDict) -> Iterator[tuple[str, Any]]:
@@ -287,6 +182,31 @@ def command_line(
 def to_json(config: ConfigDict) -> str:
     """The config as JSON text; `from_dict(json.loads(text))` reads it back."""
     return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def from_saved(values: dict[str, Any], source: Path) -> ConfigDict:
+    """The config that was saved as JSON, perhaps by an earlier version.
+
+    A key that there was not yet takes its default, which is what was done then; a
+    warning names it. A key that there is no longer is left, for `resolve` to refuse.
+    """
+    config = from_dict(values)
+    known, filled = dict(flatten(config)), []
+    for key, value in flatten(default.get_config()):
+        *path, last = key.split(".")
+        section = config
+        for part in path:
+            section = section.get(part) if isinstance(section, ConfigDict) else None
+        if key not in known and isinstance(section, ConfigDict):
+            section[last] = value
+            filled.append(f"{key}={value!r}")
+    if filled:
+        warnings.warn(
+            f"{source} was saved by an earlier version: it is read with "
+            f"{', '.join(filled)}",
+            stacklevel=2,
+        )
+    return config
 
 
 def from_dict(values: dict[str, Any]) -> ConfigDict:

@@ -8,8 +8,8 @@ Every number comes from per-example results, which are returned too.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from advloss import losses, models, parallel, train
 from advloss.attacks import ATTACKS, CLOSEST_ATTACKS, example_keys
-from advloss.types import AttackResult, Batch, PyTree, Split
+from advloss.types import Array, AttackResult, Batch, PyTree, Split
 
 _ROUNDING = 1e-6  # Of a distance, in float32.
 
@@ -54,18 +54,47 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-def batches(split: Split, batch_size: int) -> Iterator[tuple[Batch, int]]:
-    """Equal batches and how many of each are real: the last one is filled up."""
-    total = len(split.labels)
-    for start in range(0, total, batch_size):
-        indices = np.arange(start, start + batch_size)
-        indices = np.minimum(indices, total - 1)
-        batch = Batch(
-            jnp.asarray(split.images[indices]),
-            jnp.asarray(split.labels[indices]),
-            jnp.asarray(indices, jnp.int32),
-        )
-        yield batch, min(batch_size, total - start)
+class Mapped:
+    """A function of a batch, as one of any number of examples.
+
+    Args:
+        function: `(shared, batch) -> result`, where batch and result are trees of
+            arrays `[batch, ...]`; compiled once.
+        shared: what is the same for all examples.
+        batch_size: of the function, over all devices; the last batch is filled up.
+        devices: they share every batch.
+        progress: is told how many examples have just been finished.
+
+    Raises:
+        InputError: the devices do not divide the batch.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[PyTree, PyTree], PyTree],
+        shared: PyTree,
+        batch_size: int,
+        devices: Sequence[jax.Device],
+        progress: Progress = lambda count: None,
+    ):
+        parallel.share("evaluate.batch_size", batch_size, devices)
+        self._function = parallel.map_examples(function, devices)
+        self._shared = parallel.replicate(shared, devices)
+        self._batch_size, self._progress = batch_size, progress
+
+    def __call__(self, arrays: PyTree) -> PyTree:
+        """The results of `[n, ...]` arrays, n at least 1, on the host."""
+        total = len(jax.tree.leaves(arrays)[0])
+        parts = []
+        for start in range(0, total, self._batch_size):
+            chosen = np.arange(start, start + self._batch_size)
+            chosen = np.minimum(chosen, total - 1)
+            batch = jax.tree.map(lambda x: jnp.asarray(x[chosen]), arrays)  # noqa: B023
+            count = min(self._batch_size, total - start)
+            result = self._function(self._shared, batch)
+            parts.append(jax.tree.map(lambda x: np.asarray(x[:count]), result))  # noqa: B023
+            self._progress(count)
+        return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
 def map_split(
@@ -77,20 +106,14 @@ def map_split(
     devices: Sequence[jax.Device],
     progress: Progress = lambda count: None,
 ) -> PyTree:
-    """`function(shared, batch)` over a split of any size, results on the host.
+    """`function(shared, batch)` over a split, whose positions are the indices.
 
     Raises:
         InputError: the devices do not divide the batch.
     """
-    parallel.share("evaluate.batch_size", batch_size, devices)
-    mapped = parallel.map_examples(function, devices)
-    shared = parallel.replicate(shared, devices)
-    parts = []
-    for batch, count in batches(split, batch_size):
-        result = jax.tree.map(lambda x: np.asarray(x[:count]), mapped(shared, batch))  # noqa: B023
-        parts.append(result)
-        progress(count)
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+    indices = np.arange(len(split.labels), dtype=np.int32)
+    batch = Batch(np.asarray(split.images), np.asarray(split.labels), indices)
+    return Mapped(function, shared, batch_size, devices, progress)(batch)
 
 
 def make_attack(
@@ -99,7 +122,8 @@ def make_attack(
     """The attack `evaluate.<name>` of a config on its network.
 
     Returns:
-        `(params, key, batch) -> AttackResult`, pure.
+        `(params, keys, batch, **changes) -> AttackResult`, pure; keys `[batch]`, and
+        changes of the settings.
     """
     network = train.network_of(config)
     own = losses.bind(config.loss.name, train.loss_of(config))
@@ -111,13 +135,15 @@ def make_attack(
             settings["objective"], own, settings.pop("objective_scale")
         )
 
-    def attack(params: PyTree, key: PyTree, batch: Batch) -> AttackResult:
+    def attack(
+        params: PyTree, keys: Array, batch: Batch, **changes: Any
+    ) -> AttackResult:
         return ATTACKS[name](
             models.classifier(network, params),
-            example_keys(key, batch.indices),
+            keys,
             batch.images,
             batch.labels,
-            **settings,
+            **{**settings, **changes},
         )
 
     return attack
@@ -151,7 +177,7 @@ def attack_split(
     def one_batch(shared: tuple[PyTree, PyTree], batch: Batch) -> tuple:
         params, key = shared
         predict = models.predictor(network, params)
-        result = attack(params, key, batch)
+        result = attack(params, example_keys(key, batch.indices), batch)
         natural = predict(batch.images)
         return natural, predict(result.images), result
 
@@ -166,7 +192,7 @@ def attack_split(
     )
     success, worst_success = result.success, result.worst_success
     if name in CLOSEST_ATTACKS:
-        within = result.distance <= config.evaluate[name].epsilon + _ROUNDING
+        within = is_within(config, name, result.distance)
         success, worst_success = success & within, worst_success & within
     return Outcome(
         natural=natural,
@@ -179,6 +205,11 @@ def attack_split(
         gradients=int(result.gradients[0]),
         seconds=time.perf_counter() - started,
     )
+
+
+def is_within(config: ConfigDict, name: str, distance: Array) -> Array:
+    """Whether the result of an attack for the closest image counts as found."""
+    return distance <= config.evaluate[name].epsilon + _ROUNDING
 
 
 def first(split: Split, count: int) -> Split:

@@ -30,6 +30,13 @@ INITIALISERS = {
     ),
     "lecun": (nn.initializers.lecun_normal(), nn.initializers.zeros),
 }
+# The type of activations, and how products of float32 are made: a GPU has units for
+# tensorfloat32 and takes them unless told not to, a TPU for bfloat16.
+PRECISIONS = {
+    "float32": (jnp.float32, jax.lax.Precision.HIGHEST),
+    "tensorfloat32": (jnp.float32, jax.lax.Precision.HIGH),
+    "bfloat16": (jnp.bfloat16, jax.lax.Precision.DEFAULT),
+}
 # Feature and class vectors shorter than this are divided by it, not by their length:
 # the gradient at a zero vector stays finite.
 _SHORTEST = 1e-6
@@ -43,15 +50,21 @@ class ConvPool(nn.Module):
 
     features: int
     initialiser: str
+    precision: str
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:
         weights, biases = INITIALISERS[self.initialiser]
+        dtype, precision = PRECISIONS[self.precision]
         shape = (5, 5, x.shape[-1], self.features)
         kernel = self.param("kernel", weights, shape)
         bias = self.param("bias", biases, (self.features,)).reshape(1, 1, 1, -1)
         # Bias and ReLU keep the order of values: after pooling, on a quarter of them.
-        outputs = ops.conv2d(x, kernel), ops.conv2d_max_pool(x, kernel)
+        x, kernel, bias = (array.astype(dtype) for array in (x, kernel, bias))
+        outputs = (
+            ops.conv2d(x, kernel, precision),
+            ops.conv2d_max_pool(x, kernel, precision),
+        )
         return tuple(nn.relu(output + bias) for output in outputs)
 
 
@@ -65,7 +78,8 @@ class CosineHead(nn.Module):
     def __call__(self, features: Array) -> Array:
         shape = (features.shape[-1], self.num_classes)
         kernel = self.param("kernel", INITIALISERS[self.initialiser][0], shape)
-        return normalise(features, axis=-1) @ normalise(kernel, axis=0)
+        vectors = normalise(features, axis=-1), normalise(kernel, axis=0)
+        return jnp.matmul(*vectors, precision=PRECISIONS["float32"][1])
 
 
 def normalise(vectors: Array, *, axis: int) -> Array:
@@ -74,9 +88,19 @@ def normalise(vectors: Array, *, axis: int) -> Array:
     return vectors * jax.lax.rsqrt(jnp.maximum(squares, _SHORTEST**2))
 
 
-def _dense(features: int, init: str, name: str) -> nn.Module:
+def _dense(
+    features: int, init: str, name: str, precision: str = "float32"
+) -> nn.Module:
     weights, biases = INITIALISERS[init]
-    return nn.Dense(features, kernel_init=weights, bias_init=biases, name=name)
+    dtype, products = PRECISIONS[precision]
+    return nn.Dense(
+        features,
+        dtype=dtype,
+        precision=products,
+        kernel_init=weights,
+        bias_init=biases,
+        name=name,
+    )
 
 
 def _cosine_head(num_classes: int, init: str, name: str) -> nn.Module:
@@ -87,7 +111,10 @@ HEADS = {"linear": _dense, "cosine": _cosine_head}
 
 
 class Architecture(nn.Module):
-    """What every network takes; a subclass gives scores and activations by name.
+    """What every network takes; a subclass gives activations by name, scores last.
+
+    The last layer is of float32 at every precision: losses and predictions live on
+    differences of scores.
 
     Attributes:
         layers: the names of its layers, from the images to the scores.
@@ -100,6 +127,17 @@ class Architecture(nn.Module):
     num_classes: int
     head: str
     initialiser: str
+    precision: str
+
+    def dense(self, x: Array, features: int, name: str) -> Array:
+        """A hidden layer."""
+        layer = _dense(features, self.initialiser, name, self.precision)
+        return nn.relu(layer(x))
+
+    def scores(self, x: Array, name: str) -> Array:
+        """The last layer."""
+        head = HEADS[self.head](self.num_classes, self.initialiser, name)
+        return head(x.astype(jnp.float32))
 
 
 class Table1(Architecture):
@@ -109,17 +147,17 @@ class Table1(Architecture):
     divisor: ClassVar = 4  # It pools twice.
 
     @nn.compact
-    def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
+    def __call__(self, images: Array) -> dict[str, Array]:
         layers = {}
         x = images
         for i, features in enumerate((32, 64), start=1):
-            convolve = ConvPool(features, self.initialiser, name=f"conv{i}")
-            layers[f"conv{i}"], x = convolve(x)
+            name = f"conv{i}"
+            convolve = ConvPool(features, self.initialiser, self.precision, name=name)
+            layers[name], x = convolve(x)
             layers[f"pool{i}"] = x
-        x = x.reshape(x.shape[0], -1)
-        x = layers["fc1"] = nn.relu(_dense(1024, self.initialiser, "fc1")(x))
-        layers["fc2"] = HEADS[self.head](self.num_classes, self.initialiser, "fc2")(x)
-        return layers["fc2"], layers
+        x = layers["fc1"] = self.dense(x.reshape(x.shape[0], -1), 1024, "fc1")
+        layers["fc2"] = self.scores(x, "fc2")
+        return layers
 
 
 class Mlp(Architecture):
@@ -129,13 +167,13 @@ class Mlp(Architecture):
     divisor: ClassVar = 1
 
     @nn.compact
-    def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
+    def __call__(self, images: Array) -> dict[str, Array]:
         layers = {}
         x = images.reshape(images.shape[0], -1)
         for name in ("fc1", "fc2"):
-            x = layers[name] = nn.relu(_dense(300, self.initialiser, name)(x))
-        layers["fc3"] = HEADS[self.head](self.num_classes, self.initialiser, "fc3")(x)
-        return layers["fc3"], layers
+            x = layers[name] = self.dense(x, 300, name)
+        layers["fc3"] = self.scores(x, "fc3")
+        return layers
 
 
 MODELS: Mapping[str, type[Architecture]] = {"table1": Table1, "mlp": Mlp}
@@ -158,7 +196,9 @@ class Network(NamedTuple):
     layers: tuple[str, ...]
 
 
-def build(name: str, *, head: str, num_classes: int, init: str) -> Network:
+def build(
+    name: str, *, head: str, num_classes: int, init: str, precision: str = "float32"
+) -> Network:
     """The network of that name in `MODELS`.
 
     Args:
@@ -166,8 +206,11 @@ def build(name: str, *, head: str, num_classes: int, init: str) -> Network:
         head: of the last layer, a key of `HEADS`.
         num_classes: the number of scores.
         init: how weights and biases begin, a key of `INITIALISERS`.
+        precision: of all layers but the last, a key of `PRECISIONS`; parameters,
+            scores and what `apply` returns are float32 at each.
     """
-    module = MODELS[name](num_classes=num_classes, head=head, initialiser=init)
+    module = MODELS[name](num_classes, head, init, precision)
+    *_, last = MODELS[name].layers
 
     @functools.partial(jax.jit, static_argnums=1)  # As one program, not twenty.
     def initialise(key: Array, image_shape: tuple[int, int, int]) -> PyTree:
@@ -176,7 +219,9 @@ def build(name: str, *, head: str, num_classes: int, init: str) -> Network:
     def apply(params: PyTree, images: Array) -> tuple[Array, dict[str, Array]]:
         chex.assert_rank(images, 4)
         chex.assert_type(images, float)
-        return module.apply({"params": params}, images)
+        layers = module.apply({"params": params}, images)
+        layers = {key: value.astype(jnp.float32) for key, value in layers.items()}
+        return layers[last], layers
 
     return Network(initialise, apply, MODELS[name].layers)
 

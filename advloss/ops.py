@@ -20,22 +20,30 @@ import jax.numpy as jnp
 
 from advloss.types import Array
 
+Precision = jax.lax.Precision | None
+
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
-def _correlate(images: Array, kernel: Array) -> Array:
+def _correlate(images: Array, kernel: Array, precision: Precision) -> Array:
     return jax.lax.conv_general_dilated(
-        images, kernel, (1, 1), "SAME", dimension_numbers=_LAYOUT
+        images,
+        kernel,
+        (1, 1),
+        "SAME",
+        dimension_numbers=_LAYOUT,
+        precision=precision,
     )
 
 
-@jax.custom_vjp
-def conv2d(images: Array, kernel: Array) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def conv2d(images: Array, kernel: Array, precision: Precision = None) -> Array:
     """Convolution with stride 1 that keeps the image's size.
 
     Args:
         images: `[batch, height, width, channels]`.
         kernel: `[size, size, channels, features]`, size odd.
+        precision: of products, gradients' too; None is the backend's usual.
 
     Returns:
         `[batch, height, width, features]`.
@@ -44,12 +52,14 @@ def conv2d(images: Array, kernel: Array) -> Array:
         AssertionError: ranks or channels do not fit, or the kernel is even or not
             square.
     """
-    return _conv2d_forward(images, kernel)[0]
+    return _conv2d_forward(images, kernel, precision)[0]
 
 
-def _conv2d_forward(images: Array, kernel: Array) -> tuple[Array, tuple]:
+def _conv2d_forward(
+    images: Array, kernel: Array, precision: Precision
+) -> tuple[Array, tuple]:
     _check(images, kernel)
-    return _correlate(images, kernel), (images, kernel)
+    return _correlate(images, kernel, precision), (images, kernel)
 
 
 def _check(images: Array, kernel: Array) -> None:
@@ -60,12 +70,15 @@ def _check(images: Array, kernel: Array) -> None:
     chex.assert_equal(size % 2, 1)
 
 
-def _conv2d_backward(saved: tuple, gradient: Array) -> tuple[Array, Array]:
+def _conv2d_backward(
+    precision: Precision, saved: tuple, gradient: Array
+) -> tuple[Array, Array]:
     images, kernel = saved
-    by_images = _correlate(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    by_images = _correlate(gradient, turned, precision)
 
     def correlation(images: Array, gradient: Array) -> Array:
-        _, pullback = jax.vjp(lambda kernel: _correlate(images, kernel), kernel)
+        _, pullback = jax.vjp(lambda k: _correlate(images, k, precision), kernel)
         return pullback(gradient)[0]
 
     product = functools.partial(_kernel_product, rows=len(kernel))
@@ -156,12 +169,13 @@ max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 _FEW_CHANNELS = 4
 
 
-def conv2d_max_pool(images: Array, kernel: Array) -> Array:
+def conv2d_max_pool(images: Array, kernel: Array, precision: Precision = None) -> Array:
     """`max_pool(conv2d(images, kernel))`, to float rounding, and its gradients.
 
     Args:
         images: `[batch, height, width, channels]`, height and width even.
         kernel: `[size, size, channels, features]`, size odd.
+        precision: as `conv2d`'s.
 
     Returns:
         `[batch, height / 2, width / 2, features]`.
@@ -173,7 +187,7 @@ def conv2d_max_pool(images: Array, kernel: Array) -> Array:
     chex.assert_equal([size % 2 for size in images.shape[1:3]], [0, 0])
 
     def plain(images: Array, kernel: Array) -> Array:
-        return max_pool(conv2d(images, kernel))
+        return max_pool(conv2d(images, kernel, precision))
 
     if images.shape[-1] > _FEW_CHANNELS:
         return plain(images, kernel)

@@ -11,16 +11,17 @@ An attack that was measured before with the same settings is not repeated, so a 
 can be interrupted, continued and added to.
 """
 
+import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from advloss import compaction, evaluate, files, runs
 from advloss import config as configs
-from advloss import evaluate, files, runs
 from advloss.attacks import ATTACKS, CLOSEST_ATTACKS
 from advloss.errors import InputError
 from advloss.types import Split
@@ -51,10 +52,12 @@ def evaluate_run(
             "steps: finish it with experiments.train first"
         )
     test = test_split(config)
+    worst_only = config.evaluate.worst_only
     measured = {
         "step": run.step,
         "examples": len(test.labels),
         "seed": config.evaluate.seed,
+        "worst_only": worst_only,
     }
     attacks = _measured_before(workdir, measured)
     for name in config.evaluate.attacks:
@@ -62,12 +65,15 @@ def evaluate_run(
         if attacks.get(name, {}).get("settings") == settings:
             print(f"{config.name}: {name} was measured before", file=sys.stderr)
             continue
+        if worst_only and name in attacks:  # What came after it built on it.
+            attacks = dict(itertools.takewhile(lambda a: a[0] != name, attacks.items()))  # noqa: B023
         with runs.progress_bar(
             f"{config.name}: {name}", len(test.labels), "img"
         ) as bar:
-            outcome = evaluate.attack_split(
-                config, name, run.params, test, devices=devices, progress=bar.update
-            )
+            how = {"devices": devices, "progress": bar.update}
+            attack = compaction.attack_standing if worst_only else evaluate.attack_split
+            standing = [_standing(workdir, attacks, test)] if worst_only else []
+            outcome = attack(config, name, run.params, test, *standing, **how)
         _write_examples(examples_path(workdir, name), outcome, test)
         attacks[name] = {
             "settings": settings,
@@ -88,7 +94,8 @@ def _measured_before(workdir: Path, measured: dict) -> dict:
     """Earlier results of attacks on the same examples; none where they are damaged."""
     try:
         earlier = load_results(workdir) or {}
-        same = all(earlier.get(key) == value for key, value in measured.items())
+        known = {"worst_only": False, **earlier}  # It was not always a key.
+        same = all(known.get(key) == value for key, value in measured.items())
         attacks = earlier["attacks"] if same else {}
         for name in attacks:
             load_examples(workdir, name)
@@ -96,6 +103,12 @@ def _measured_before(workdir: Path, measured: dict) -> dict:
         print(f"measured anew, as {error}", file=sys.stderr)
         return {}
     return attacks
+
+
+def _standing(workdir: Path, attacks: Iterable[str], test: Split) -> np.ndarray:
+    """Which examples none of these attacks has fooled."""
+    fooled = [~load_examples(workdir, name)["worst_correct"] for name in attacks]
+    return ~np.any([np.zeros(len(test.labels), bool), *fooled], axis=0)
 
 
 def _summary(name: str, outcome: evaluate.Outcome) -> dict:
@@ -155,6 +168,7 @@ def measured_config(config: ConfigDict, results: dict) -> ConfigDict:
     try:
         config.evaluate.examples = results["examples"]
         config.evaluate.seed = results["seed"]
+        config.evaluate.worst_only = results.get("worst_only", False)
         config.evaluate.attacks = tuple(results["attacks"])
         for name, attack in results["attacks"].items():
             config.evaluate[name].update(attack["settings"])

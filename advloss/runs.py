@@ -66,7 +66,7 @@ def load_config(workdir: str | Path) -> ConfigDict:
             "first, with experiments.train"
         )
     try:
-        return configs.resolve(configs.from_dict(values))
+        return configs.resolve(configs.from_saved(values, path))
     except InputError as error:
         raise InputError(f"{path} is damaged or of another version: {error}") from error
 

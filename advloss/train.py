@@ -83,6 +83,7 @@ def network_of(config: ConfigDict) -> models.Network:
         head=head,
         num_classes=config.data.num_classes,
         init=config.model.init,
+        precision=config.model.precision,
     )
 
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -113,6 +114,7 @@ def run(
 
     def guarded(_) -> None:
         logging.set_verbosity(logging.WARNING)  # JAX tells of absent backends.
+        warnings.showwarning = _show_warning
         _keep_compiled_programs()
         try:
             main()
@@ -153,6 +155,10 @@ def _flag_message(error: Exception) -> str:
     if isinstance(error, AttributeError | KeyError):
         return f"--config has no such key: {' '.join(lines)}"
     return f"--config can't be read: {type(error).__name__}: {message}"
+
+
+def _show_warning(message: Warning, *_) -> None:
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _fail(message: str) -> None:

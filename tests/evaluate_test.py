@@ -125,3 +125,27 @@ def test_wilson_interval_stays_in_range():
     for total in range(1, 300):
         assert evaluate.wilson_interval(0, total)[0] >= 0
         assert evaluate.wilson_interval(total, total)[1] <= 1
+
+
+def test_accuracy_under_attack_is_the_same_at_lower_precision(small_config):
+    """Trained and attacked in bfloat16, a network is as robust as in float32."""
+    small_config.train.steps = small_config.train.checkpoint_every = 200
+    small_config.train.chunk_steps = 200
+    small_config.train.attack.epsilon = small_config.train.attack.step_size = 0.1
+    small_config.evaluate.pgd.epsilon = 0.1
+    small_config.evaluate.pgd.steps = 20
+    dataset = data.load(**small_config.data)
+    devices, correct = jax.devices()[:1], {}
+    for precision in ("float32", "tensorfloat32", "bfloat16"):
+        small_config.model.precision = precision
+        config = configs.resolve(small_config)
+        state = train.init(config, (8, 8, 1))
+        *_, (state, _) = train.run(config, dataset, state, devices=devices)
+        outcome = evaluate.attack_split(
+            config, "pgd", state.params, dataset.test, devices=devices
+        )
+        correct[precision] = outcome.correct
+    # A CPU has no tensorfloat32.
+    np.testing.assert_array_equal(correct["tensorfloat32"], correct["float32"])
+    low, high = evaluate.wilson_interval(int(correct["float32"].sum()), 110)
+    assert 0.3 < low < correct["bfloat16"].mean() < high

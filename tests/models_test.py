@@ -1,5 +1,7 @@
 """The network of Table I, its two heads and its named layers."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -116,3 +118,26 @@ def test_images_must_be_a_float_batch():
         network.apply(params, jnp.zeros((28, 28, 1)))
     with pytest.raises(AssertionError):
         network.apply(params, jnp.zeros((1, 28, 28, 1), jnp.uint8))
+
+
+@pytest.mark.parametrize("name", list(models.MODELS))
+@pytest.mark.parametrize("head", list(models.HEADS))
+def test_lower_precision_changes_scores_a_little_and_no_type(name, head):
+    build = functools.partial(
+        models.build, name, head=head, num_classes=10, init="lecun"
+    )
+    exact, coarse = build(), build(precision="bfloat16")
+    params = exact.init(jax.random.key(0), (8, 8, 1))
+    images = jax.random.uniform(jax.random.key(1), (20, 8, 8, 1))
+
+    def loss(network, params, images):
+        return jnp.square(network.apply(params, images)[0]).mean()
+
+    scores = [network.apply(params, images)[0] for network in (exact, coarse)]
+    difference = np.abs(scores[1] - scores[0]).max() / np.abs(scores[0]).max()
+    assert 1e-5 < difference < 0.03  # bfloat16 has 8 bits.
+    by_params, by_images = jax.grad(loss, argnums=(1, 2))(coarse, params, images)
+    types = {leaf.dtype for leaf in jax.tree.leaves((by_params, by_images))}
+    assert types == {jnp.dtype("float32")}
+    layers = coarse.apply(params, images)[1]
+    assert {layer.dtype for layer in layers.values()} == {jnp.dtype("float32")}

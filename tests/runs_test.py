@@ -1,5 +1,6 @@
 """From a work directory to a network; damaged files are named."""
 
+import json
 import os
 import shutil
 import warnings
@@ -36,6 +37,26 @@ def test_a_damaged_config_is_named(trained, tmp_path):
     workdir = shutil.copytree(trained, tmp_path / "run")
     (workdir / "config.json").write_text('{"name": ')
     with pytest.raises(InputError, match=r"config.json is damaged"):
+        runs.load_run(workdir)
+
+
+def test_a_run_of_an_earlier_version_says_what_differs(trained, tmp_path):
+    """A key that there was not yet has its default; one that there is no longer is
+    named."""
+    workdir = shutil.copytree(trained, tmp_path / "run")
+    path = workdir / "config.json"
+    values = json.loads(path.read_text())
+    del values["model"]["precision"]
+    path.write_text(json.dumps(values))
+    with pytest.warns(UserWarning, match=r"earlier version.*model.precision='float32'"):
+        run = runs.load_run(workdir)
+    assert run.config.model.precision == "float32"
+    values["train"]["weight_decay"] = 0.1
+    path.write_text(json.dumps(values))
+    with (
+        pytest.warns(UserWarning, match="earlier version"),
+        pytest.raises(InputError, match=r"train.weight_decay=0.1 is not a key"),
+    ):
         runs.load_run(workdir)
 
 

@@ -19,6 +19,7 @@ def pgd(
     steps: int,
     norm: str = "linf",
     targets: Array | None = None,
+    start: Array | None = None,
     random_start: bool = True,
     restarts: int = 1,
 ) -> AttackResult:
@@ -42,7 +43,8 @@ def pgd(
         steps: the number of iterations, at least 0.
         norm: "linf" or "l2".
         targets: `[batch]` int, the classes to be reached; by default any wrong one.
-        random_start: whether to start at a random point rather than at `images`.
+        start: images in the ball to go on from; by default `images`.
+        random_start: whether to start at a random point of the ball instead.
         restarts: how many times to start, at least 1; the result is each example's
             best, one that fools before one that does not, then by objective.
 
@@ -77,22 +79,22 @@ def pgd(
 
     def attack(keys: Array) -> tuple[base.Worst, base.Worst, Array]:
         """The last and the worst iterate from one start; whether it was blind."""
-        start = images
+        first = images if start is None else start
         if random_start:
             change = ball.draw(keys, images, epsilon)
-            start = ball.project(images + change, images, epsilon)
+            first = ball.project(images + change, images, epsilon)
         unseen = base.Worst(
-            start, jnp.zeros(labels.shape, bool), jnp.full(labels.shape, -jnp.inf)
+            first, jnp.zeros(labels.shape, bool), jnp.full(labels.shape, -jnp.inf)
         )
         blind = base.never_seen(labels, steps)
-        (x, worst, blind), _ = jax.lax.scan(step, (start, unseen, blind), length=steps)
+        (x, worst, blind), _ = jax.lax.scan(step, (first, unseen, blind), length=steps)
         _, last = evaluate(x)
         return last, base.worse(worst, last), blind
 
     if restarts == 1:
         last, worst, blind = attack(keys)
     else:
-        last, worst, blind = jax.vmap(attack)(_keys_of_starts(keys, restarts))
+        last, worst, blind = jax.vmap(attack)(keys_of_starts(keys, restarts))
         last, worst, blind = base.worst_of(last), base.worst_of(worst), blind.all(0)
     return AttackResult(
         images=last.images,
@@ -107,8 +109,8 @@ def pgd(
     )
 
 
-def _keys_of_starts(keys: Array, restarts: int) -> Array:
-    """`[restarts, batch]` keys."""
+def keys_of_starts(keys: Array, restarts: int) -> Array:
+    """`[restarts, batch]` keys, of which each of several starts takes a row."""
     starts = jnp.arange(restarts)
     each_start = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
     return jax.vmap(each_start, in_axes=(0, None), out_axes=1)(keys, starts)

@@ -107,10 +107,16 @@ def note(rows: Sequence[Row]) -> str:
     """What the numbers are."""
     counts = {row.results["examples"] for row in rows if not row.status}
     count = f"{counts.pop():,} " if len(counts) == 1 else ""
-    return (
+    sentence = (
         f"Accuracy in % with the 95 % interval over {count}test images; one seed "
         "each. worst: no iterate of any attack fools."
     )
+    if any(row.results.get("worst_only") for row in rows if not row.status):
+        sentence += (
+            " Attacks stopped where an image was fooled: an attack's accuracy is what "
+            "no iterate of it or of those before it fools (evaluate.worst_only)."
+        )
+    return sentence
 
 
 def aligned(table: list[list[str]], measured: Sequence[list[str]]) -> str:
