@@ -3,11 +3,12 @@
 # make fast         the tests that take seconds
 # make lint         style
 # make referee      our attacks against other packages', on RUNS
+# make bench        our speed beside other packages'
 PYTHON ?= python3
 RUNS ?= runs/quickstart/undefended,runs/quickstart/softmax
 BIN := .venv/bin
 
-.PHONY: quickstart test fast lint referee clean
+.PHONY: quickstart test fast lint referee bench clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m experiments.quickstart --workdir=runs/quickstart
@@ -21,6 +22,9 @@ fast: .venv/installed-test
 
 referee: .venv/installed-referee
 	$(BIN)/python benchmarks/referee.py --runs=$(RUNS)
+
+bench: .venv/installed-referee
+	$(BIN)/python benchmarks/speed.py
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

@@ -35,9 +35,19 @@ def share(key: str, batch_size: int, devices: Sequence[jax.Device]) -> int:
 
 def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
     """The tree on every device, once, so that no later call has to copy it there."""
+    return _put(tree, devices, jax.sharding.PartitionSpec())
+
+
+def spread(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
+    """The leading axis, as long as there are devices, one row on each."""
+    return _put(tree, devices, jax.sharding.PartitionSpec(AXIS))
+
+
+def _put(
+    tree: PyTree, devices: Sequence[jax.Device], spec: jax.sharding.PartitionSpec
+) -> PyTree:
     mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
-    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    return jax.device_put(tree, everywhere)
+    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, spec))
 
 
 def map_ranks(

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from advloss import config as configs
 from advloss import parallel, train
-from advloss.types import Dataset, PyTree, Split, TrainState
+from advloss.types import Array, Dataset, PyTree, Split, TrainState
 
 # What may differ within a program, as `train.Hyperparameters` and keys take it traced.
 SWEPT = (
@@ -90,12 +90,10 @@ def run(
     filled = [*range(count), *[count - 1] * (rows * len(used) - count)]
 
     def arrange(items: Sequence[PyTree]) -> PyTree:
-        return jax.tree.map(
-            lambda *leaves: jnp.stack(leaves).reshape(
-                (len(used), rows, *jnp.shape(leaves[0]))
-            ),
-            *(items[i] for i in filled),
-        )
+        def stack(*leaves: Array) -> Array:
+            return jnp.stack(leaves).reshape(len(used), rows, *jnp.shape(leaves[0]))
+
+        return parallel.spread(jax.tree.map(stack, *(items[i] for i in filled)), used)
 
     def scatter(tree: PyTree) -> list[PyTree]:
         host = jax.tree.map(lambda x: np.array(x).reshape(-1, *x.shape[2:]), tree)

@@ -1,0 +1,273 @@
+"""How fast PGD and adversarial training are, beside other packages and the machine.
+
+    make bench
+
+Prints a Markdown table. Every package attacks or trains the same network of Table I
+with the same weights on the same images, one after the other in turns, so that a slow
+minute of the machine hits all. A ratio is taken within a turn; the table has the median
+and the range over all turns. What is compiled is called once before; that call has its
+own column. The floor is the work, as floating-point operations, at the best rate of a
+plain matrix product, which takes its turn as well.
+
+On a GPU everything runs there, with PyTorch's own choice of kernels.
+"""
+
+import functools
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from absl import app, flags
+from torch_table1 import TorchTable1, to_torch
+
+from advloss import config as configs
+from advloss import data, evaluate, models, parallel, sweep, train
+from advloss.attacks import example_keys
+from configs import default
+
+_TURNS = flags.DEFINE_integer("turns", 7, "How often each is timed.", lower_bound=1)
+_STEPS = flags.DEFINE_integer("steps", 40, "Of PGD, in attacks and in training.")
+_CHUNK = flags.DEFINE_integer("chunk", 5, "Training steps that are timed together.")
+_EPSILON, _STEP_SIZE = 0.3, 0.01
+FORWARD = 2 * (28 * 28 * 25 * 32 + 14 * 14 * 25 * 32 * 64 + 3136 * 1024 + 1024 * 10)
+
+
+class Work(NamedTuple):
+    """The same work done by several packages.
+
+    Attributes:
+        name: what it is.
+        flops: floating-point operations of one call.
+        calls: how to do it, by package; ours is called "advloss". Each returns when
+            it is done.
+    """
+
+    name: str
+    flops: float
+    calls: Mapping[str, Callable[[], None]]
+
+
+class Subject:
+    """The network in JAX and PyTorch, and the images."""
+
+    def __init__(self, devices: list[jax.Device]):
+        self.devices = devices
+        self.cuda = torch.cuda.is_available() and devices[0].platform != "cpu"
+        self.place = torch.device("cuda" if self.cuda else "cpu")
+        self.dataset = data.load(source="mnist_5k")
+        self.config = _config(_STEPS.value)
+        self.network = train.network_of(self.config)
+        self.params = train.init(self.config, (28, 28, 1)).params
+        self.torch = TorchTable1(self.params, cosine=False).to(self.place)
+
+    def batch(self, size: int) -> tuple[np.ndarray, np.ndarray]:
+        return tuple(np.asarray(array[:size]) for array in self.dataset.test)
+
+    def torch_batch(self, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        images, labels = self.batch(size)
+        labels = torch.from_numpy(labels).long()
+        return to_torch(images).to(self.place), labels.to(self.place)
+
+    def wait(self) -> None:
+        if self.cuda:
+            torch.cuda.synchronize()
+
+
+def _config(steps: int, seed: int = 0):
+    config = default.get_config()
+    config.seed = seed
+    config.train.schedule = "constant"
+    config.train.steps = 10**6
+    config.train.chunk_steps = config.train.checkpoint_every = _CHUNK.value
+    config.train.attack.warmup = 0.0
+    config.train.attack.steps = config.evaluate.pgd.steps = steps
+    config.train.attack.step_size = config.evaluate.pgd.step_size = _STEP_SIZE
+    return configs.resolve(config)
+
+
+def attack(subject: Subject, size: int) -> Work:
+    """PGD of a batch."""
+    steps, (images, labels) = _STEPS.value, subject.batch(size)
+    ours = evaluate.make_attack(subject.config, "pgd")
+    indices = np.arange(size, dtype=np.int32)
+
+    def one_batch(shared, batch):
+        params, key = shared
+        return ours(params, example_keys(key, batch.indices), batch).images
+
+    mapped = evaluate.Mapped(
+        one_batch, (subject.params, jax.random.key(0)), size, subject.devices
+    )
+    batch = train.Batch(images, labels, indices)
+    x, y = subject.torch_batch(size)
+    calls = {"advloss": lambda: mapped(batch)}
+
+    def torchattacks() -> None:
+        import torchattacks
+
+        peer = torchattacks.PGD(
+            subject.torch, eps=_EPSILON, alpha=_STEP_SIZE, steps=steps
+        )
+        peer(x, y)
+        subject.wait()
+
+    def foolbox(model, *arrays) -> None:
+        import foolbox
+
+        peer = foolbox.attacks.LinfPGD(abs_stepsize=_STEP_SIZE, steps=steps)
+        _, found, _ = peer(model, *arrays, epsilons=_EPSILON)
+        jax.block_until_ready(found.raw)
+        subject.wait()
+
+    import eagerpy
+    import foolbox as package
+
+    bounds = {"bounds": (0, 1)}
+    torch_model = package.PyTorchModel(subject.torch.eval(), **bounds)
+    classifier = jax.jit(models.classifier(subject.network, subject.params))
+    jax_model = package.JAXModel(classifier, **bounds)
+    torch_arrays = tuple(map(eagerpy.astensor, (x, y)))
+    jax_arrays = tuple(eagerpy.astensor(jnp.asarray(a)) for a in (images, labels))
+    calls |= {
+        "torchattacks": torchattacks,
+        "foolbox, PyTorch": functools.partial(foolbox, torch_model, *torch_arrays),
+        "foolbox, JAX": functools.partial(foolbox, jax_model, *jax_arrays),
+    }
+    return Work(f"PGD-{steps}, batch {size}", 2 * FORWARD * size * steps, calls)
+
+
+def training(subject: Subject) -> Work:
+    """Adversarial training steps, several at once: of one run, and of runs together."""
+    chunk, config = _CHUNK.value, subject.config
+    size, steps = config.train.batch_size, config.train.attack.steps
+    state = train.init(config, (28, 28, 1))
+    alone = train.run(config, subject.dataset, state, devices=subject.devices)
+    count = sweep.ROWS[subject.devices[0].platform] * len(subject.devices)
+    members = [_config(steps, seed) for seed in range(count)]
+    states = [train.init(member, (28, 28, 1)) for member in members]
+    together = sweep.run(members, subject.dataset, states, devices=subject.devices)
+
+    calls = {
+        "advloss": lambda: jax.block_until_ready(next(alone)),
+        f"advloss, {count} runs together": lambda: next(together)[1],
+    }
+    for name, compiled in (("PyTorch", False), ("PyTorch, torch.compile", True)):
+        calls[name] = _torch_training(subject, size, steps, chunk, compiled)
+    flops = (2 * steps + 3) * FORWARD * size * chunk
+    return Work(f"training against PGD-{steps}, batch {size}", flops, calls)
+
+
+def _torch_training(
+    subject: Subject, size: int, steps: int, chunk: int, compiled: bool
+) -> Callable[[], None]:
+    network = TorchTable1(subject.params, cosine=False).to(subject.place)
+    for parameter in network.parameters():
+        parameter.requires_grad_(True)
+    optimiser = torch.optim.Adam(network.parameters(), 1e-4, fused=True)
+    entropy = torch.nn.functional.cross_entropy
+    forward = torch.compile(network) if compiled else network
+    x, y = subject.torch_batch(size)
+
+    def call() -> None:
+        for _ in range(chunk):
+            change = (2 * torch.rand_like(x) - 1) * _EPSILON
+            adversary = torch.clamp(x + change, 0, 1)
+            for _ in range(steps):
+                adversary.requires_grad_(True)
+                loss = entropy(forward(adversary), y, reduction="sum")
+                (gradient,) = torch.autograd.grad(loss, adversary)
+                adversary = adversary.detach() + _STEP_SIZE * gradient.sign()
+                adversary = torch.clamp(adversary, x - _EPSILON, x + _EPSILON)
+                adversary = torch.clamp(adversary, 0, 1)
+            optimiser.zero_grad()
+            entropy(forward(adversary), y).backward()
+            optimiser.step()
+        subject.wait()
+
+    return call
+
+
+def product(devices: list[jax.Device]) -> tuple[float, Callable[[], None]]:
+    """A matrix product on all devices: its operations, and how to do it."""
+    size = 1024 if devices[0].platform == "cpu" else 8192
+    repeat = 10
+
+    def multiply(state: jax.Array, _, matrix: jax.Array) -> jax.Array:
+        return jax.lax.fori_loop(0, repeat, lambda _, x: x @ matrix, state)
+
+    mapped = parallel.map_rows(multiply, devices)
+    rows = jnp.tile(jnp.eye(size), (len(devices), 1, 1))
+    state, matrix = (parallel.spread(rows, devices) for _ in range(2))
+    held = [state]
+
+    def call() -> None:
+        held[0] = jax.block_until_ready(mapped(held[0], None, matrix))
+
+    return 2 * size**3 * repeat * len(devices), call
+
+
+def measure(work: Work, devices: list[jax.Device], turns: int) -> list[list[str]]:
+    """A row of the table for each package."""
+    floor_flops, floor = product(devices)
+    calls = {**work.calls, "floor": floor}
+    first = {name: _seconds(call) for name, call in calls.items()}
+    for call in calls.values():
+        call()
+    times = {name: [] for name in calls}
+    for _ in range(turns):
+        for name, call in calls.items():
+            times[name].append(_seconds(call))
+    seconds = {name: np.array(values) for name, values in times.items()}
+    for name in seconds:
+        if name.endswith("together"):  # So many runs' work in one call.
+            seconds[name] /= int(name.split()[1])
+    floor_seconds = seconds.pop("floor").min() / floor_flops * work.flops
+    rows = []
+    for name, values in seconds.items():
+        ratios = values / seconds["advloss"]
+        share = floor_seconds / np.median(values)
+        rows.append(
+            [
+                work.name,
+                name,
+                f"{1e3 * np.median(values):.0f}",
+                f"{first[name] - np.median(times[name]):.1f}",
+                f"{np.median(ratios):.2f} [{ratios.min():.2f}, {ratios.max():.2f}]",
+                f"{share:.2f}",
+            ]
+        )
+    return rows
+
+
+def _seconds(call: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def main(_) -> None:
+    cores = len(os.sched_getaffinity(0))
+    jax.config.update("jax_num_cpu_devices", cores)
+    devices = jax.local_devices()
+    subject = Subject(devices)
+    works = [attack(subject, 50), attack(subject, 500), training(subject)]
+    print(
+        f"{len(devices)} x {devices[0].device_kind}, {cores} cores, "
+        f"{platform.machine()}; JAX {jax.__version__}, PyTorch {torch.__version__}; "
+        f"{_TURNS.value} turns. ms: median; of training, for {_CHUNK.value} steps.\n"
+    )
+    print("| work | package | ms | first call, s | times ours | share of the floor |")
+    print("|---|---|---|---|---|---|")
+    for work in works:
+        for row in measure(work, devices, _TURNS.value):
+            print(f"| {' | '.join(row)} |", flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)
