@@ -3,12 +3,12 @@
 XLA's own gradients are slow on a CPU: pooling's is a select-and-scatter, thirty times
 its forward pass; a convolution's by its input is a dilated convolution that misses the
 fast path, and by its kernel, inside a loop, ten times slower still. Here pooling's
-gradient is a mask over the windows, a convolution's by its input the same convolution
-with the kernel turned around, and by its kernel, on a CPU, one matrix product over all
-places of the image. Pooling after a convolution of few channels is, on a CPU, one
-matrix product as well. What depends on the backend is chosen here and nowhere else,
-when a program is compiled for it. These are rules for reverse mode: forward mode
-(`jax.jvp`) and second derivatives are not available.
+gradient is a mask over the windows, and a convolution's by its input the same
+convolution with the kernel turned around. On a CPU, its gradient by the kernel is one
+matrix product over all places of the image; so is pooling after a convolution of few
+channels; a convolution of many takes Winograd's way. What depends on the backend is
+chosen here and nowhere else, when a program is compiled for it. These are rules for
+reverse mode: forward mode (`jax.jvp`) and second derivatives are not available.
 """
 
 import functools
@@ -18,21 +18,31 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from advloss import winograd
 from advloss.types import Array
 
 Precision = jax.lax.Precision | None
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+_MANY_CHANNELS = 16
 
 
 def _correlate(images: Array, kernel: Array, precision: Precision) -> Array:
-    return jax.lax.conv_general_dilated(
-        images,
-        kernel,
-        (1, 1),
-        "SAME",
+    direct = functools.partial(
+        jax.lax.conv_general_dilated,
+        window_strides=(1, 1),
+        padding="SAME",
         dimension_numbers=_LAYOUT,
         precision=precision,
+    )
+    size, _, channels, features = kernel.shape
+    # With fewer channels, additions outweigh the products that are saved; with fewer
+    # bits, rounding does.
+    many = size == winograd.TAPS and min(channels, features) >= _MANY_CHANNELS
+    if not many or images.dtype == jnp.bfloat16:
+        return direct(images, kernel)
+    return jax.lax.platform_dependent(
+        images, kernel, cpu=winograd.correlate, default=direct
     )
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advloss import ops
+from advloss import ops, winograd
 
 
 def _plain_conv(images, kernel):
@@ -36,6 +36,27 @@ def test_conv2d_and_its_gradients(arrays):
     weight = jnp.cos(jnp.arange(found.size, dtype=found.dtype)).reshape(found.shape)
     for ours, plain in zip(pullback(weight), plain_pullback(weight), strict=True):
         np.testing.assert_allclose(ours, plain, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("height", [4, 7, 14])
+def test_many_channels_take_winograd_s_way(height):
+    """In float64 to its rounding; in float32 to some more than the definition's."""
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(2)
+        images = jnp.asarray(rng.normal(size=(2, height, 6, 16)))
+        kernel = jnp.asarray(rng.normal(size=(5, 5, 16, 32)))
+        found, pullback = jax.vjp(ops.conv2d, images, kernel)
+        expected, plain_pullback = jax.vjp(_plain_conv, images, kernel)
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
+        weight = jnp.cos(jnp.arange(found.size, dtype=found.dtype))
+        weight = weight.reshape(found.shape)
+        for ours, plain in zip(pullback(weight), plain_pullback(weight), strict=True):
+            np.testing.assert_allclose(ours, plain, rtol=1e-9, atol=1e-10)
+        single = [array.astype(jnp.float32) for array in (images, kernel)]
+    found = winograd.correlate(*single)
+    assert found.dtype == jnp.float32
+    error = np.abs(found - np.asarray(expected)).max() / np.abs(expected).max()
+    assert 0 < error < 5e-6
 
 
 def test_max_pool_and_its_gradient(arrays):
