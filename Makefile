@@ -1,6 +1,7 @@
 # make quickstart   installs, trains three networks, attacks and compares them
 # make test         installs what tests need, runs all tests
 # make fast         the tests that take seconds
+# make soak         trainings killed at 50 random moments
 # make lint         style
 # make referee      our attacks against other packages', on RUNS
 # make bench        our speed beside other packages'
@@ -8,7 +9,7 @@ PYTHON ?= python3
 RUNS ?= runs/quickstart/undefended,runs/quickstart/softmax
 BIN := .venv/bin
 
-.PHONY: quickstart test fast lint referee bench clean
+.PHONY: quickstart test fast lint referee bench soak clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m experiments.quickstart --workdir=runs/quickstart
@@ -19,6 +20,9 @@ test: .venv/installed-test
 
 fast: .venv/installed-test
 	$(BIN)/python -m pytest -m "not slow"
+
+soak: .venv/installed-test
+	ADVLOSS_SOAK=50 $(BIN)/python -m pytest -n 2 tests/soak_test.py
 
 referee: .venv/installed-referee
 	$(BIN)/python benchmarks/referee.py --runs=$(RUNS)
@@ -37,7 +41,10 @@ lint: .venv/installed-test
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
-.venv/installed-referee: .venv/installed
+.venv/installed-soak: .venv/installed-test
+	ADVLOSS_SOAK=50 $(BIN)/python -m pytest -n 2 tests/soak_test.py
+
+referee: .venv/installed
 	$(BIN)/pip install --quiet --editable ".[referee]"
 	$(BIN)/pip install --quiet --no-deps --requirement benchmarks/requirements.txt
 	touch $@

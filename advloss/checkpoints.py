@@ -4,6 +4,8 @@ A checkpoint holds the state (step, parameters, optimiser's moments) and the con
 it belongs to. Nothing in it is code: arrays and JSON only.
 """
 
+import hashlib
+import itertools
 import logging
 import warnings
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from advloss import config as configs
-from advloss.errors import InputError
+from advloss.errors import DamagedError, InputError
 from advloss.types import TrainState
 
 _FOLDER = "checkpoints"
@@ -47,12 +49,14 @@ def steps(workdir: Path) -> list[int]:
 
 def save(manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict) -> None:
     """Writes a checkpoint; it counts only once it is complete."""
-    host = jax.tree.map(np.asarray, state)
+    # A copy: orbax writes on while the next chunk uses the state's memory up.
+    host = jax.tree.map(np.array, state)
     manager.save(
         int(host.step),
         args=ocp.args.Composite(
             state=ocp.args.StandardSave(host),
             config=ocp.args.JsonSave(config.to_dict()),
+            digest=ocp.args.JsonSave({"blake2b": _digest(host)}),
         ),
     )
 
@@ -101,9 +105,15 @@ def restore(
     check_config(manager, config, step=step)
     arguments = () if template is None else (jax.tree.map(np.asarray, template),)
     try:
-        return _read(manager, step, state=ocp.args.StandardRestore(*arguments))
+        state = _read(manager, step, state=ocp.args.StandardRestore(*arguments))
+        # Versions before this one wrote no digest.
+        if (Path(manager.directory) / str(step) / "digest").exists():
+            written = _read(manager, step, digest=ocp.args.JsonRestore())
+            if written["blake2b"] != _digest(state):
+                raise ValueError("its arrays are not those that were written")
     except Exception as error:
         raise _damaged(manager, step, error) from error
+    return state
 
 
 def _read(manager: ocp.CheckpointManager, step: int, **item):
@@ -111,12 +121,37 @@ def _read(manager: ocp.CheckpointManager, step: int, **item):
     return manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
 
 
-def _damaged(manager: ocp.CheckpointManager, step: int, error: Exception) -> InputError:
+def _damaged(
+    manager: ocp.CheckpointManager, step: int, error: Exception
+) -> DamagedError:
     reason = str(error).strip().splitlines()
     earlier = sorted(saved for saved in manager.all_steps() if saved < step)
-    before = f"from step {earlier[-1]}" if earlier else "from the beginning"
-    return InputError(
+    return DamagedError(
         f"{Path(manager.directory) / str(step)} is damaged and can't be restored "
         f"({type(error).__name__}: {reason[0][:200] if reason else 'no reason given'}):"
-        f" delete that folder to continue {before}"
+        f" to train again from step {earlier[-1] if earlier else 0} give the command "
+        "that trained it"
     )
+
+
+def put_aside(workdir: Path, step: int) -> Path:
+    """Moves a checkpoint out of the way, to `damaged/`. Returns where it was."""
+    place, aside = workdir / _FOLDER / str(step), workdir / "damaged"
+    aside.mkdir(exist_ok=True)
+    target = next(
+        aside / name
+        for i in itertools.count()
+        if not (aside / (name := f"{step}.{i}" if i else str(step))).exists()
+    )
+    place.rename(target)
+    return place
+
+
+def _digest(state: TrainState | dict) -> str:
+    """Of all arrays, whatever holds them: a flipped bit shows, wherever it is."""
+    leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(state)]
+    each = [
+        hashlib.blake2b(leaf.tobytes(), person=leaf.dtype.str.encode()).digest()
+        for leaf in leaves
+    ]
+    return hashlib.blake2b(b"".join(sorted(each))).hexdigest()

@@ -8,5 +8,13 @@ class InputError(ValueError):
     """
 
 
+class DamagedError(InputError):
+    """A checkpoint that is not what was written."""
+
+
+class Stopped(Exception):
+    """The process was asked to end, and has saved what it had."""
+
+
 class DivergedError(RuntimeError):
     """Training left the finite numbers; the message says at which step."""

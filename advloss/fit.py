@@ -16,9 +16,20 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from advloss import checkpoints, files, metrics, models, parallel, runs, sweep, train
+from advloss import (
+    checkpoints,
+    files,
+    guards,
+    lock,
+    metrics,
+    parallel,
+    runs,
+    stopping,
+    sweep,
+    train,
+)
 from advloss import config as configs
-from advloss.errors import DivergedError, InputError
+from advloss.errors import DivergedError, Stopped
 from advloss.types import Dataset, TrainState
 
 
@@ -43,6 +54,7 @@ def train_run(
         InputError: the data can't be read, the devices don't divide the batch, or the
             work directory is another config's or is damaged.
         DivergedError: the loss is no longer finite; the message names the step.
+        Stopped: the process was asked to end, see `stopping`; all is saved.
     """
     parallel.share("train.batch_size", config.train.batch_size, devices)
     train_stack([config], [workdir], devices)
@@ -60,19 +72,26 @@ def train_stack(
     one ahead goes back to the step that both have, and repeats the same bits.
 
     Raises:
-        InputError, DivergedError: as `train_run`; a run that diverges does not hold up
-            the others, and is named when they are finished.
+        InputError, DivergedError, Stopped: as `train_run`; a run that diverges does
+            not hold up the others, and is named when they are finished.
     """
     members = [Member(*m) for m in zip(stack, map(Path, workdirs), strict=True)]
     for member in members:
-        _check_owner(member.workdir, member.config)
-        if checkpoints.steps(member.workdir):
-            with checkpoints.open_folder(member.workdir) as manager:
-                checkpoints.check_config(manager, member.config)
+        guards.check_owner(member.workdir, member.config)
+    with ExitStack() as exits:
+        for member in members:
+            exits.enter_context(lock.hold(member.workdir))
+        _train(members, devices)
+
+
+def _train(members: list[Member], devices: Sequence[jax.Device]) -> None:
+    for member in members:
+        guards.check_checkpoints(member.workdir, member.config)
+    stack = [member.config for member in members]
     failures: list[DivergedError] = []
     while waiting := [member for member in members if not _is_finished(member)]:
         dataset = runs.load_data(stack[0])
-        _check_images(dataset, stack[0])
+        guards.check_images(dataset, stack[0])
         start, together = _in_step(members, waiting)
         failed = _train_together(
             together, start, dataset, devices, alone=len(stack) == 1
@@ -155,8 +174,11 @@ def _train_together(
             done += steps
             bar.set_postfix_str(_summary(chunk))
             bar.update(steps)
-            if done % settings.checkpoint_every == 0 or done == settings.steps:
+            finished, stops = done == settings.steps, stopping.requested()
+            if done % settings.checkpoint_every == 0 or finished or stops:
                 of_each(_save, fetch())
+            if stops and not finished:
+                raise Stopped(f"stopped at step {done} of {settings.steps}, saved")
     return failed
 
 
@@ -187,14 +209,14 @@ def _summary(chunk: Sequence[train.Metrics]) -> str:
 
 
 def _report(run: _Open, chunk: train.Metrics, done: int, seconds: float) -> None:
-    _check_finite(chunk, done, run.config)
+    guards.check_finite(chunk, done, run.config)
     row = {key: float(np.mean(value)) for key, value in chunk._asdict().items()}
     row["steps_per_second"] = len(chunk.loss) / seconds
     run.writer.write(done + len(chunk.loss), row)
 
 
 def _save(run: _Open, state: TrainState) -> None:
-    _check_state(state, run.config)
+    guards.check_state(state, run.config)
     checkpoints.save(run.manager, state, run.config)
 
 
@@ -237,52 +259,3 @@ def _state_at(
 def _write_config(member: Member) -> None:
     text = configs.to_json(member.config)
     files.write_text(member.workdir / runs.CONFIG, text)
-
-
-def _check_owner(workdir: Path, config: ConfigDict) -> None:
-    if (workdir / runs.CONFIG).exists():
-        differences = configs.training_differences(runs.load_config(workdir), config)
-        if differences:
-            raise InputError(
-                f"--workdir={workdir} belongs to another config: "
-                f"{'; '.join(differences)}; use its config or another --workdir"
-            )
-    elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
-        raise InputError(
-            f"--workdir={workdir} is not empty and holds no run: use a new folder, or "
-            "a run's own to continue it"
-        )
-
-
-def _check_images(dataset: Dataset, config: ConfigDict) -> None:
-    height, width = dataset.train.images.shape[1:3]
-    divisor = models.MODELS[config.model.name].divisor
-    if height % divisor or width % divisor or not height or not width:
-        raise InputError(
-            f"the images are {height}x{width}: config.model.name={config.model.name!r} "
-            f"needs height and width that are multiples of {divisor}"
-        )
-
-
-def _check_state(state: TrainState, config: ConfigDict) -> None:
-    """The last update too must be finite, before it is kept."""
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state)):
-        raise DivergedError(
-            f"the parameters are no longer finite after step {int(state.step)} of "
-            f"{config.train.steps} (config.train.learning_rate="
-            f"{config.train.learning_rate:g}): use a smaller learning rate"
-        )
-
-
-def _check_finite(chunk: train.Metrics, done: int, config: ConfigDict) -> None:
-    bad = np.flatnonzero(~np.isfinite(chunk.loss))
-    if bad.size:
-        at = int(bad[0])
-        natural = config.train.attack.name == "none"
-        or_warmup = "" if natural else " or a longer config.train.attack.warmup"
-        raise DivergedError(
-            f"the loss became {float(chunk.loss[at])} at step {done + at + 1} of "
-            f"{config.train.steps} (config.loss.name={config.loss.name!r}, "
-            f"config.train.learning_rate={config.train.learning_rate:g}): use a "
-            f"smaller learning rate{or_warmup}"
-        )

@@ -20,10 +20,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from advloss import compaction, evaluate, files, runs
+from advloss import compaction, evaluate, files, lock, runs, stopping
 from advloss import config as configs
 from advloss.attacks import ATTACKS, CLOSEST_ATTACKS
-from advloss.errors import InputError
+from advloss.errors import InputError, Stopped
 from advloss.types import Split
 
 _RESULTS = "evaluation.json"
@@ -42,10 +42,19 @@ def evaluate_run(
         What `evaluation.json` holds.
 
     Raises:
-        InputError: no finished run there, or of another config; or as `train_run`.
+        InputError: no finished run there, or of another config, or in use; or as
+            `fit.train_run`.
+        Stopped: the process was asked to end, see `stopping`.
     """
     workdir = Path(workdir)
     run = runs.load_run(workdir, config)
+    with lock.hold(workdir):
+        return _evaluate(config, workdir, run, devices)
+
+
+def _evaluate(
+    config: ConfigDict, workdir: Path, run: runs.Run, devices: Sequence[jax.Device]
+) -> dict:
     if run.step < config.train.steps:
         raise InputError(
             f"--workdir={workdir} is trained for {run.step} of {config.train.steps} "
@@ -70,7 +79,13 @@ def evaluate_run(
         with runs.progress_bar(
             f"{config.name}: {name}", len(test.labels), "img"
         ) as bar:
-            how = {"devices": devices, "progress": bar.update}
+
+            def progress(count: int) -> None:
+                bar.update(count)
+                if stopping.requested():
+                    raise Stopped(f"stopped in {name}; attacks before it are saved")  # noqa: B023
+
+            how = {"devices": devices, "progress": progress}
             attack = compaction.attack_standing if worst_only else evaluate.attack_split
             standing = [_standing(workdir, attacks, test)] if worst_only else []
             outcome = attack(config, name, run.params, test, *standing, **how)

@@ -9,7 +9,9 @@ workdir/
 `fit` trains it there; what attacks find is kept beside it by `results`.
 """
 
+import functools
 import platform
+import subprocess
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -101,10 +103,25 @@ def load_environment(workdir: str | Path) -> dict | None:
 def environment(devices: Sequence[jax.Device]) -> dict:
     """Versions and devices, to be saved with a run."""
     return {
+        "revision": _revision(),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in _PACKAGES},
         "devices": [f"{device.platform}: {device.device_kind}" for device in devices],
     }
+
+
+@functools.cache
+def _revision() -> str:
+    """The commit of this code, "+" where files differ from it; "" outside of git."""
+    here = Path(__file__).parent
+    command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+    try:
+        found = subprocess.run(
+            command, cwd=here, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return found.stdout.strip()
 
 
 def progress_bar(text: str, total: int, unit: str, done: int = 0) -> tqdm:

@@ -20,8 +20,18 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from advloss import analysis, evaluate, files, fit, results, runs, sweep, train
-from advloss.errors import InputError
+from advloss import (
+    analysis,
+    evaluate,
+    files,
+    fit,
+    results,
+    runs,
+    stopping,
+    sweep,
+    train,
+)
+from advloss.errors import InputError, Stopped
 from advloss.types import Batch, PyTree, Split
 
 _FOLDER = "changes"
@@ -46,6 +56,8 @@ def run(
         InputError, DivergedError: as `fit.train_stack` and `results.evaluate_run`.
     """
     for stack in sweep.plan(configs, devices):
+        if stopping.requested():
+            raise Stopped("stopped between two networks")
         workdirs = [workdir_of(config, folder) for config in stack]
         fit.train_stack(stack, workdirs, devices)
         for config, workdir in zip(stack, workdirs, strict=True):

@@ -212,8 +212,17 @@ def product(devices: list[jax.Device]) -> tuple[float, Callable[[], None]]:
     return 2 * size**3 * repeat * len(devices), call
 
 
-def measure(work: Work, devices: list[jax.Device], turns: int) -> list[list[str]]:
-    """A row of the table for each package."""
+def measure(
+    work: Work, devices: list[jax.Device], turns: int, rates: list[float]
+) -> list[list[str]]:
+    """A row of the table for each package.
+
+    Args:
+        work: what is to be done.
+        devices: for the matrix product.
+        turns: how often each is timed.
+        rates: of matrix products so far, in operations a second; more are added.
+    """
     floor_flops, floor = product(devices)
     calls = {**work.calls, "floor": floor}
     first = {name: _seconds(call) for name, call in calls.items()}
@@ -227,7 +236,8 @@ def measure(work: Work, devices: list[jax.Device], turns: int) -> list[list[str]
     for name in seconds:
         if name.endswith("together"):  # So many runs' work in one call.
             seconds[name] /= int(name.split()[1])
-    floor_seconds = seconds.pop("floor").min() / floor_flops * work.flops
+    rates.extend(floor_flops / seconds.pop("floor"))
+    floor_seconds = work.flops / max(rates)
     rows = []
     for name, values in seconds.items():
         ratios = values / seconds["advloss"]
@@ -264,9 +274,11 @@ def main(_) -> None:
     )
     print("| work | package | ms | first call, s | times ours | share of the floor |")
     print("|---|---|---|---|---|---|")
+    rates: list[float] = []
     for work in works:
-        for row in measure(work, devices, _TURNS.value):
+        for row in measure(work, devices, _TURNS.value, rates):
             print(f"| {' | '.join(row)} |", flush=True)
+    print(f"\nMatrix product: {max(rates) / 1e9:.0f} GFLOP/s.")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from advloss import config as configs
-from advloss.errors import DivergedError, InputError
+from advloss import stopping
+from advloss.errors import DivergedError, InputError, Stopped
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _DEVICES = flags.DEFINE_integer(
@@ -116,8 +117,11 @@ def run(
         logging.set_verbosity(logging.WARNING)  # JAX tells of absent backends.
         warnings.showwarning = _show_warning
         _keep_compiled_programs()
+        stopping.listen()
         try:
             main()
+        except Stopped as stop:
+            print(f"\n{stop}: the same command continues", file=sys.stderr)
         except (InputError, DivergedError) as error:
             _fail(str(error))
         except OSError as error:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from advloss import checkpoints, fit, metrics, results, runs
+from advloss import checkpoints, fit, metrics, results, runs, stopping
 from advloss import config as configs
-from advloss.errors import DivergedError, InputError
+from advloss.errors import DivergedError, InputError, Stopped
 
 
 @pytest.fixture
@@ -27,9 +27,9 @@ def _train(config, workdir):
     return _state(config, workdir)
 
 
-def _state(config, workdir):
+def _state(config, workdir, step=None):
     with checkpoints.open_folder(workdir) as manager:
-        return checkpoints.restore(manager, config)
+        return checkpoints.restore(manager, config, step=step)
 
 
 def _assert_same_bits(first, second):
@@ -56,8 +56,11 @@ def test_a_continued_run_has_the_same_bits(config, tmp_path, monkeypatch):
         _stop_after(patch, 1)
         with pytest.raises(KeyboardInterrupt):
             _train(config, tmp_path / "parts")
+    stopped = _state(config, tmp_path / "parts")
     continued = _train(config, tmp_path / "parts")
     _assert_same_bits(whole, continued)
+    # Nor did later chunks write into an earlier checkpoint.
+    _assert_same_bits(_state(config, tmp_path / "whole", step=4), stopped)
     rows = [metrics.read(tmp_path / name) for name in ("whole", "parts")]
     for row in rows[0] + rows[1]:
         del row["steps_per_second"]
@@ -117,6 +120,65 @@ def _last_step(folder: Path) -> int:
     if not folder.is_dir():
         return 0
     return max((int(p.name) for p in folder.iterdir() if p.name.isdigit()), default=0)
+
+
+@pytest.mark.parametrize("how", ["truncated", "one bit", "no digest"])
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(config, tmp_path, how):
+    whole = _train(config, tmp_path)
+    newest = tmp_path / "checkpoints" / "8"
+    files = [path for path in (newest / "state").rglob("*") if path.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    if how == "truncated":
+        largest.write_bytes(content[: len(content) // 2])
+    elif how == "one bit":
+        content[len(content) // 2] ^= 1
+        largest.write_bytes(content)
+    else:
+        (newest / "digest" / "metadata").write_text("{")
+    with pytest.warns(UserWarning, match=r"8 is damaged.*going on from step 4"):
+        continued = _train(config, tmp_path)
+    _assert_same_bits(whole, continued)
+    assert [path.name for path in (tmp_path / "damaged").iterdir()] == ["8"]
+
+
+def test_asked_to_end_it_saves_and_goes_on_with_the_same_bits(
+    config, tmp_path, monkeypatch
+):
+    whole = _train(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping, "requested", lambda: True)
+        with pytest.raises(Stopped, match="stopped at step 2 of 8, saved"):
+            _train(config, tmp_path / "parts")
+        assert checkpoints.steps(tmp_path / "parts") == [2]
+        with pytest.raises(Stopped, match="stopped at step 4 of 8, saved"):
+            _train(config, tmp_path / "parts")
+    _assert_same_bits(whole, _train(config, tmp_path / "parts"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_launcher_in_order(digits_dir, tmp_path, number):
+    command = [
+        sys.executable, "-m", "experiments.train", "--config=configs/default.py",
+        "--config.model.name=mlp", "--config.data.source=idx",
+        f"--config.data.dir={digits_dir}", "--config.train.steps=100000",
+        "--config.train.batch_size=20", f"--workdir={tmp_path / 'run'}", "--devices=1",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not metrics.read(tmp_path / "run") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    step = checkpoints.steps(tmp_path / "run")[-1]
+    line = f"stopped at step {step} of 100000, saved: the same command continues"
+    assert said.strip().splitlines()[-1] == line
+    assert refused.returncode == 2
+    assert f"is in use by process {process.pid} on " in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
 
 
 def test_another_config_is_refused_and_nothing_is_overwritten(config, tmp_path):

@@ -28,7 +28,9 @@ def test_a_damaged_checkpoint_is_named(trained, tmp_path, how):
         for place in range(0, len(content), 1000):
             content[place] ^= 0xFF
         largest.write_bytes(content)
-    with pytest.raises(InputError, match=r"checkpoints/60 is damaged.*delete") as error:
+    with pytest.raises(
+        InputError, match=r"checkpoints/60 is damaged.*give the command"
+    ) as error:
         runs.load_run(workdir)
     assert "\n" not in str(error.value)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from advloss import config as configs
-from advloss import files, report, results, runs, study
+from advloss import files, lock, report, results, runs, study
 from advloss.errors import InputError
 from advloss.report.parts import PARTS
 from configs import paper
@@ -51,7 +51,8 @@ def _write(folder, to, parts=tuple(PARTS), members=()):
 
 
 def _contents(folder):
-    return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+    files = (p for p in folder.rglob("*") if p.is_file() and p.name != lock.NAME)
+    return {path: path.stat().st_mtime_ns for path in files}
 
 
 def test_a_finished_study_is_left_as_it_is(folder, members):

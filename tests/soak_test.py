@@ -1,0 +1,96 @@
+"""Killed at random moments, a training and a sweep end with the same bits.
+
+ADVLOSS_SOAK says how many kills each must survive: a few by default, 50 by `make soak`.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from advloss import checkpoints, runs
+
+KILLS = int(os.environ.get("ADVLOSS_SOAK", "2"))
+# A process starts in some seconds; then it trains, saving several times a second.
+EARLIEST, LATEST = 3.0, 14.0
+SMALL = (
+    "--config.model.name=mlp",
+    "--config.train.batch_size=20",
+    "--config.train.chunk_steps=20",
+    "--config.train.checkpoint_every=20",
+    "--config.train.attack.steps=2",
+    "--config.evaluate.batch_size=40",
+    "--config.evaluate.pgd.steps=20",
+    "--devices=2",
+)
+COMMANDS = {
+    "train": ("--config=configs/default.py", "--config.train.steps=2000"),
+    "sweep": (
+        "--config=configs/lmcl_sweep.py",
+        "--config.sweep=loss.margin=0.1,0.5 seed=0,1",
+        "--config.train.steps=600",
+    ),
+}
+
+
+def _command(launcher: str, digits: Path, workdir: Path) -> list[str]:
+    data = "--config.data.source=idx", f"--config.data.dir={digits}"
+    own = f"--workdir={workdir}"
+    return [
+        sys.executable, "-m", f"experiments.{launcher}",
+        *COMMANDS[launcher], *SMALL, *data, own,
+    ]  # fmt: skip
+
+
+def _start(command: list[str], log: Path) -> subprocess.Popen:
+    with log.open("ab") as file:
+        return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
+
+
+def _bits(folder: Path) -> dict[str, list[bytes]]:
+    """Of every run in a folder, the arrays of its last checkpoint."""
+    found = {}
+    for config_path in sorted(folder.rglob("config.json")):
+        workdir = config_path.parent
+        with checkpoints.open_folder(workdir) as manager:
+            state = checkpoints.restore(manager, runs.load_config(workdir))
+        leaves = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
+        found[str(workdir.relative_to(folder))] = leaves
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("launcher", list(COMMANDS))
+def test_killed_at_random_moments(digits_dir, tmp_path, launcher):
+    log, moments = tmp_path / "log", random.Random(launcher)
+    whole = tmp_path / "whole"
+    assert _start(_command(launcher, digits_dir, whole), log).wait() == 0
+    expected = _bits(whole)
+    killed = attempt = 0
+    while killed < KILLS:
+        attempt += 1
+        folder = tmp_path / f"killed{attempt}"
+        command = _command(launcher, digits_dir, folder)
+        while True:
+            process = _start(command, log)
+            ends = time.monotonic() + moments.uniform(EARLIEST, LATEST)
+            while process.poll() is None and time.monotonic() < ends:
+                time.sleep(0.01)
+            if killed < KILLS and process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            status = process.wait()
+            if status == -signal.SIGKILL:
+                killed += 1
+                continue
+            assert status == 0, log.read_text(errors="replace")[-2000:]
+            break
+        assert _bits(folder) == expected
