@@ -152,7 +152,11 @@ def _with_saved_config(argv: list[str]) -> list[str]:
 
 def _flag_message(error: Exception) -> str:
     """The last line of an error in a flag or a config file, its traceback left out."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]  # ml_collections wraps what it found.
+    # The text of a KeyError is the repr of what it says.
+    said = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     message = (lines or ["no reason given"])[-1].removeprefix("ValueError: ")
     if isinstance(error, flags.Error | ValueError):
         return message
