@@ -190,9 +190,11 @@ def from_saved(values: dict[str, Any], source: Path) -> ConfigDict:
     A key that there was not yet takes its default, which is what was done then; a
     warning names it. A key that there is no longer is left, for `resolve` to refuse.
     """
-    config = from_dict(values)
+    config, usual = from_dict(values), default.get_config()
     known, filled = dict(flatten(config)), []
-    for key, value in flatten(default.get_config()):
+    if not usual.keys() <= config.keys():
+        return config  # Of no version that there was.
+    for key, value in flatten(usual):
         *path, last = key.split(".")
         section = config
         for part in path:

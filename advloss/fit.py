@@ -4,6 +4,7 @@ fit.train_run(config, workdir, devices)
 fit.train_stack(configs, workdirs, devices)     # together, see `sweep`
 """
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -78,24 +79,33 @@ def train_stack(
     members = [Member(*m) for m in zip(stack, map(Path, workdirs), strict=True)]
     for member in members:
         guards.check_owner(member.workdir, member.config)
+
+    @functools.cache
+    def load() -> Dataset:
+        dataset = runs.load_data(stack[0])
+        guards.check_images(dataset, stack[0])
+        return dataset
+
+    if not all(map(_is_finished, members)):
+        load()  # Where there are no data, no folder is made.
     with ExitStack() as exits:
         for member in members:
             exits.enter_context(lock.hold(member.workdir))
-        _train(members, devices)
+        _train(members, load, devices)
 
 
-def _train(members: list[Member], devices: Sequence[jax.Device]) -> None:
+def _train(
+    members: list[Member],
+    load: Callable[[], Dataset],
+    devices: Sequence[jax.Device],
+) -> None:
+    alone = len(members) == 1
     for member in members:
         guards.check_checkpoints(member.workdir, member.config)
-    stack = [member.config for member in members]
     failures: list[DivergedError] = []
     while waiting := [member for member in members if not _is_finished(member)]:
-        dataset = runs.load_data(stack[0])
-        guards.check_images(dataset, stack[0])
         start, together = _in_step(members, waiting)
-        failed = _train_together(
-            together, start, dataset, devices, alone=len(stack) == 1
-        )
+        failed = _train_together(together, start, load(), devices, alone=alone)
         members = [member for member in members if member.workdir not in failed]
         failures += failed.values()
     if failures:
