@@ -61,11 +61,10 @@ def save(manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict) 
     )
 
 
-def check_config(
-    manager: ocp.CheckpointManager, config: ConfigDict, *, step: int | None = None
+def _check_config(
+    manager: ocp.CheckpointManager, step: int, config: ConfigDict
 ) -> None:
-    """Holds a checkpoint, by default the newest, to a config; as `restore`."""
-    step = manager.latest_step() if step is None else step
+    """Holds a checkpoint to a config; raises as `restore`."""
     where = Path(manager.directory) / str(step)
     try:
         values = _read(manager, step, config=ocp.args.JsonRestore())
@@ -102,7 +101,7 @@ def restore(
             the folder, or the keys with both values.
     """
     step = manager.latest_step() if step is None else step
-    check_config(manager, config, step=step)
+    _check_config(manager, step, config)
     arguments = () if template is None else (jax.tree.map(np.asarray, template),)
     try:
         state = _read(manager, step, state=ocp.args.StandardRestore(*arguments))
@@ -134,17 +133,16 @@ def _damaged(
     )
 
 
-def put_aside(workdir: Path, step: int) -> Path:
-    """Moves a checkpoint out of the way, to `damaged/`. Returns where it was."""
-    place, aside = workdir / _FOLDER / str(step), workdir / "damaged"
+def put_aside(workdir: Path, step: int) -> None:
+    """Moves a checkpoint out of the way, to `damaged/`."""
+    aside = workdir / "damaged"
     aside.mkdir(exist_ok=True)
     target = next(
         aside / name
         for i in itertools.count()
         if not (aside / (name := f"{step}.{i}" if i else str(step))).exists()
     )
-    place.rename(target)
-    return place
+    (workdir / _FOLDER / str(step)).rename(target)
 
 
 def _digest(state: TrainState | dict) -> str:

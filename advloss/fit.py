@@ -161,7 +161,11 @@ def _train_together(
             environment = runs.environment(devices)
             files.write_json(member.workdir / runs.ENVIRONMENT, environment)
         opened = [
-            _Open(*member, manager, exits.enter_context(_writer(member, start)))
+            _Open(
+                *member,
+                manager,
+                exits.enter_context(metrics.Writer(member.workdir, step=start)),
+            )
             for member, manager in zip(members, managers, strict=True)
         ]
         bar = exits.enter_context(_bar(members, start))
@@ -199,10 +203,6 @@ class _Open(NamedTuple):
     workdir: Path
     manager: ocp.CheckpointManager
     writer: metrics.Writer
-
-
-def _writer(member: Member, start: int) -> metrics.Writer:
-    return metrics.Writer(member.workdir, step=start)
 
 
 def _bar(members: Sequence[Member], start: int) -> tqdm:

@@ -54,6 +54,21 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     path.write_bytes(header + array.astype(np.uint8).tobytes())
 
 
+def stop_after(monkeypatch, saves: int) -> None:
+    """The process as it were ends right after so many checkpoints."""
+    from advloss import checkpoints
+
+    original, done = checkpoints.save, []
+
+    def save(*arguments):
+        original(*arguments)
+        done.append(1)
+        if len(done) == saves:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints, "save", save)
+
+
 @pytest.fixture
 def small_config(digits_dir):
     """A run of seconds: 8x8 digits, a few steps of PGD-2 on a network without

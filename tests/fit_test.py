@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, stop_after
 
 from advloss import checkpoints, fit, metrics, results, runs, stopping
 from advloss import config as configs
@@ -37,23 +37,10 @@ def _assert_same_bits(first, second):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
-def _stop_after(monkeypatch, saves):
-    """The process as it were ends right after so many checkpoints."""
-    original, done = checkpoints.save, []
-
-    def save(*arguments):
-        original(*arguments)
-        done.append(1)
-        if len(done) == saves:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoints, "save", save)
-
-
 def test_a_continued_run_has_the_same_bits(config, tmp_path, monkeypatch):
     whole = _train(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        _stop_after(patch, 1)
+        stop_after(patch, 1)
         with pytest.raises(KeyboardInterrupt):
             _train(config, tmp_path / "parts")
     stopped = _state(config, tmp_path / "parts")
@@ -217,7 +204,7 @@ def test_a_folder_with_other_things_is_refused(config, tmp_path):
 def test_missing_and_unfinished_runs(config, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="holds no run"):
         runs.load_run(tmp_path / "nowhere")
-    _stop_after(monkeypatch, 1)
+    stop_after(monkeypatch, 1)
     with pytest.raises(KeyboardInterrupt):
         _train(config, tmp_path / "half")
     with pytest.raises(InputError, match="trained for 4 of 8 steps"):

@@ -5,6 +5,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
+from conftest import stop_after
 
 from advloss import checkpoints, data, fit, lock, metrics, parallel, sweep, train
 from advloss import config as configs
@@ -114,16 +115,8 @@ def test_an_interrupted_stack_goes_on_with_the_same_bits(
         name: [tmp_path / name / str(i) for i in range(3)] for name in ("whole", "cut")
     }
     fit.train_stack(members, folders["whole"], devices)
-    original, done = checkpoints.save, []
-
-    def save(*arguments):
-        original(*arguments)
-        done.append(1)
-        if len(done) == saves:
-            raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "save", save)
+        stop_after(patch, saves)
         with pytest.raises(KeyboardInterrupt):
             fit.train_stack(members, folders["cut"], devices)
     fit.train_stack(members, folders["cut"], devices)
