@@ -41,10 +41,7 @@ lint: .venv/installed-test
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
-.venv/installed-soak: .venv/installed-test
-	ADVLOSS_SOAK=50 $(BIN)/python -m pytest -n 2 tests/soak_test.py
-
-referee: .venv/installed
+.venv/installed-referee: .venv/installed
 	$(BIN)/pip install --quiet --editable ".[referee]"
 	$(BIN)/pip install --quiet --no-deps --requirement benchmarks/requirements.txt
 	touch $@
