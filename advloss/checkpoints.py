@@ -26,12 +26,27 @@ KEPT = 2  # The newest; runs that train together may have to go back by one.
 
 
 @contextmanager
-def open_folder(workdir: Path) -> Iterator[ocp.CheckpointManager]:
-    """The checkpoints of a work directory, for `save` and `restore`."""
+def open_folder(
+    workdir: Path, *, together: bool = False
+) -> Iterator[ocp.CheckpointManager]:
+    """The checkpoints of a work directory, for `restore`.
+
+    Where there are several hosts, `save` takes all of them `together`.
+    """
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)  # orbax reports every step.
-    options = ocp.CheckpointManagerOptions(max_to_keep=KEPT)
+    alone = jax.process_index()
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=KEPT,
+        create=together,
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            primary_host=0 if together else alone,
+            active_processes=None if together else {alone},
+            # Runs that train together save side by side.
+            barrier_sync_key_prefix=workdir.name if together else None,
+        ),
+    )
     folder = (workdir / _FOLDER).absolute()
     try:
         with ocp.CheckpointManager(folder, options=options) as manager:

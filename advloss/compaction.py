@@ -10,6 +10,7 @@ one before ended.
 """
 
 import functools
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from ml_collections import ConfigDict
 from advloss import evaluate, models, train
 from advloss.attacks import CLOSEST_ATTACKS, base, example_keys
 from advloss.attacks.pgd import keys_of_starts
+from advloss.batches import Finished
 from advloss.evaluate import Outcome, Progress
 from advloss.types import Array, Batch, PyTree, Split
 
@@ -99,11 +101,13 @@ def attack_standing(
     *,
     devices: Sequence[jax.Device],
     progress: Progress = lambda count: None,
+    finished: Finished | None = None,
 ) -> Outcome:
     """Attacks the examples that stand, each until it is first fooled.
 
     Args:
         config, name, params, split, devices, progress: as `evaluate.attack_split`.
+        finished: keeps what the rounds so far have found.
         standing: `[n]` bool, which examples no earlier attack has fooled.
 
     Returns:
@@ -122,35 +126,46 @@ def attack_standing(
     key = jax.random.key(config.evaluate.seed)
     natural = predict(originals)
     standing = standing & (natural == labels)
-    progress(int((~standing).sum()))
-    images, distance = originals.copy(), np.zeros(len(labels), np.float32)
-    gradients, blind = np.zeros(len(labels), int), standing.copy()
+    state = (finished and finished.load(0)) or {
+        "rounds": np.zeros((), int),
+        "images": originals.copy(),
+        "standing": standing,
+        "distance": np.zeros(len(labels), np.float32),
+        "gradients": np.zeros(len(labels), int),
+        "blind": standing.copy(),
+    }
+    progress(int((~state["standing"]).sum()))
 
     @functools.cache
     def program(part: _Round) -> evaluate.Mapped:
         function = _program(config, name, dict(part.settings))
         return evaluate.Mapped(function, (params, key, part.start), size, devices)
 
-    for part in _rounds(config, name):
-        chosen = np.flatnonzero(standing)
+    for part in itertools.islice(_rounds(config, name), int(state["rounds"]), None):
+        chosen = np.flatnonzero(state["standing"])
         if not len(chosen):
             break
         batch = Batch(originals[chosen], labels[chosen], chosen.astype(np.int32))
-        found = program(part)((batch, images[chosen]))
-        images[chosen], distance[chosen] = found.images, found.distance
-        gradients[chosen] += found.gradients
-        blind[chosen] &= found.blind
-        standing[chosen[found.fooled]] = False
+        found = program(part)((batch, state["images"][chosen]))
+        state["images"][chosen] = found.images
+        state["distance"][chosen] = found.distance
+        state["gradients"][chosen] += found.gradients
+        state["blind"][chosen] &= found.blind
+        state["standing"][chosen[found.fooled]] = False
+        state["rounds"] += 1
+        if finished:
+            finished.save(0, **state)
         progress(int(found.fooled.sum()))
+    standing = state["standing"]
     progress(int(standing.sum()))
     return Outcome(
         natural=natural,
-        attacked=predict(images),
-        images=images,
+        attacked=predict(state["images"]),
+        images=state["images"],
         correct=standing,
         worst_correct=standing,
-        distance=distance,
-        blind=blind & standing,
-        gradients=round(float(gradients.mean())),
+        distance=state["distance"],
+        blind=state["blind"] & standing,
+        gradients=round(float(state["gradients"].mean())),
         seconds=time.perf_counter() - started,
     )

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from advloss import losses, models, parallel, train
 from advloss.attacks import ATTACKS, CLOSEST_ATTACKS, example_keys
+from advloss.batches import Finished
 from advloss.types import Array, AttackResult, Batch, PyTree, Split
 
 _ROUNDING = 1e-6  # Of a distance, in float32.
@@ -82,19 +82,31 @@ class Mapped:
         self._shared = parallel.replicate(shared, devices)
         self._batch_size, self._progress = batch_size, progress
 
-    def __call__(self, arrays: PyTree) -> PyTree:
-        """The results of `[n, ...]` arrays, n at least 1, on the host."""
+    def __call__(self, arrays: PyTree, finished: Finished | None = None) -> PyTree:
+        """The results of `[n, ...]` arrays, n at least 1, on the host.
+
+        `finished` keeps each batch, and gives those that it has already; the result
+        must be a dict then.
+        """
         total = len(jax.tree.leaves(arrays)[0])
         parts = []
         for start in range(0, total, self._batch_size):
-            chosen = np.arange(start, start + self._batch_size)
-            chosen = np.minimum(chosen, total - 1)
-            batch = jax.tree.map(lambda x: jnp.asarray(x[chosen]), arrays)  # noqa: B023
             count = min(self._batch_size, total - start)
-            result = self._function(self._shared, batch)
-            parts.append(jax.tree.map(lambda x: np.asarray(x[:count]), result))  # noqa: B023
+            part = finished.load(start) if finished else None
+            if part is None:
+                part = self._one_batch(arrays, start, count)
+                if finished:
+                    finished.save(start, **part)
+            parts.append(part)
             self._progress(count)
         return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+    def _one_batch(self, arrays: PyTree, start: int, count: int) -> PyTree:
+        last = start + count - 1
+        chosen = np.minimum(np.arange(start, start + self._batch_size), last)
+        batch = jax.tree.map(lambda x: np.asarray(x)[chosen], arrays)
+        result = self._function(self._shared, batch)
+        return jax.tree.map(lambda x: np.asarray(x[:count]), result)
 
 
 def map_split(
@@ -105,15 +117,18 @@ def map_split(
     batch_size: int,
     devices: Sequence[jax.Device],
     progress: Progress = lambda count: None,
+    finished: Finished | None = None,
 ) -> PyTree:
     """`function(shared, batch)` over a split, whose positions are the indices.
+
+    See `Mapped` for the arguments.
 
     Raises:
         InputError: the devices do not divide the batch.
     """
     indices = np.arange(len(split.labels), dtype=np.int32)
     batch = Batch(np.asarray(split.images), np.asarray(split.labels), indices)
-    return Mapped(function, shared, batch_size, devices, progress)(batch)
+    return Mapped(function, shared, batch_size, devices, progress)(batch, finished)
 
 
 def make_attack(
@@ -157,6 +172,7 @@ def attack_split(
     *,
     devices: Sequence[jax.Device],
     progress: Progress = lambda count: None,
+    finished: Finished | None = None,
 ) -> Outcome:
     """Attacks a whole split, in batches, each example as if it were alone.
 
@@ -167,6 +183,7 @@ def attack_split(
         split: any number of examples.
         devices: they share every batch.
         progress: is told how many examples have just been finished.
+        finished: keeps each batch, so that an interrupted attack can go on.
 
     Raises:
         InputError: the devices do not divide `evaluate.batch_size`.
@@ -174,35 +191,45 @@ def attack_split(
     attack = make_attack(config, name)
     network = train.network_of(config)
 
-    def one_batch(shared: tuple[PyTree, PyTree], batch: Batch) -> tuple:
+    def one_batch(shared: tuple[PyTree, PyTree], batch: Batch) -> dict[str, Array]:
         params, key = shared
         predict = models.predictor(network, params)
         result = attack(params, example_keys(key, batch.indices), batch)
-        natural = predict(batch.images)
-        return natural, predict(result.images), result
+        return {
+            "natural": predict(batch.images),
+            "attacked": predict(result.images),
+            "images": result.images,
+            "success": result.success,
+            "worst_success": result.worst_success,
+            "distance": result.distance,
+            "blind": result.blind,
+            "gradients": result.gradients,
+        }
 
     started = time.perf_counter()
-    natural, attacked, result = map_split(
+    found = map_split(
         one_batch,
         (params, jax.random.key(config.evaluate.seed)),
         split,
         batch_size=config.evaluate.batch_size,
         devices=devices,
         progress=progress,
+        finished=finished,
     )
-    success, worst_success = result.success, result.worst_success
+    success, worst_success = found["success"], found["worst_success"]
     if name in CLOSEST_ATTACKS:
-        within = is_within(config, name, result.distance)
+        within = is_within(config, name, found["distance"])
         success, worst_success = success & within, worst_success & within
+    was_right = found["natural"] == np.asarray(split.labels)
     return Outcome(
-        natural=natural,
-        attacked=attacked,
-        images=result.images,
+        natural=found["natural"],
+        attacked=found["attacked"],
+        images=found["images"],
         correct=~success,
-        worst_correct=(natural == np.asarray(split.labels)) & ~worst_success,
-        distance=result.distance,
-        blind=result.blind,
-        gradients=int(result.gradients[0]),
+        worst_correct=was_right & ~worst_success,
+        distance=found["distance"],
+        blind=found["blind"],
+        gradients=int(found["gradients"][0]),
         seconds=time.perf_counter() - started,
     )
 

@@ -1,4 +1,7 @@
-"""Text, JSON and arrays on disk: written whole or not at all, errors made clear."""
+"""Text, JSON and arrays on disk: written whole or not at all, errors made clear.
+
+On several hosts the first alone writes.
+"""
 
 import json
 import os
@@ -8,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from advloss import parallel
 from advloss.errors import InputError
 
 
 def write_text(path: Path, text: str) -> None:
     """Replaces a file in one move: a kill leaves the old or the new one."""
+    if not parallel.is_first():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(path.name + ".tmp")
     scratch.write_text(text)
@@ -43,6 +49,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Replaces an npz file in one move, as `write_text`."""
+    if not parallel.is_first():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".tmp.npz")
     np.savez_compressed(scratch, **arrays)

@@ -5,6 +5,7 @@ fit.train_stack(configs, workdirs, devices)     # together, see `sweep`
 """
 
 import functools
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -88,6 +89,7 @@ def train_stack(
 
     if not all(map(_is_finished, members)):
         load()  # Where there are no data, no folder is made.
+    parallel.wait_for_all()  # To here nothing was written.
     with ExitStack() as exits:
         for member in members:
             exits.enter_context(lock.hold(member.workdir))
@@ -100,11 +102,12 @@ def _train(
     devices: Sequence[jax.Device],
 ) -> None:
     alone = len(members) == 1
-    for member in members:
-        guards.check_checkpoints(member.workdir, member.config)
+    if parallel.is_first():
+        for member in members:
+            guards.check_checkpoints(member.workdir, member.config)
     failures: list[DivergedError] = []
-    while waiting := [member for member in members if not _is_finished(member)]:
-        start, together = _in_step(members, waiting)
+    while decided := _next(members):
+        start, together = decided
         failed = _train_together(together, start, load(), devices, alone=alone)
         members = [member for member in members if member.workdir not in failed]
         failures += failed.values()
@@ -116,13 +119,11 @@ def _is_finished(member: Member) -> bool:
     return member.config.train.steps in checkpoints.steps(member.workdir)
 
 
-def _in_step(
-    members: Sequence[Member], waiting: Sequence[Member]
-) -> tuple[int, list[Member]]:
+def _next(members: Sequence[Member]) -> tuple[int, list[Member]] | None:
     """The step of the run that is furthest behind, and the runs that can start there.
 
     A finished run does so where it has a checkpoint of that step: it was together with
-    the others a moment ago.
+    the others a moment ago. None where all are finished.
     """
 
     def can_start(member: Member, step: int) -> bool:
@@ -130,8 +131,15 @@ def _in_step(
         lost_none = len(kept) < checkpoints.KEPT and not _is_finished(member)
         return step in kept or (step == 0 and lost_none)
 
-    start = min(max(checkpoints.steps(m.workdir), default=0) for m in waiting)
-    return start, [member for member in members if can_start(member, start)]
+    waiting = [m for m in members if not _is_finished(m)]
+    behind = [max(checkpoints.steps(m.workdir), default=0) for m in waiting]
+    start = min(behind, default=-1)
+    chosen = [bool(waiting) and can_start(m, start) for m in members]
+    # One host decides: what it writes, others may see a moment later.
+    start, *chosen = parallel.from_first(np.array([start, *chosen], np.int32)).tolist()
+    if start < 0:
+        return None
+    return start, list(itertools.compress(members, chosen))
 
 
 def _train_together(
@@ -150,7 +158,8 @@ def _train_together(
             _write_config(member)
     with ExitStack() as exits:
         managers = [
-            exits.enter_context(checkpoints.open_folder(m.workdir)) for m in members
+            exits.enter_context(checkpoints.open_folder(m.workdir, together=True))
+            for m in members
         ]
         states = [
             _state_at(start, member.config, manager, dataset)
@@ -164,7 +173,9 @@ def _train_together(
             _Open(
                 *member,
                 manager,
-                exits.enter_context(metrics.Writer(member.workdir, step=start)),
+                exits.enter_context(metrics.Writer(member.workdir, step=start))
+                if parallel.is_first()
+                else None,
             )
             for member, manager in zip(members, managers, strict=True)
         ]
@@ -188,12 +199,16 @@ def _train_together(
             done += steps
             bar.set_postfix_str(_summary(chunk))
             bar.update(steps)
-            finished, stops = done == settings.steps, stopping.requested()
+            finished, stops = done == settings.steps, _stops()
             if done % settings.checkpoint_every == 0 or finished or stops:
                 of_each(_save, fetch())
             if stops and not finished:
                 raise Stopped(f"stopped at step {done} of {settings.steps}, saved")
     return failed
+
+
+def _stops() -> bool:
+    return parallel.any_of_all(stopping.requested())
 
 
 class _Open(NamedTuple):
@@ -202,7 +217,7 @@ class _Open(NamedTuple):
     config: ConfigDict
     workdir: Path
     manager: ocp.CheckpointManager
-    writer: metrics.Writer
+    writer: metrics.Writer | None
 
 
 def _bar(members: Sequence[Member], start: int) -> tqdm:
@@ -222,7 +237,8 @@ def _report(run: _Open, chunk: train.Metrics, done: int, seconds: float) -> None
     guards.check_finite(chunk, done, run.config)
     row = {key: float(np.mean(value)) for key, value in chunk._asdict().items()}
     row["steps_per_second"] = len(chunk.loss) / seconds
-    run.writer.write(done + len(chunk.loss), row)
+    if run.writer:
+        run.writer.write(done + len(chunk.loss), row)
 
 
 def _save(run: _Open, state: TrainState) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from advloss import parallel
 from advloss.errors import InputError
 
 NAME = ".lock"
@@ -21,11 +22,14 @@ NAME = ".lock"
 
 @contextmanager
 def hold(workdir: Path) -> Iterator[None]:
-    """Holds a work directory, made if need be.
+    """Holds a work directory, made if need be; on several hosts the first holds it.
 
     Raises:
         InputError: another process holds it; the message says which.
     """
+    if not parallel.is_first():
+        yield
+        return
     workdir.mkdir(parents=True, exist_ok=True)
     with (workdir / NAME).open("a+") as file:
         try:

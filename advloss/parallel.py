@@ -1,22 +1,103 @@
-"""Devices, and the only place that names `jax.pmap`.
+"""Devices and hosts, and the only place that names `jax.pmap`.
 
-A batch is split over the devices, one equal share each; parameters, optimiser state and
-data are the same on all of them and have no device axis, neither going in nor coming
-out. `jax.pmap` does not check that results without a device axis are equal on all
-devices: what a mapped function returns there must have passed through `lax.pmean`, and
-a test holds two devices equal to one.
+A batch is split over the devices of all hosts, one equal share each; parameters,
+optimiser state and data are the same on all of them and have no device axis, neither
+going in nor coming out. `jax.pmap` does not check that results without a device axis
+are equal on all devices: what a mapped function returns there must have passed through
+`lax.pmean` or `lax.all_gather`, and a test holds two devices equal to one.
+
+On several hosts every process runs the same program on the same values, and `devices`
+names those of all of them. What only one may do, such as writing, is done where
+`is_first()`; what is decided from files is decided `from_first`, and `wait_for_all`
+holds the others back until it is written.
 """
 
 from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from advloss.errors import InputError
 from advloss.types import PyTree
 
 AXIS = "devices"
+# A host that is silent for so long is given up, and with it the run.
+_SILENCE_SECONDS = 60
+_CONNECT_SECONDS = 120
+
+
+def connect(
+    coordinator: str | None = None, count: int | None = None, index: int | None = None
+) -> None:
+    """Makes this process one of several; to be called before JAX is first used.
+
+    Args:
+        coordinator: host and port of process 0, the same for all.
+        count: how many processes there are.
+        index: which one this is, from 0.
+        What is None is taken from the cluster that started them: SLURM, Open MPI,
+        Kubernetes, TPU pods.
+
+    Raises:
+        InputError: there is no such cluster, or the others can't be reached in time.
+    """
+    # It would take SIGTERM from us, see `stopping`.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            count,
+            index,
+            initialization_timeout=_CONNECT_SECONDS,
+            heartbeat_timeout_seconds=_SILENCE_SECONDS,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"--coordinator={coordinator} --process_count={count} --process_index="
+            f"{index}: the processes can't be joined: {error}"
+        ) from error
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return jax.process_index() == 0
+
+
+def from_first(values: np.ndarray) -> np.ndarray:
+    """What the first process holds, for all; the same shape and type everywhere."""
+    if jax.process_count() == 1:
+        return values
+    return np.asarray(multihost_utils.broadcast_one_to_all(values))
+
+
+def any_of_all(flag: bool) -> bool:
+    """Whether the flag is set in any process."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+
+def wait_for_all() -> None:
+    """Every process waits until the last is here."""
+    any_of_all(False)
+
+
+def all_devices(most: int | None = None) -> list[jax.Device]:
+    """The devices of all hosts, host by host, at most so many of each."""
+    own = jax.process_count() * [0]
+    found = []
+    for device in sorted(jax.devices(), key=lambda d: (d.process_index, d.id)):
+        if most is None or own[device.process_index] < most:
+            found.append(device)
+            own[device.process_index] += 1
+    return found
+
+
+def _own(devices: Sequence[jax.Device]) -> list[int]:
+    """Which of the devices are this process's."""
+    me = jax.process_index()
+    return [i for i, device in enumerate(devices) if device.process_index == me]
 
 
 def share(key: str, batch_size: int, devices: Sequence[jax.Device]) -> int:
@@ -34,19 +115,27 @@ def share(key: str, batch_size: int, devices: Sequence[jax.Device]) -> int:
 
 
 def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
-    """The tree on every device, once, so that no later call has to copy it there."""
+    """The tree on every device, once, so that no later call has to copy it there.
+
+    Like all that follows it names this process's own devices alone: what `jax.pmap`
+    takes and returns is each host's part.
+    """
     return _put(tree, devices, jax.sharding.PartitionSpec())
 
 
 def spread(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
     """The leading axis, as long as there are devices, one row on each."""
-    return _put(tree, devices, jax.sharding.PartitionSpec(AXIS))
+    own = np.asarray(_own(devices))
+    return _put(
+        jax.tree.map(lambda x: x[own], tree), devices, jax.sharding.PartitionSpec(AXIS)
+    )
 
 
 def _put(
     tree: PyTree, devices: Sequence[jax.Device], spec: jax.sharding.PartitionSpec
 ) -> PyTree:
-    mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
+    own = [devices[i] for i in _own(devices)]
+    mesh = jax.sharding.Mesh(np.asarray(own), (AXIS,))
     return jax.device_put(tree, jax.sharding.NamedSharding(mesh, spec))
 
 
@@ -59,7 +148,7 @@ def map_ranks(
     returned function positionally, without the rank; the state's memory is reused for
     the result: the caller must not look at it again.
     """
-    ranks = jnp.arange(len(devices))
+    ranks = np.asarray(_own(devices))
     mapped = jax.pmap(
         lambda rank, state, arguments: function(rank, state, *arguments),
         AXIS,
@@ -76,12 +165,19 @@ def map_rows(
 ) -> Callable[..., PyTree]:
     """`function(state, shared, rows)` on every device, each on its own part.
 
-    State and rows have a leading axis of devices, `shared` has not. Call the returned
-    function positionally; the state's memory is reused for the result.
+    State and rows are `spread`, and so is the result; `shared` has no axis of devices.
+    Call the returned function positionally; the state's memory is reused.
     """
     return jax.pmap(
         function, AXIS, in_axes=(0, None, 0), devices=devices, donate_argnums=0
     )
+
+
+def gather(tree: PyTree) -> PyTree:
+    """Copies what is `spread` to the host, all of it to every one."""
+    if jax.process_count() == 1:
+        return jax.tree.map(np.array, tree)
+    return multihost_utils.process_allgather(jax.device_get(tree), tiled=True)
 
 
 def map_examples(
@@ -89,17 +185,18 @@ def map_examples(
 ) -> Callable[..., PyTree]:
     """`function(shared, batch)` with the batch's leading axis split over the devices.
 
-    What it returns has the batch's leading axis again.
+    Every host gives the whole batch; what comes back has its leading axis again, and
+    is whole on every host too.
     """
-    mapped = jax.pmap(function, AXIS, in_axes=(None, 0), devices=devices)
 
-    def call(shared: PyTree, batch: PyTree) -> PyTree:
-        return jax.tree.map(_merge, mapped(shared, jax.tree.map(_split, batch)))
+    def part(shared: PyTree, batch: PyTree) -> PyTree:
+        result = function(shared, batch)
+        return jax.lax.all_gather(result, AXIS, tiled=True)
 
-    def _split(x):
-        return x.reshape((len(devices), -1, *x.shape[1:]))
+    mapped = jax.pmap(part, AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
+    own = np.asarray(_own(devices))
 
-    def _merge(x):
-        return x.reshape((-1, *x.shape[2:]))
+    def split(x):
+        return x.reshape((len(devices), -1, *x.shape[1:]))[own]
 
-    return call
+    return lambda shared, batch: mapped(shared, jax.tree.map(split, batch))

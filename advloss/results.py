@@ -6,9 +6,10 @@
 workdir/
   evaluation.json       what was measured, with its settings and environment
   evaluation/NAME.npz   per example, of every attack
+  evaluation/NAME.parts/  its finished batches, until it is finished
 
-An attack that was measured before with the same settings is not repeated, so a suite
-can be interrupted, continued and added to.
+An attack that was measured before with the same settings is not repeated, nor is a
+batch of one that was interrupted, so a suite can be stopped, continued and added to.
 """
 
 import itertools
@@ -20,7 +21,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from advloss import compaction, evaluate, files, lock, runs, stopping
+from advloss import (
+    batches,
+    compaction,
+    evaluate,
+    files,
+    lock,
+    parallel,
+    runs,
+    stopping,
+)
 from advloss import config as configs
 from advloss.attacks import ATTACKS, CLOSEST_ATTACKS
 from advloss.errors import InputError, Stopped
@@ -72,32 +82,61 @@ def _evaluate(
     for name in config.evaluate.attacks:
         settings = config.evaluate[name].to_dict()
         if attacks.get(name, {}).get("settings") == settings:
-            print(f"{config.name}: {name} was measured before", file=sys.stderr)
+            _tell(f"{config.name}: {name} was measured before")
             continue
         if worst_only and name in attacks:  # What came after it built on it.
             attacks = dict(itertools.takewhile(lambda a: a[0] != name, attacks.items()))  # noqa: B023
-        with runs.progress_bar(
-            f"{config.name}: {name}", len(test.labels), "img"
-        ) as bar:
-
-            def progress(count: int) -> None:
-                bar.update(count)
-                if stopping.requested():
-                    raise Stopped(f"stopped in {name}; attacks before it are saved")  # noqa: B023
-
-            how = {"devices": devices, "progress": progress}
-            attack = compaction.attack_standing if worst_only else evaluate.attack_split
-            standing = [_standing(workdir, attacks, test)] if worst_only else []
-            outcome = attack(config, name, run.params, test, *standing, **how)
+        environment = runs.environment(devices)
+        finished = batches.Finished(
+            workdir / _FOLDER / f"{name}.parts",
+            {
+                **measured,
+                "before": list(attacks) if worst_only else [],
+                "settings": settings,
+                "batch_size": config.evaluate.batch_size,
+                "environment": environment,
+            },
+        )
+        standing = [_standing(workdir, attacks, test)] if worst_only else []
+        outcome = _attack(config, name, run, test, standing, devices, finished)
         _write_examples(examples_path(workdir, name), outcome, test)
+        parallel.wait_for_all()
         attacks[name] = {
             "settings": settings,
             **_summary(name, outcome),
-            "environment": runs.environment(devices),
+            "environment": environment,
         }
         results = {**measured, **_over_all(workdir, attacks), "attacks": attacks}
         files.write_json(workdir / _RESULTS, results)
+        finished.clear()
+    parallel.wait_for_all()
     return load_results(workdir)
+
+
+def _attack(
+    config: ConfigDict,
+    name: str,
+    run: runs.Run,
+    test: Split,
+    standing: list[np.ndarray],
+    devices: Sequence[jax.Device],
+    finished: batches.Finished,
+) -> evaluate.Outcome:
+    attack = compaction.attack_standing if standing else evaluate.attack_split
+    with runs.progress_bar(f"{config.name}: {name}", len(test.labels), "img") as bar:
+
+        def progress(count: int) -> None:
+            bar.update(count)
+            if parallel.any_of_all(stopping.requested()):
+                raise Stopped(f"stopped in {name}; what is finished is saved")
+
+        how = {"devices": devices, "progress": progress, "finished": finished}
+        return attack(config, name, run.params, test, *standing, **how)
+
+
+def _tell(line: str) -> None:
+    if parallel.is_first():
+        print(line, file=sys.stderr)
 
 
 def test_split(config: ConfigDict) -> Split:
@@ -115,7 +154,7 @@ def _measured_before(workdir: Path, measured: dict) -> dict:
         for name in attacks:
             load_examples(workdir, name)
     except InputError as error:
-        print(f"measured anew, as {error}", file=sys.stderr)
+        _tell(f"measured anew, as {error}")
         return {}
     return attacks
 

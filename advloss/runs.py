@@ -21,7 +21,7 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from advloss import checkpoints, data, files, models, train
+from advloss import checkpoints, data, files, models, parallel, train
 from advloss import config as configs
 from advloss.errors import InputError
 from advloss.types import Array, Dataset, PyTree
@@ -132,6 +132,7 @@ def progress_bar(text: str, total: int, unit: str, done: int = 0) -> tqdm:
         initial=done,
         unit=unit,
         ncols=80,
+        disable=not parallel.is_first(),
         bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
         "[{elapsed}<{remaining}{postfix}]",
     )

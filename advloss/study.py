@@ -25,6 +25,7 @@ from advloss import (
     evaluate,
     files,
     fit,
+    parallel,
     results,
     runs,
     stopping,
@@ -56,7 +57,7 @@ def run(
         InputError, DivergedError: as `fit.train_stack` and `results.evaluate_run`.
     """
     for stack in sweep.plan(configs, devices):
-        if stopping.requested():
+        if parallel.any_of_all(stopping.requested()):
             raise Stopped("stopped between two networks")
         workdirs = [workdir_of(config, folder) for config in stack]
         fit.train_stack(stack, workdirs, devices)

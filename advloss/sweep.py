@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
 from advloss import config as configs
@@ -85,7 +84,8 @@ def run(
     """
     count = len(members)
     rows = math.ceil(count / len(devices))
-    used = devices[: math.ceil(count / rows)]
+    # On several hosts every one takes part, though it repeat a run.
+    used = devices if jax.process_count() > 1 else devices[: math.ceil(count / rows)]
     # Where the last device has room, it repeats the last run.
     filled = [*range(count), *[count - 1] * (rows * len(used) - count)]
 
@@ -96,7 +96,8 @@ def run(
         return parallel.spread(jax.tree.map(stack, *(items[i] for i in filled)), used)
 
     def scatter(tree: PyTree) -> list[PyTree]:
-        host = jax.tree.map(lambda x: np.array(x).reshape(-1, *x.shape[2:]), tree)
+        host = parallel.gather(tree)
+        host = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), host)
         return [jax.tree.map(operator.itemgetter(i), host) for i in range(count)]
 
     state = arrange(states)

@@ -16,7 +16,9 @@ def main() -> None:
     config = launcher.resolved(CONFIG)
     devices = launcher.devices(config.evaluate.batch_size)
     results.evaluate_run(config, launcher.WORKDIR.value, devices)
-    print(report.terminal_attack_table(report.load_row(launcher.WORKDIR.value)))
+    launcher.show(
+        lambda: report.terminal_attack_table(report.load_row(launcher.WORKDIR.value))
+    )
 
 
 if __name__ == "__main__":

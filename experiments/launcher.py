@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,16 +13,31 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from advloss import config as configs
-from advloss import stopping
+from advloss import parallel, stopping
 from advloss.errors import DivergedError, InputError, Stopped
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _DEVICES = flags.DEFINE_integer(
     "devices",
     None,
-    "How many devices share each batch: by default all GPUs or TPUs of this machine; "
+    "How many devices of this machine share each batch: by default all GPUs or TPUs; "
     "on a CPU, virtual devices, one a core, as far as they divide the batches.",
     lower_bound=1,
+)
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed",
+    False,
+    "One of several processes, as SLURM, Open MPI, Kubernetes or a TPU pod started "
+    "them: each batch is shared by the devices of all.",
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of process 0, where no such cluster tells it."
+)
+_COUNT = flags.DEFINE_integer(
+    "process_count", None, "How many processes, with --coordinator.", lower_bound=1
+)
+_INDEX = flags.DEFINE_integer(
+    "process_index", None, "Which of them this is, from 0.", lower_bound=0
 )
 
 
@@ -51,12 +67,12 @@ def loaded(config: flags.FlagHolder) -> ConfigDict:
 
 
 def devices(*batch_sizes: int) -> list[jax.Device]:
-    """The devices of --devices. To be called before JAX is first used.
+    """The devices of --devices, of all hosts. To be called before JAX is first used.
 
     A CPU is split into virtual devices, so that every core has its own work.
 
     Raises:
-        InputError: there are fewer than asked for.
+        InputError: there are fewer than asked for, or the hosts can't be joined.
     """
     affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it.
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
@@ -64,12 +80,41 @@ def devices(*batch_sizes: int) -> list[jax.Device]:
         n for n in range(1, cores + 1) if all(size % n == 0 for size in batch_sizes)
     ]
     jax.config.update("jax_num_cpu_devices", _DEVICES.value or max(dividing))
-    found = jax.local_devices()
-    if _DEVICES.value and _DEVICES.value > len(found):
+    _join_hosts()
+    found = jax.local_device_count()
+    if _DEVICES.value and _DEVICES.value > found:
+        raise InputError(f"--devices={_DEVICES.value} is not valid: there are {found}")
+    return parallel.all_devices(_DEVICES.value)
+
+
+def _join_hosts() -> None:
+    given = (_COORDINATOR.value, _COUNT.value, _INDEX.value)
+    if _DISTRIBUTED.value and given == (None, None, None):
+        parallel.connect()
+        return
+    if None in given and any(value is not None for value in given):
         raise InputError(
-            f"--devices={_DEVICES.value} is not valid: there are {len(found)}"
+            "--coordinator, --process_count and --process_index go together: give "
+            "all three, or --distributed alone where a cluster tells them"
         )
-    return found[: _DEVICES.value]
+    if _COORDINATOR.value is None:
+        return
+    if not _COORDINATOR.value.rpartition(":")[2].isdigit():
+        raise InputError(
+            f"--coordinator={_COORDINATOR.value} is not valid: use HOST:PORT"
+        )
+    if _INDEX.value >= _COUNT.value:
+        raise InputError(
+            f"--process_index={_INDEX.value} is not valid: use 0 to {_COUNT.value - 1}"
+        )
+    parallel.connect(*given)
+
+
+def show(make: Callable[[], str]) -> None:
+    """Prints what `make` returns, on the first host alone: it writes files, too."""
+    if parallel.is_first():
+        print(make())
+    parallel.wait_for_all()
 
 
 def batch_sizes(config: ConfigDict) -> set[int]:
@@ -124,13 +169,29 @@ def run(
             print(f"\n{stop}: the same command continues", file=sys.stderr)
         except (InputError, DivergedError) as error:
             _fail(str(error))
-        except OSError as error:
+        except (OSError, jax.errors.JaxRuntimeError, ValueError) as error:
+            if _is_alone(error):
+                _fail(
+                    "another process of this run has ended, see what it said: the same "
+                    f"commands continue ({str(error).splitlines()[0][:200]})"
+                )
+            if not isinstance(error, OSError):
+                raise
             _fail(f"a file can't be read or written: {error}")
         except KeyboardInterrupt:
             print("\ninterrupted: the same command continues", file=sys.stderr)
             sys.exit(130)
 
     app.run(guarded, flags_parser=parse)
+
+
+def _is_alone(error: Exception) -> bool:
+    """Whether it came of another process that is no longer there."""
+    if not jax.distributed.is_initialized():
+        return False
+    # XLA's errors begin with its status; orbax waits a while and gives up.
+    status = re.match("[A-Z_]+: ", str(error))
+    return bool(status) or isinstance(error, TimeoutError)
 
 
 def _with_saved_config(argv: list[str]) -> list[str]:
@@ -171,4 +232,9 @@ def _show_warning(message: Warning, *_) -> None:
 
 def _fail(message: str) -> None:
     print(f"error: {message}", file=sys.stderr)
+    if jax.distributed.is_initialized():
+        # At once, and the others learn of it: a regular end would wait for them.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(2)
     sys.exit(2)

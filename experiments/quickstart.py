@@ -21,7 +21,8 @@ def main() -> None:
     for config in recipes:
         fit.train_run(config, workdir / config.name, devices)
         results.evaluate_run(config, workdir / config.name, devices)
-    print(report.write([workdir / name for name in quickstart.VARIANTS], workdir))
+    folders = [workdir / name for name in quickstart.VARIANTS]
+    launcher.show(lambda: report.write(folders, workdir))
 
 
 if __name__ == "__main__":

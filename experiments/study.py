@@ -63,8 +63,8 @@ def main() -> None:
     devices = launcher.devices(*sizes)
     if not _REPORT_ONLY.value:
         study.run(runs, folder, devices)
-    print(
-        report.write_study(
+    launcher.show(
+        lambda: report.write_study(
             config.parts,
             [study.workdir_of(run, folder) for run in runs],
             folder / "report",

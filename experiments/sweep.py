@@ -33,7 +33,7 @@ def main() -> None:
     if not _REPORT_ONLY.value:
         study.run([variant.config for variant in found], folder, devices)
     command = shlex.join(["python", "-m", "experiments.sweep", *sys.argv[1:]])
-    print(report.write_sweep(found, folder, command=command))
+    launcher.show(lambda: report.write_sweep(found, folder, command=command))
 
 
 if __name__ == "__main__":

@@ -18,9 +18,11 @@ def main() -> None:
     devices = launcher.devices(config.train.batch_size)
     workdir = launcher.WORKDIR.value
     fit.train_run(config, workdir, devices)
-    print(
-        f"{config.name}: trained for {config.train.steps} steps. To attack it:\n"
-        f"python -m experiments.evaluate --workdir={shlex.quote(workdir)}"
+    launcher.show(
+        lambda: (
+            f"{config.name}: trained for {config.train.steps} steps. To attack it:"
+            f"\npython -m experiments.evaluate --workdir={shlex.quote(workdir)}"
+        )
     )
 
 
