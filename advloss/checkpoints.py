@@ -4,9 +4,12 @@ A checkpoint holds the state (step, parameters, optimiser's moments) and the con
 it belongs to. Nothing in it is code: arrays and JSON only.
 """
 
+import errno
 import hashlib
 import itertools
 import logging
+import math
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,10 +35,13 @@ def open_folder(
     """The checkpoints of a work directory, for `restore`.
 
     Where there are several hosts, `save` takes all of them `together`.
+
+    Raises:
+        OSError: what was saved could not be written, for want of space, say.
     """
     logger = logging.getLogger("absl")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # orbax reports every step.
+    logger.setLevel(logging.CRITICAL)  # What fails is raised, too.
     alone = jax.process_index()
     options = ocp.CheckpointManagerOptions(
         max_to_keep=KEPT,
@@ -49,10 +55,34 @@ def open_folder(
     )
     folder = (workdir / _FOLDER).absolute()
     try:
-        with ocp.CheckpointManager(folder, options=options) as manager:
+        manager = ocp.CheckpointManager(folder, options=options)
+        try:
             yield manager
+        finally:
+            with _writing(manager):  # Saving goes on in the background till here.
+                manager.close()
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def _writing(manager: ocp.CheckpointManager) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise OSError(
+            f"a checkpoint in {manager.directory} can't be written: "
+            f"{_reason(error)}; those before it are kept"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """A line of what may be a page; of the system's own errors its words alone."""
+    text = " ".join(str(error).split())
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+        if (words := os.strerror(number)) in text:
+            return words
+    return text[:200] or "no reason given"
 
 
 def steps(workdir: Path) -> list[int]:
@@ -63,17 +93,20 @@ def steps(workdir: Path) -> list[int]:
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict) -> None:
-    """Writes a checkpoint; it counts only once it is complete."""
+    """Writes a checkpoint; it counts only once it is complete.
+
+    Raises:
+        OSError: it, or the one before it, could not be written.
+    """
     # A copy: orbax writes on while the next chunk uses the state's memory up.
     host = jax.tree.map(np.array, state)
-    manager.save(
-        int(host.step),
-        args=ocp.args.Composite(
-            state=ocp.args.StandardSave(host),
-            config=ocp.args.JsonSave(config.to_dict()),
-            digest=ocp.args.JsonSave({"blake2b": _digest(host)}),
-        ),
+    args = ocp.args.Composite(
+        state=ocp.args.StandardSave(host),
+        config=ocp.args.JsonSave(config.to_dict()),
+        digest=ocp.args.JsonSave({"blake2b": _digest(host)}),
     )
+    with _writing(manager):
+        manager.save(int(host.step), args=args)
 
 
 def _check_config(
@@ -118,16 +151,31 @@ def restore(
     step = manager.latest_step() if step is None else step
     _check_config(manager, step, config)
     arguments = () if template is None else (jax.tree.map(np.asarray, template),)
+    folder = Path(manager.directory) / str(step)
     try:
+        _check_claim(folder / "state")
         state = _read(manager, step, state=ocp.args.StandardRestore(*arguments))
         # Versions before this one wrote no digest.
-        if (Path(manager.directory) / str(step) / "digest").exists():
+        if (folder / "digest").exists():
             written = _read(manager, step, digest=ocp.args.JsonRestore())
             if written["blake2b"] != _digest(state):
                 raise ValueError("its arrays are not those that were written")
     except Exception as error:
         raise _damaged(manager, step, error) from error
     return state
+
+
+def _check_claim(folder: Path) -> None:
+    """Refuses arrays that the files can't hold, before there is memory for them."""
+    told = ocp.StandardCheckpointHandler().metadata(folder)
+    claimed = sum(
+        math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
+        for leaf in jax.tree.leaves(told.tree)
+    )
+    held = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    # What a network has learnt hardly compresses.
+    if claimed > 100 * held:
+        raise ValueError(f"it claims {claimed} bytes of arrays, in {held} of files")
 
 
 def _read(manager: ocp.CheckpointManager, step: int, **item):
@@ -138,13 +186,12 @@ def _read(manager: ocp.CheckpointManager, step: int, **item):
 def _damaged(
     manager: ocp.CheckpointManager, step: int, error: Exception
 ) -> DamagedError:
-    reason = str(error).strip().splitlines()
     earlier = sorted(saved for saved in manager.all_steps() if saved < step)
     return DamagedError(
         f"{Path(manager.directory) / str(step)} is damaged and can't be restored "
-        f"({type(error).__name__}: {reason[0][:200] if reason else 'no reason given'}):"
-        f" to train again from step {earlier[-1] if earlier else 0} give the command "
-        "that trained it"
+        f"({type(error).__name__}: {_reason(error)})",
+        f"to train again from step {earlier[-1] if earlier else 0} give the command "
+        "that trained it",
     )
 
 

@@ -94,10 +94,11 @@ def _as_type(key: str, value: Any, kind: type) -> Any:
         return value
     if kind is float and type(value) is int:
         return float(value)
-    texts = kind is not tuple or all(isinstance(item, str) for item in value or "")
-    if type(value) is not kind or not texts:
+    if type(value) is not kind:
         raise checks.invalid(key, value, _TYPES[kind])
     if kind is tuple:  # The command line gives ("a,b",) for a,b.
+        if not all(isinstance(item, str) for item in value):
+            raise checks.invalid(key, value, _TYPES[kind])
         return tuple(part.strip() for item in value for part in item.split(","))
     return value
 
@@ -191,15 +192,15 @@ def from_saved(values: dict[str, Any], source: Path) -> ConfigDict:
     warning names it. A key that there is no longer is left, for `resolve` to refuse.
     """
     config, usual = from_dict(values), default.get_config()
-    known, filled = dict(flatten(config)), []
-    if not usual.keys() <= config.keys():
+    filled = []
+    if not set(usual) <= set(config):
         return config  # Of no version that there was.
     for key, value in flatten(usual):
         *path, last = key.split(".")
         section = config
         for part in path:
             section = section.get(part) if isinstance(section, ConfigDict) else None
-        if key not in known and isinstance(section, ConfigDict):
+        if isinstance(section, ConfigDict) and last not in section:
             section[last] = value
             filled.append(f"{key}={value!r}")
     if filled:

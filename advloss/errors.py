@@ -9,7 +9,16 @@ class InputError(ValueError):
 
 
 class DamagedError(InputError):
-    """A checkpoint that is not what was written."""
+    """A checkpoint that is not what was written.
+
+    Args:
+        found: which, and what is wrong with it.
+        advice: how to go on.
+    """
+
+    def __init__(self, found: str, advice: str):
+        super().__init__(f"{found}: {advice}")
+        self.found = found
 
 
 class Stopped(Exception):

@@ -4,8 +4,10 @@ On several hosts the first alone writes.
 """
 
 import json
+import math
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +66,24 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         InputError: the file is missing or damaged.
     """
     try:
+        _check_claims(path)
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is missing or damaged: {error}") from error
+
+
+def _check_claims(path: Path) -> None:
+    """Refuses arrays that the file can't hold, before there is memory for them."""
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            with archive.open(entry) as member:
+                version = np.lib.format.read_magic(member)
+                read = {1: np.lib.format.read_array_header_1_0}.get(
+                    version[0], np.lib.format.read_array_header_2_0
+                )
+                shape, _, dtype = read(member)
+            claimed = math.prod(shape) * dtype.itemsize
+            # Deflate compresses at most 1,032 times.
+            if claimed > min(entry.file_size, 1032 * entry.compress_size):
+                raise ValueError(f"{entry.filename} claims {claimed} bytes")

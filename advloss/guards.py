@@ -52,10 +52,10 @@ def check_checkpoints(workdir: Path, config: ConfigDict) -> None:
                 checkpoints.restore(manager, config)
                 return
             except DamagedError as error:
-                reason = str(error).split(": to train again")[0]
+                found = error.found
         checkpoints.put_aside(workdir, saved[-1])
         warnings.warn(
-            f"{reason}: it was put into {workdir / 'damaged'}, going on from step "
+            f"{found}: it was put into {workdir / 'damaged'}, going on from step "
             f"{saved[-2] if len(saved) > 1 else 0}",
             stacklevel=2,
         )

@@ -1,12 +1,15 @@
 """What launchers share: flags, devices, and errors as one line."""
 
 import argparse
+import functools
 import os
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import app, flags, logging
@@ -161,6 +164,7 @@ def run(
     def guarded(_) -> None:
         logging.set_verbosity(logging.WARNING)  # JAX tells of absent backends.
         warnings.showwarning = _show_warning
+        threading.excepthook = sys.unraisablehook = _show_background_error
         _keep_compiled_programs()
         stopping.listen()
         try:
@@ -228,6 +232,18 @@ def _flag_message(error: Exception) -> str:
 
 def _show_warning(message: Warning, *_) -> None:
     print(f"warning: {message}", file=sys.stderr)
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
+
+
+def _show_background_error(failure: Any) -> None:
+    """Of what writes in the background: what it is for fails too, and says so."""
+    text = " ".join(str(failure.exc_value).split())[:200]
+    if text != "Event loop is closed":  # orbax's, of each array that failed.
+        _warn_once(f"{failure.exc_type.__name__}: {text}")
 
 
 def _fail(message: str) -> None:

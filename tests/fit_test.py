@@ -1,6 +1,8 @@
 """Training in a work directory: interrupted, continued, refused."""
 
+import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import tensorstore
 from conftest import ROOT, stop_after
 
 from advloss import checkpoints, fit, metrics, results, runs, stopping
@@ -107,6 +110,58 @@ def _last_step(folder: Path) -> int:
     if not folder.is_dir():
         return 0
     return max((int(p.name) for p in folder.iterdir() if p.name.isdigit()), default=0)
+
+
+@pytest.mark.slow
+def test_a_full_disk_keeps_what_is_good(digits_dir, tmp_path):
+    """No file may grow beyond what a checkpoint takes: the system refuses, as when
+    there is no space."""
+    command = [
+        sys.executable, "-m", "experiments.train", "--config=configs/default.py",
+        "--config.data.source=idx", f"--config.data.dir={digits_dir}",
+        "--config.model.name=mlp", "--config.train.batch_size=20",
+        "--config.train.chunk_steps=5", "--config.train.checkpoint_every=5",
+        "--config.train.attack.steps=2", "--devices=1",
+    ]  # fmt: skip
+
+    def train(name, steps, limit=resource.RLIM_INFINITY):
+        return subprocess.run(
+            [*command, f"--workdir={tmp_path / name}", f"--config.train.steps={steps}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, [limit] * 2),
+        )
+
+    full = train("full", 20, limit=20_000)
+    assert full.returncode == 2
+    lines = full.stderr.replace("\r", "\n").splitlines()
+    said = [line for line in lines if line.startswith("error: ")]
+    assert len(said) == 1 and "can't be written: File too large" in said[0]
+    assert "Traceback" not in full.stderr
+    assert not checkpoints.steps(tmp_path / "full")
+    for name in ("full", "whole"):
+        done = train(name, 20)
+        assert done.returncode == 0, done.stderr
+    config = runs.load_config(tmp_path / "whole")
+    states = [_state(config, tmp_path / name) for name in ("full", "whole")]
+    _assert_same_bits(*states)
+
+
+def test_a_checkpoint_of_absurd_size_is_refused(config, tmp_path):
+    """Before there is memory for it: the process would end without a word."""
+    whole = _train(config, tmp_path)
+    files = tmp_path / "checkpoints" / "8" / "state"
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{files}/"})
+    store = store.result()
+    key = next(k for k in store.list().result() if b"bias/.zarray" in k)
+    about = json.loads(store.read(key).result().value)
+    about["shape"] = about["chunks"] = [10**13]
+    store.write(key, json.dumps(about)).result()
+    with pytest.raises(InputError, match=r"8 is damaged .* claims 4\d{13} bytes"):
+        runs.load_run(tmp_path)
+    with pytest.warns(UserWarning, match=r"claims .*damaged, going on from step 4"):
+        _assert_same_bits(whole, _train(config, tmp_path))
 
 
 @pytest.mark.parametrize("how", ["truncated", "one bit", "no digest"])

@@ -2,14 +2,15 @@
 
 import json
 import shutil
+import zipfile
 
 import jax
 import numpy as np
 import pytest
 
+from advloss import batches, evaluate, files, results, runs, stopping
 from advloss import config as configs
-from advloss import results, runs
-from advloss.errors import InputError
+from advloss.errors import InputError, Stopped
 
 
 def _evaluate(workdir, **changes):
@@ -96,6 +97,69 @@ def test_damaged_results_are_named(workdir, content):
     (workdir / "evaluation.json").write_text(content)
     with pytest.raises(InputError, match=r"evaluation.json is damaged"):
         results.load_results(workdir)
+
+
+@pytest.mark.parametrize("worst_only", [False, True])
+def test_an_interrupted_attack_repeats_no_finished_batch(
+    workdir, tmp_path, monkeypatch, worst_only
+):
+    changes = {"worst_only": worst_only, "batch_size": 20, "attacks": ("pgd",)}
+    settings = runs.load_config(workdir).evaluate.pgd
+    settings.steps = 25
+    changes["pgd"] = settings
+    whole = shutil.copytree(workdir, tmp_path / "whole")
+    expected = _evaluate(whole, **changes)
+    calls = []
+    original = evaluate.Mapped.__call__ if worst_only else evaluate.Mapped._one_batch
+
+    def counted(self, arrays, *rest):
+        calls.append(len(arrays))
+        return original(self, arrays, *rest)
+
+    name = "__call__" if worst_only else "_one_batch"
+    monkeypatch.setattr(evaluate.Mapped, name, counted)
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping, "requested", lambda: len(calls) >= 3)
+        with pytest.raises(Stopped, match="what is finished is saved"):
+            _evaluate(workdir, **changes)
+    first = len(calls)
+    assert (workdir / "evaluation" / "pgd.parts").is_dir()
+    found = _evaluate(workdir, **changes)
+    # 110 images in batches of 20. Or predictions, a start, 25 steps in three rounds,
+    # predictions; of which the first are made again.
+    assert 0 < first < len(calls) == (7 if worst_only else 6)
+    for result in (found, expected):
+        del result["attacks"]["pgd"]["seconds"]
+    assert found == expected
+    assert not (workdir / "evaluation" / "pgd.parts").exists()
+    both = [results.load_examples(path, "pgd") for path in (whole, workdir)]
+    for key in both[0]:
+        np.testing.assert_array_equal(both[0][key], both[1][key])
+
+
+def test_parts_of_other_settings_are_thrown_away(tmp_path):
+    first = batches.Finished(tmp_path / "parts", {"steps": 1})
+    first.save(0, images=np.ones(3))
+    again = batches.Finished(tmp_path / "parts", {"steps": 1})
+    np.testing.assert_array_equal(again.load(0)["images"], np.ones(3))
+    (tmp_path / "parts" / "0.npz").write_bytes(b"PK")
+    assert again.load(0) is None
+    again.save(0, images=np.ones(3))
+    other = batches.Finished(tmp_path / "parts", {"steps": 2})
+    assert other.load(0) is None
+
+
+def test_arrays_are_no_code_and_fit_into_their_file(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, x=np.array([print], dtype=object))
+    with pytest.raises(InputError, match=r"missing or damaged: .*allow_pickle"):
+        files.read_arrays(path)
+    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }"
+    with zipfile.ZipFile(path, "w") as archive:
+        length = len(header).to_bytes(2, "little")
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + length + header.encode())
+    with pytest.raises(InputError, match=r"x.npy claims 8000000000000 bytes"):
+        files.read_arrays(path)
 
 
 def test_damaged_results_are_measured_anew(workdir, capsys):
