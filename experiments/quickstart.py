@@ -3,7 +3,12 @@
 python -m experiments.quickstart --workdir=runs/quickstart
 """
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
 
 from advloss import config as configs
 from advloss import fit, report, results
@@ -12,17 +17,33 @@ from experiments import launcher
 
 
 def main() -> None:
-    workdir = Path(launcher.WORKDIR.value)
-    recipes = [
+    folder = Path(launcher.WORKDIR.value)
+    undefended, *defended = recipes = [
         configs.resolve(quickstart.get_config(name)) for name in quickstart.VARIANTS
     ]
     sizes = {size for config in recipes for size in launcher.batch_sizes(config)}
     devices = launcher.devices(*sizes)
+
+    def train(config: ConfigDict, devices: Sequence[jax.Device]) -> None:
+        fit.train_run(config, folder / config.name, devices)
+
+    train(undefended, devices)
+    # Side by side, each on its own share of the devices: no batch need be split.
+    shares = _split(devices, len(defended))
+    with ThreadPoolExecutor(len({share[0] for share in shares})) as pool:
+        list(pool.map(train, defended, shares))
     for config in recipes:
-        fit.train_run(config, workdir / config.name, devices)
-        results.evaluate_run(config, workdir / config.name, devices)
-    folders = [workdir / name for name in quickstart.VARIANTS]
-    launcher.show(lambda: report.write(folders, workdir))
+        results.evaluate_run(config, folder / config.name, devices)
+    workdirs = [folder / config.name for config in recipes]
+    launcher.show(lambda: report.write(workdirs, folder))
+
+
+def _split(devices: Sequence[jax.Device], parts: int) -> list[Sequence[jax.Device]]:
+    """Equal shares, or all devices to each part where they can't be shared."""
+    size, rest = divmod(len(devices), parts)
+    if rest or jax.process_count() > 1:
+        return [devices] * parts
+    return [devices[i * size : (i + 1) * size] for i in range(parts)]
 
 
 if __name__ == "__main__":
