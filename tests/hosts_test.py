@@ -1,6 +1,7 @@
 """Two processes on the loopback address, as two hosts: one run, one writer."""
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -114,15 +115,69 @@ def test_two_hosts_train_and_attack_as_one(digits_dir, tmp_path):
     assert found[0] == found[1]
 
 
-def test_two_hosts_sweep_as_one(digits_dir, tmp_path):
+# Starts a command as two tasks of one host, as SLURM's own would.
+_SRUN = """#!/bin/bash
+shift
+export SLURM_NTASKS=2 SLURM_STEP_NODELIST=127.0.0.1
+for i in 0 1; do
+    SLURM_PROCID=$i SLURM_LOCALID=$i "$@" > "$LOGS/$i" 2>&1 & tasks="${tasks:-} $!"
+done
+trap 'kill -TERM $tasks' TERM
+wait; wait
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    """A cluster of one host, `slurm(*arguments)`: its time is up when `until` says."""
+    for name, text in (("srun", _SRUN), ("scontrol", '#!/bin/bash\necho "$@"')):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    (tmp_path / "logs").mkdir()
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+        "VENV": sys.prefix,
+        "LOGS": str(tmp_path / "logs"),
+        "SLURM_SUBMIT_DIR": str(ROOT),
+        "SLURM_JOB_ID": str(os.getpid()),  # Its port follows from it.
+    }
+
+    def submit(*arguments, until=lambda: False):
+        process = subprocess.Popen(
+            [ROOT / "docs" / "slurm.sh", *arguments, "--devices=1"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        while process.poll() is None and not until():
+            time.sleep(0.1)
+        process.terminate()
+        said, _ = process.communicate(timeout=120)
+        logs = (tmp_path / "logs" / str(i) for i in range(2))
+        return process.returncode, said, [path.read_text() for path in logs]
+
+    return submit
+
+
+def test_two_tasks_of_slurm_sweep_as_one(digits_dir, tmp_path, slurm):
     data = "--config.data.source=idx", f"--config.data.dir={digits_dir}"
     flags = (
-        "--config=configs/lmcl_sweep.py", "--config.sweep=seed=0,1,2", *_SMALL, *data
+        "--config=configs/lmcl_sweep.py", "--config.sweep=seed=0,1,2", *_SMALL, *data,
+        "--config.train.steps=40",
     )  # fmt: skip
     one, two = tmp_path / "one", tmp_path / "two"
     _run_one(_command("sweep", one, *flags, "--devices=2"))
-    said = _run_two(_command("sweep", two, *flags), tmp_path / "logs")
-    assert "report.html" in said[0] and "report" not in said[1]
+    arguments = ("sweep", f"--workdir={two}", *flags)
+    # Its time is up after the first metrics: it saves, and goes back into the queue.
+    status, said, logs = slurm(*arguments, until=lambda: list(two.glob("*/metrics.*")))
+    assert status == 0, logs
+    assert said == f"requeue {os.getpid()}\n", logs
+    assert "stopped at step" in logs[0]
+    status, said, logs = slurm(*arguments)
+    assert (status, said) == (0, ""), logs
+    assert "report.html" in logs[0] and "report" not in logs[1]
     folders = sorted(path.parent.name for path in two.glob("*/config.json"))
     assert len(folders) == 3
     for name in folders:
