@@ -12,6 +12,8 @@ names those of all of them. What only one may do, such as writing, is done where
 holds the others back until it is written.
 """
 
+import socket
+import time
 from collections.abc import Callable, Sequence
 
 import jax
@@ -42,6 +44,8 @@ def connect(
     Raises:
         InputError: there is no such cluster, or the others can't be reached in time.
     """
+    if coordinator and index:  # JAX would end the process, with a page of its own.
+        _reach(coordinator)
     # It would take SIGTERM from us, see `stopping`.
     jax.config.update("jax_enable_preemption_service", False)
     try:
@@ -51,12 +55,30 @@ def connect(
             index,
             initialization_timeout=_CONNECT_SECONDS,
             heartbeat_timeout_seconds=_SILENCE_SECONDS,
+            shutdown_timeout_seconds=_SILENCE_SECONDS,
         )
     except (ValueError, RuntimeError) as error:
+        how = f"--coordinator={coordinator}" if coordinator else "--distributed"
         raise InputError(
-            f"--coordinator={coordinator} --process_count={count} --process_index="
-            f"{index}: the processes can't be joined: {error}"
+            f"{how}: the processes can't be joined: {str(error).splitlines()[0]}"
         ) from error
+
+
+def _reach(coordinator: str) -> None:
+    """Waits until process 0 is there. Raises InputError where it does not come."""
+    host, _, port = coordinator.rpartition(":")
+    deadline = time.monotonic() + _CONNECT_SECONDS
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline or isinstance(error, socket.gaierror):
+                raise InputError(
+                    f"--coordinator={coordinator} can't be reached ({error}): use "
+                    "the host of process 0, as all processes see it, and a free port"
+                ) from error
+        time.sleep(0.2)
 
 
 def is_first() -> bool:

@@ -79,10 +79,11 @@ def devices(*batch_sizes: int) -> list[jax.Device]:
     """
     affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it.
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    hosts = _COUNT.value or 1
     dividing = [
-        n for n in range(1, cores + 1) if all(size % n == 0 for size in batch_sizes)
+        n for n in range(1, cores + 1) if all(s % (n * hosts) == 0 for s in batch_sizes)
     ]
-    jax.config.update("jax_num_cpu_devices", _DEVICES.value or max(dividing))
+    jax.config.update("jax_num_cpu_devices", _DEVICES.value or max(dividing, default=1))
     _join_hosts()
     found = jax.local_device_count()
     if _DEVICES.value and _DEVICES.value > found:

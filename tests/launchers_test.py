@@ -1,6 +1,7 @@
 """Launchers as a user runs them: the whole way, and every error as one line."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -202,3 +203,14 @@ def test_a_sweep_without_axes_is_one_line(tmp_path):
     assert wrong.returncode == 2
     assert "--config is no sweep" in wrong.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_every_target_of_make_has_a_recipe():
+    text = (ROOT / "Makefile").read_text()
+    named = text.split(".PHONY:")[1].splitlines()[0].split()
+    told = re.findall(r"^# make (\w+)", text, flags=re.MULTILINE)
+    assert set(told) <= set(named)
+    done = subprocess.run(
+        ["make", "--dry-run", *named], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
