@@ -46,7 +46,7 @@ class Finished:
         except InputError:
             part = None
         # Either all hosts compute it, or none does.
-        return part if parallel.from_first(np.asarray(part is not None)) else None
+        return None if parallel.any_of_all(part is None) else part
 
     def save(self, number: int, **arrays: np.ndarray) -> None:
         """Keeps a part, in place of one of that number."""

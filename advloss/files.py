@@ -69,7 +69,10 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         _check_claims(path)
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError, EOFError, ValueError, KeyError, RuntimeError,
+        zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
         raise InputError(f"{path} is missing or damaged: {error}") from error
 
 

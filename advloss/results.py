@@ -91,7 +91,7 @@ def _evaluate(
             workdir / _FOLDER / f"{name}.parts",
             {
                 **measured,
-                "before": list(attacks) if worst_only else [],
+                "before": _settings(attacks) if worst_only else [],
                 "settings": settings,
                 "batch_size": config.evaluate.batch_size,
                 "environment": environment,
@@ -132,6 +132,11 @@ def _attack(
 
         how = {"devices": devices, "progress": progress, "finished": finished}
         return attack(config, name, run.params, test, *standing, **how)
+
+
+def _settings(attacks: dict) -> list:
+    """The attacks so far, in their order: on what they left the next one builds."""
+    return [[name, attack["settings"]] for name, attack in attacks.items()]
 
 
 def _tell(line: str) -> None:

@@ -49,6 +49,12 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - reach, mean + reach)
 
 
+def accuracy_interval(percentages: Sequence[float]) -> Interval:
+    """`mean_interval`, cut where no accuracy can be: below 0 and above 100."""
+    mean, low, high = mean_interval(percentages)
+    return Interval(mean, float(np.maximum(low, 0.0)), float(np.minimum(high, 100.0)))
+
+
 def compare(
     groups: Mapping[str, Mapping[int, float]], reference: str
 ) -> list[Difference]:

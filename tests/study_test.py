@@ -148,11 +148,11 @@ def test_missing_and_half_finished_runs_are_rows_that_say_so(folder, members, tm
     (study.workdir_of(members[2], copy) / "evaluation.json").unlink()
     (study.workdir_of(members[0], copy) / "changes" / "pgd.npz").write_bytes(b"PK")
     text = _write(copy, tmp_path / "report", members=members)
-    assert "softmax, seed 0: no such run." in text
-    assert "lmcl_m0.3, seed 0: not evaluated yet." in text
+    assert "softmax, seed 0: no such run" in text
+    assert "lmcl_m0.3, seed 0: not evaluated yet" in text
 
 
 def test_a_report_of_nothing(members, tmp_path):
     text = _write(tmp_path / "nothing", tmp_path / "report", members=members)
-    assert "softmax, seed 1: no such run." in text
+    assert "softmax, seed 1: no such run" in text
     assert (tmp_path / "report" / "report.html").exists()

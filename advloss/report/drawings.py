@@ -29,7 +29,7 @@ def losses(
     axes = figure.subplots()
     for i, name in enumerate(names):
         seeds = list(values[name].values())
-        mean, low, high = statistics.mean_interval(seeds)
+        mean, low, high = statistics.accuracy_interval(seeds)
         first = i == 0
         axes.plot([i] * len(seeds), seeds, "o", color=COLOURS[0], alpha=0.5,
                   label="a seed" if first else None)  # fmt: skip

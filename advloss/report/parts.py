@@ -47,7 +47,7 @@ def _beside(values: Mapping[int, float], printed: float) -> str:
     """Ours minus the paper's; starred where the paper's is outside our interval."""
     if not values:
         return "-"
-    mean, low, high = statistics.mean_interval(list(values.values()))
+    mean, low, high = statistics.accuracy_interval(list(values.values()))
     star = " *" if printed < low or printed > high else ""
     return f"{mean - printed:+.1f}{star}"
 

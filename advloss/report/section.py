@@ -35,7 +35,7 @@ def interval(values: Collection[float]) -> str:
     """The mean of percentages with its interval over seeds, as text."""
     if not values:
         return "-"
-    mean, low, high = statistics.mean_interval(list(values))
+    mean, low, high = statistics.accuracy_interval(list(values))
     return f"{mean:.1f}" if np.isnan(low) else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
 
@@ -48,10 +48,11 @@ def finished(groups: Groups, name: str) -> dict[int, Row]:
 
 
 def missing(groups: Groups, names: Sequence[str]) -> list[str]:
-    """A sentence on every run that is not there."""
-    return [
-        f"{name}, seed {seed}: {row.status}."
+    """A sentence on the runs that are not there, or none."""
+    lacking = [
+        f"{name}, seed {seed}: {row.status}"
         for name in names
         for seed, row in groups.get(name, {}).items()
         if row.status
-    ] + [f"{name}: not part of this study." for name in names if name not in groups]
+    ] + [f"{name}: not part of this study" for name in names if name not in groups]
+    return [f"Missing: {'; '.join(lacking)}."] if lacking else []

@@ -44,6 +44,8 @@ def write_study(
         The tables and the page's path, for a terminal.
     """
     rows = [load_row(workdir) for workdir in workdirs]
+    # By their folders' names, which tell seeds apart.
+    rows = [row._replace(name=row.workdir.name) for row in rows]
     sections = [PARTS[part](_grouped(rows)) for part in parts]
     notes = [_BUDGETS[budget], f"Made by: {command}"]
     shown = write_sections(sections, rows, Path(folder), notes)

@@ -112,7 +112,7 @@ def _curve(
                 continue
             empty = False
             axes.plot([x] * len(values), values, marker, color=colour, alpha=0.35)
-            mean, low, high = statistics.mean_interval(values)
+            mean, low, high = statistics.accuracy_interval(values)
             means.append((x, mean))
             if not np.isnan(low):
                 ends.append((x, mean, mean - low, high - mean))
