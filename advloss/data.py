@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from advloss import files
 from advloss.errors import InputError
 from advloss.types import Dataset, Split
 
@@ -193,8 +194,7 @@ def _read_idx(path: Path, magic: int) -> np.ndarray:
 
 
 def _check_claim(path: Path, size: int) -> None:
-    # Deflate compresses at most 1,032 times.
-    most = path.stat().st_size * (1032 if path.suffix == ".gz" else 1)
+    most = path.stat().st_size * (files.DEFLATES if path.suffix == ".gz" else 1)
     if size > most:
         raise InputError(
             f"{path} is truncated or its header is wrong: it promises {size} bytes, "

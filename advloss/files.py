@@ -8,23 +8,21 @@ import math
 import os
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from advloss import parallel
 from advloss.errors import InputError
 
+DEFLATES = 1032  # How many times smaller zip and gzip make a file, at most.
+
 
 def write_text(path: Path, text: str) -> None:
     """Replaces a file in one move: a kill leaves the old or the new one."""
-    if not parallel.is_first():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(path.name + ".tmp")
-    scratch.write_text(text)
-    os.replace(scratch, path)
+    _replace(path, lambda file: file.write(text.encode()))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -51,11 +49,16 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Replaces an npz file in one move, as `write_text`."""
+    _replace(path, lambda file: np.savez_compressed(file, **arrays))
+
+
+def _replace(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     if not parallel.is_first():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".tmp.npz")
-    np.savez_compressed(scratch, **arrays)
+    scratch = path.with_name(path.name + ".tmp")
+    with scratch.open("wb") as file:
+        write(file)
     os.replace(scratch, path)
 
 
@@ -87,6 +90,5 @@ def _check_claims(path: Path) -> None:
                 )
                 shape, _, dtype = read(member)
             claimed = math.prod(shape) * dtype.itemsize
-            # Deflate compresses at most 1,032 times.
-            if claimed > min(entry.file_size, 1032 * entry.compress_size):
+            if claimed > min(entry.file_size, DEFLATES * entry.compress_size):
                 raise ValueError(f"{entry.filename} claims {claimed} bytes")

@@ -199,16 +199,12 @@ def _train_together(
             done += steps
             bar.set_postfix_str(_summary(chunk))
             bar.update(steps)
-            finished, stops = done == settings.steps, _stops()
+            finished, stops = done == settings.steps, stopping.requested()
             if done % settings.checkpoint_every == 0 or finished or stops:
                 of_each(_save, fetch())
             if stops and not finished:
                 raise Stopped(f"stopped at step {done} of {settings.steps}, saved")
     return failed
-
-
-def _stops() -> bool:
-    return parallel.any_of_all(stopping.requested())
 
 
 class _Open(NamedTuple):

@@ -1,10 +1,11 @@
 """Training metrics on disk: JSON lines for programs, event files for TensorBoard."""
 
 import json
-import os
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
+
+from advloss import files
 
 _LINES = "metrics.jsonl"
 _EVENTS = "tensorboard"
@@ -21,9 +22,7 @@ class Writer:
     def __init__(self, workdir: Path, *, step: int):
         path = workdir / _LINES
         kept = [row for row in read(workdir) if row["step"] <= step]
-        scratch = path.with_suffix(".tmp")
-        scratch.write_text("".join(map(_line, kept)))
-        os.replace(scratch, path)
+        files.write_text(path, "".join(map(_line, kept)))
         self._lines = path.open("a")
         self._events = SummaryWriter(
             str(workdir / _EVENTS),

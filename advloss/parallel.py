@@ -116,10 +116,10 @@ def all_devices(most: int | None = None) -> list[jax.Device]:
     return found
 
 
-def _own(devices: Sequence[jax.Device]) -> list[int]:
-    """Which of the devices are this process's."""
-    me = jax.process_index()
-    return [i for i, device in enumerate(devices) if device.process_index == me]
+def _own(devices: Sequence[jax.Device]) -> np.ndarray:
+    """Which of the devices are this process's, by their places."""
+    processes = np.array([device.process_index for device in devices])
+    return np.flatnonzero(processes == jax.process_index())
 
 
 def share(key: str, batch_size: int, devices: Sequence[jax.Device]) -> int:
@@ -147,7 +147,7 @@ def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
 
 def spread(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
     """The leading axis, as long as there are devices, one row on each."""
-    own = np.asarray(_own(devices))
+    own = _own(devices)
     return _put(
         jax.tree.map(lambda x: x[own], tree), devices, jax.sharding.PartitionSpec(AXIS)
     )
@@ -170,7 +170,7 @@ def map_ranks(
     returned function positionally, without the rank; the state's memory is reused for
     the result: the caller must not look at it again.
     """
-    ranks = np.asarray(_own(devices))
+    ranks = _own(devices)
     mapped = jax.pmap(
         lambda rank, state, arguments: function(rank, state, *arguments),
         AXIS,
@@ -216,7 +216,7 @@ def map_examples(
         return jax.lax.all_gather(result, AXIS, tiled=True)
 
     mapped = jax.pmap(part, AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
-    own = np.asarray(_own(devices))
+    own = _own(devices)
 
     def split(x):
         return x.reshape((len(devices), -1, *x.shape[1:]))[own]

@@ -127,7 +127,7 @@ def _attack(
 
         def progress(count: int) -> None:
             bar.update(count)
-            if parallel.any_of_all(stopping.requested()):
+            if stopping.requested():
                 raise Stopped(f"stopped in {name}; what is finished is saved")
 
         how = {"devices": devices, "progress": progress, "finished": finished}

@@ -8,6 +8,8 @@ import os
 import signal
 import threading
 
+from advloss import parallel
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _asked = threading.Event()
 
@@ -26,5 +28,5 @@ def listen() -> None:
 
 
 def requested() -> bool:
-    """Whether the process was asked to end."""
-    return _asked.is_set()
+    """Whether the process was asked to end, or on several hosts any; all must ask."""
+    return parallel.any_of_all(_asked.is_set())

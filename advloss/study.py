@@ -25,7 +25,6 @@ from advloss import (
     evaluate,
     files,
     fit,
-    parallel,
     results,
     runs,
     stopping,
@@ -57,7 +56,7 @@ def run(
         InputError, DivergedError: as `fit.train_stack` and `results.evaluate_run`.
     """
     for stack in sweep.plan(configs, devices):
-        if parallel.any_of_all(stopping.requested()):
+        if stopping.requested():
             raise Stopped("stopped between two networks")
         workdirs = [workdir_of(config, folder) for config in stack]
         fit.train_stack(stack, workdirs, devices)

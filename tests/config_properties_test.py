@@ -13,7 +13,6 @@ from advloss.errors import InputError
 from configs import default
 
 DECLARED = dict(configs.flatten(default.get_config()))
-TRAINING = dict(configs.flatten_training(default.get_config()))
 VALUES = st.one_of(
     st.none(),
     st.booleans(),

@@ -64,16 +64,21 @@ def test_a_finished_run_is_left_as_it_is(config, tmp_path):
     assert len(metrics.read(tmp_path)) == 4
 
 
+def _command(digits: Path, steps: int, checkpoint_every: int) -> list[str]:
+    return [
+        sys.executable, "-m", "experiments.train", "--config=configs/default.py",
+        "--config.data.source=idx", f"--config.data.dir={digits}",
+        f"--config.train.steps={steps}", "--config.train.batch_size=20",
+        "--config.train.chunk_steps=5",
+        f"--config.train.checkpoint_every={checkpoint_every}",
+        "--config.train.attack.steps=2", "--devices=1",
+    ]  # fmt: skip
+
+
 @pytest.mark.slow
 def test_sigkill_and_continue_has_the_same_bits(digits_dir, tmp_path):
     """Two real processes are killed at different moments, then the run is finished."""
-    command = [
-        sys.executable, "-m", "experiments.train", "--config=configs/default.py",
-        "--config.data.source=idx", f"--config.data.dir={digits_dir}",
-        "--config.train.steps=200", "--config.train.batch_size=20",
-        "--config.train.chunk_steps=5", "--config.train.checkpoint_every=10",
-        "--config.train.attack.steps=2", "--devices=1",
-    ]  # fmt: skip
+    command = _command(digits_dir, steps=200, checkpoint_every=10)
     killed = 0
     for checkpoints_seen in (1, 4):
         process = subprocess.Popen(
@@ -116,24 +121,19 @@ def _last_step(folder: Path) -> int:
 def test_a_full_disk_keeps_what_is_good(digits_dir, tmp_path):
     """No file may grow beyond what a checkpoint takes: the system refuses, as when
     there is no space."""
-    command = [
-        sys.executable, "-m", "experiments.train", "--config=configs/default.py",
-        "--config.data.source=idx", f"--config.data.dir={digits_dir}",
-        "--config.model.name=mlp", "--config.train.batch_size=20",
-        "--config.train.chunk_steps=5", "--config.train.checkpoint_every=5",
-        "--config.train.attack.steps=2", "--devices=1",
-    ]  # fmt: skip
+    command = _command(digits_dir, steps=20, checkpoint_every=5)
+    command.append("--config.model.name=mlp")
 
-    def train(name, steps, limit=resource.RLIM_INFINITY):
+    def train(name, limit=resource.RLIM_INFINITY):
         return subprocess.run(
-            [*command, f"--workdir={tmp_path / name}", f"--config.train.steps={steps}"],
+            [*command, f"--workdir={tmp_path / name}"],
             cwd=ROOT,
             capture_output=True,
             text=True,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, [limit] * 2),
         )
 
-    full = train("full", 20, limit=20_000)
+    full = train("full", limit=20_000)
     assert full.returncode == 2
     lines = full.stderr.replace("\r", "\n").splitlines()
     said = [line for line in lines if line.startswith("error: ")]
@@ -141,7 +141,7 @@ def test_a_full_disk_keeps_what_is_good(digits_dir, tmp_path):
     assert "Traceback" not in full.stderr
     assert not checkpoints.steps(tmp_path / "full")
     for name in ("full", "whole"):
-        done = train(name, 20)
+        done = train(name)
         assert done.returncode == 0, done.stderr
     config = runs.load_config(tmp_path / "whole")
     states = [_state(config, tmp_path / name) for name in ("full", "whole")]

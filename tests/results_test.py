@@ -137,6 +137,27 @@ def test_an_interrupted_attack_repeats_no_finished_batch(
         np.testing.assert_array_equal(both[0][key], both[1][key])
 
 
+def test_what_is_left_by_other_attacks_is_no_part_of_this_one(
+    workdir, tmp_path, monkeypatch
+):
+    """Where only the worst case is asked for, an attack builds on those before it."""
+    fgs = runs.load_config(workdir).evaluate.fgs
+    changes = {"worst_only": True, "attacks": ("fgs", "pgd"), "fgs": fgs}
+    clean = shutil.copytree(workdir, tmp_path / "clean")
+    fgs.epsilon = 0.05
+    parts = workdir / "evaluation" / "pgd.parts"
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping, "requested", parts.is_dir)
+        with pytest.raises(Stopped, match="stopped in pgd"):
+            _evaluate(workdir, **changes)
+    fgs.epsilon = 0.001
+    found, expected = (_evaluate(path, **changes) for path in (workdir, clean))
+    for result in (found, expected):
+        for attack in result["attacks"].values():
+            del attack["seconds"]
+    assert found == expected
+
+
 def test_parts_of_other_settings_are_thrown_away(tmp_path):
     first = batches.Finished(tmp_path / "parts", {"steps": 1})
     first.save(0, images=np.ones(3))
