@@ -10,7 +10,6 @@ import itertools
 import logging
 import math
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,10 +20,15 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from advloss import config as configs
-from advloss.errors import DamagedError, InputError
-from advloss.types import TrainState
+from advloss.errors import DamagedError, InputError, causes
+from advloss.types import PyTree, TrainState
+
+# What fails in orbax is raised, too.
+logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 
 _FOLDER = "checkpoints"
+# A host that could not write never comes to where the others wait for it.
+_BARRIER_SECONDS = 60
 KEPT = 2  # The newest; runs that train together may have to go back by one.
 
 
@@ -39,13 +43,11 @@ def open_folder(
     Raises:
         OSError: what was saved could not be written, for want of space, say.
     """
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)  # What fails is raised, too.
     alone = jax.process_index()
     options = ocp.CheckpointManagerOptions(
         max_to_keep=KEPT,
         create=together,
+        async_options=ocp.AsyncOptions(timeout_secs=_BARRIER_SECONDS),
         multiprocessing_options=ocp.options.MultiprocessingOptions(
             primary_host=0 if together else alone,
             active_processes=None if together else {alone},
@@ -53,16 +55,12 @@ def open_folder(
             barrier_sync_key_prefix=workdir.name if together else None,
         ),
     )
-    folder = (workdir / _FOLDER).absolute()
+    manager = ocp.CheckpointManager((workdir / _FOLDER).absolute(), options=options)
     try:
-        manager = ocp.CheckpointManager(folder, options=options)
-        try:
-            yield manager
-        finally:
-            with _writing(manager):  # Saving goes on in the background till here.
-                manager.close()
+        yield manager
     finally:
-        logger.setLevel(level)
+        with _writing(manager):  # Saving goes on in the background till here.
+            manager.close()
 
 
 @contextmanager
@@ -70,19 +68,25 @@ def _writing(manager: ocp.CheckpointManager) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        # Where the system refused, all else followed from it.
+        refused = next(filter(None, map(_refusal, causes(error))), None)
         raise OSError(
             f"a checkpoint in {manager.directory} can't be written: "
-            f"{_reason(error)}; those before it are kept"
-        ) from error
+            f"{refused or _line(error)}; those before it are kept"
+        ) from (None if refused else error)
 
 
-def _reason(error: Exception) -> str:
-    """A line of what may be a page; of the system's own errors its words alone."""
-    text = " ".join(str(error).split())
+def _refusal(error: BaseException) -> str | None:
+    """The system's own words, where it does not let us write."""
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
-        if (words := os.strerror(number)) in text:
+        if (words := os.strerror(number)) in str(error):
             return words
-    return text[:200] or "no reason given"
+    return None
+
+
+def _line(error: Exception) -> str:
+    """A line of what may be a page."""
+    return " ".join(str(error).split())[:200] or "no reason given"
 
 
 def steps(workdir: Path) -> list[int]:
@@ -103,7 +107,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict) 
     args = ocp.args.Composite(
         state=ocp.args.StandardSave(host),
         config=ocp.args.JsonSave(config.to_dict()),
-        digest=ocp.args.JsonSave({"blake2b": _digest(host)}),
+        digest=ocp.args.JsonSave({"blake2b": digest(host)}),
     )
     with _writing(manager):
         manager.save(int(host.step), args=args)
@@ -116,8 +120,7 @@ def _check_config(
     where = Path(manager.directory) / str(step)
     try:
         values = _read(manager, step, config=ocp.args.JsonRestore())
-        with warnings.catch_warnings(action="ignore"):  # config.json has said it.
-            saved = configs.from_saved(values, where)
+        saved = configs.from_saved(values, where, quiet=True)  # config.json said it.
     except Exception as error:
         raise _damaged(manager, step, error) from error
     differences = configs.training_differences(saved, config)
@@ -158,7 +161,7 @@ def restore(
         # Versions before this one wrote no digest.
         if (folder / "digest").exists():
             written = _read(manager, step, digest=ocp.args.JsonRestore())
-            if written["blake2b"] != _digest(state):
+            if written["blake2b"] != digest(state):
                 raise ValueError("its arrays are not those that were written")
     except Exception as error:
         raise _damaged(manager, step, error) from error
@@ -189,7 +192,7 @@ def _damaged(
     earlier = sorted(saved for saved in manager.all_steps() if saved < step)
     return DamagedError(
         f"{Path(manager.directory) / str(step)} is damaged and can't be restored "
-        f"({type(error).__name__}: {_reason(error)})",
+        f"({type(error).__name__}: {_line(error)})",
         f"to train again from step {earlier[-1] if earlier else 0} give the command "
         "that trained it",
     )
@@ -207,9 +210,9 @@ def put_aside(workdir: Path, step: int) -> None:
     (workdir / _FOLDER / str(step)).rename(target)
 
 
-def _digest(state: TrainState | dict) -> str:
+def digest(tree: PyTree) -> str:
     """Of all arrays, whatever holds them: a flipped bit shows, wherever it is."""
-    leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(state)]
+    leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(tree)]
     each = [
         hashlib.blake2b(leaf.tobytes(), person=leaf.dtype.str.encode()).digest()
         for leaf in leaves

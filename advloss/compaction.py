@@ -167,5 +167,5 @@ def attack_standing(
         distance=state["distance"],
         blind=state["blind"] & standing,
         gradients=round(float(state["gradients"].mean())),
-        seconds=time.perf_counter() - started,
+        seconds=time.perf_counter() - started + (finished.earlier if finished else 0),
     )

@@ -185,11 +185,14 @@ def to_json(config: ConfigDict) -> str:
     return json.dumps(config.to_dict(), indent=2) + "\n"
 
 
-def from_saved(values: dict[str, Any], source: Path) -> ConfigDict:
+def from_saved(
+    values: dict[str, Any], source: Path, *, quiet: bool = False
+) -> ConfigDict:
     """The config that was saved as JSON, perhaps by an earlier version.
 
-    A key that there was not yet takes its default, which is what was done then; a
-    warning names it. A key that there is no longer is left, for `resolve` to refuse.
+    A key that there was not yet takes its default, which is what was done then; unless
+    `quiet` a warning names it. A key that there is no longer is left, for `resolve` to
+    refuse.
     """
     config, usual = from_dict(values), default.get_config()
     filled = []
@@ -203,7 +206,7 @@ def from_saved(values: dict[str, Any], source: Path) -> ConfigDict:
         if isinstance(section, ConfigDict) and last not in section:
             section[last] = value
             filled.append(f"{key}={value!r}")
-    if filled:
+    if filled and not quiet:
         warnings.warn(
             f"{source} was saved by an earlier version: it is read with "
             f"{', '.join(filled)}",

@@ -1,5 +1,7 @@
 """Errors that whoever runs an experiment can mend; launchers print them as one line."""
 
+from collections.abc import Iterator
+
 
 class InputError(ValueError):
     """A config, a data file or a work directory that cannot be used.
@@ -27,3 +29,12 @@ class Stopped(Exception):
 
 class DivergedError(RuntimeError):
     """Training left the finite numbers; the message says at which step."""
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, what it came of, and so on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        hidden = cause.__suppress_context__
+        cause = cause.__cause__ or (None if hidden else cause.__context__)

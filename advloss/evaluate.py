@@ -40,7 +40,8 @@ class Outcome(NamedTuple):
         distance: of the final images from the natural ones; inf where none was found.
         blind: nothing was found, and there was no gradient to follow.
         gradients: evaluations of the gradient spent on an example.
-        seconds: wall-clock time, compilation included.
+        seconds: wall-clock time, compilation included; also of earlier processes that
+            were interrupted.
     """
 
     natural: np.ndarray
@@ -230,7 +231,7 @@ def attack_split(
         distance=found["distance"],
         blind=found["blind"],
         gradients=int(found["gradients"][0]),
-        seconds=time.perf_counter() - started,
+        seconds=time.perf_counter() - started + (finished.earlier if finished else 0),
     )
 
 

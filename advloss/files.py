@@ -21,7 +21,11 @@ DEFLATES = 1032  # How many times smaller zip and gzip make a file, at most.
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a file in one move: a kill leaves the old or the new one."""
+    """Replaces a file in one move: a kill leaves the old or the new one.
+
+    Raises:
+        OSError: it can't be written; the old one stays.
+    """
     _replace(path, lambda file: file.write(text.encode()))
 
 
@@ -47,9 +51,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+def write_arrays(
+    path: Path, arrays: dict[str, np.ndarray], *, compressed: bool = True
+) -> None:
     """Replaces an npz file in one move, as `write_text`."""
-    _replace(path, lambda file: np.savez_compressed(file, **arrays))
+    save = np.savez_compressed if compressed else np.savez
+    _replace(path, lambda file: save(file, **arrays))
 
 
 def _replace(path: Path, write: Callable[[BinaryIO], Any]) -> None:
@@ -57,9 +64,13 @@ def _replace(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(path.name + ".tmp")
-    with scratch.open("wb") as file:
-        write(file)
-    os.replace(scratch, path)
+    try:
+        with scratch.open("wb") as file:
+            write(file)
+        os.replace(scratch, path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

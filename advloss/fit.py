@@ -136,7 +136,7 @@ def _next(members: Sequence[Member]) -> tuple[int, list[Member]] | None:
     start = min(behind, default=-1)
     chosen = [bool(waiting) and can_start(m, start) for m in members]
     # One host decides: what it writes, others may see a moment later.
-    start, *chosen = parallel.from_first(np.array([start, *chosen], np.int32)).tolist()
+    start, chosen = parallel.from_first([start, chosen])
     if start < 0:
         return None
     return start, list(itertools.compress(members, chosen))

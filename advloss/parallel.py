@@ -12,9 +12,12 @@ names those of all of them. What only one may do, such as writing, is done where
 holds the others back until it is written.
 """
 
+import json
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -44,8 +47,8 @@ def connect(
     Raises:
         InputError: there is no such cluster, or the others can't be reached in time.
     """
-    if coordinator and index:  # JAX would end the process, with a page of its own.
-        _reach(coordinator)
+    if coordinator:  # JAX would end the process, with a page of its own.
+        _reach(coordinator, wait=bool(index))
     # It would take SIGTERM from us, see `stopping`.
     jax.config.update("jax_enable_preemption_service", False)
     try:
@@ -64,13 +67,18 @@ def connect(
         ) from error
 
 
-def _reach(coordinator: str) -> None:
-    """Waits until process 0 is there. Raises InputError where it does not come."""
+def _reach(coordinator: str, *, wait: bool) -> None:
+    """Looks for process 0's host, and can wait until it is there itself.
+
+    Raises InputError where there is no such host, or process 0 does not come.
+    """
     host, _, port = coordinator.rpartition(":")
     deadline = time.monotonic() + _CONNECT_SECONDS
     while True:
         try:
-            socket.create_connection((host, int(port)), timeout=5).close()
+            socket.getaddrinfo(host, int(port))
+            if wait:
+                socket.create_connection((host, int(port)), timeout=5).close()
             return
         except OSError as error:
             if time.monotonic() > deadline or isinstance(error, socket.gaierror):
@@ -86,11 +94,14 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def from_first(values: np.ndarray) -> np.ndarray:
-    """What the first process holds, for all; the same shape and type everywhere."""
+def from_first(value: Any) -> Any:
+    """What the first process holds, for all; anything that JSON can hold."""
     if jax.process_count() == 1:
-        return values
-    return np.asarray(multihost_utils.broadcast_one_to_all(values))
+        return value
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    text = multihost_utils.broadcast_one_to_all(np.resize(text, size))
+    return json.loads(np.asarray(text).tobytes())
 
 
 def any_of_all(flag: bool) -> bool:
@@ -106,14 +117,25 @@ def wait_for_all() -> None:
 
 
 def all_devices(most: int | None = None) -> list[jax.Device]:
-    """The devices of all hosts, host by host, at most so many of each."""
-    own = jax.process_count() * [0]
-    found = []
-    for device in sorted(jax.devices(), key=lambda d: (d.process_index, d.id)):
-        if most is None or own[device.process_index] < most:
-            found.append(device)
-            own[device.process_index] += 1
-    return found
+    """The devices of all hosts, host by host, at most so many of each.
+
+    Raises:
+        InputError: a host has more devices than another, or is to use more.
+    """
+    found = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
+    counts = set(Counter(device.process_index for device in found).values())
+    if len(counts) > 1:
+        raise InputError(
+            f"the processes have from {min(counts)} to {max(counts)} devices: all must "
+            "have as many; --devices says how many on CPUs, on GPUs "
+            "CUDA_VISIBLE_DEVICES"
+        )
+    if (first := from_first(most)) != most:
+        raise InputError(
+            f"--devices={most} is not valid: process 0 was started with {first}"
+        )
+    (each,) = counts
+    return [device for i, device in enumerate(found) if i % each < (most or each)]
 
 
 def _own(devices: Sequence[jax.Device]) -> np.ndarray:

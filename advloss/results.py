@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 
 from advloss import (
     batches,
+    checkpoints,
     compaction,
     evaluate,
     files,
@@ -74,11 +75,12 @@ def _evaluate(
     worst_only = config.evaluate.worst_only
     measured = {
         "step": run.step,
+        "parameters": checkpoints.digest(run.params),
         "examples": len(test.labels),
         "seed": config.evaluate.seed,
         "worst_only": worst_only,
     }
-    attacks = _measured_before(workdir, measured)
+    attacks = parallel.from_first(_measured_before(workdir, measured))
     for name in config.evaluate.attacks:
         settings = config.evaluate[name].to_dict()
         if attacks.get(name, {}).get("settings") == settings:
@@ -153,7 +155,9 @@ def _measured_before(workdir: Path, measured: dict) -> dict:
     """Earlier results of attacks on the same examples; none where they are damaged."""
     try:
         earlier = load_results(workdir) or {}
-        known = {"worst_only": False, **earlier}  # It was not always a key.
+        # These were not always keys.
+        added = {"worst_only": False, "parameters": measured["parameters"]}
+        known = {**added, **earlier}
         same = all(known.get(key) == value for key, value in measured.items())
         attacks = earlier["attacks"] if same else {}
         for name in attacks:
@@ -204,17 +208,17 @@ def examples_path(workdir: Path, attack: str) -> Path:
 
 
 def _write_examples(path: Path, outcome: evaluate.Outcome, test: Split) -> None:
-    files.write_arrays(
-        path,
-        labels=test.labels,
-        natural=outcome.natural,
-        attacked=outcome.attacked,
-        correct=outcome.correct,
-        worst_correct=outcome.worst_correct,
-        distance=outcome.distance,
-        natural_images=test.images[:GALLERY_IMAGES],
-        attacked_images=outcome.images,
-    )
+    arrays = {
+        "labels": test.labels,
+        "natural": outcome.natural,
+        "attacked": outcome.attacked,
+        "correct": outcome.correct,
+        "worst_correct": outcome.worst_correct,
+        "distance": outcome.distance,
+        "natural_images": test.images[:GALLERY_IMAGES],
+        "attacked_images": outcome.images,
+    }
+    files.write_arrays(path, arrays)
 
 
 def measured_config(config: ConfigDict, results: dict) -> ConfigDict:

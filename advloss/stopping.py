@@ -27,6 +27,11 @@ def listen() -> None:
         signal.signal(number, ask)
 
 
+def request() -> None:
+    """Asks the process to end, as a signal would."""
+    _asked.set()
+
+
 def requested() -> bool:
     """Whether the process was asked to end, or on several hosts any; all must ask."""
     return parallel.any_of_all(_asked.is_set())

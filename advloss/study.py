@@ -25,6 +25,7 @@ from advloss import (
     evaluate,
     files,
     fit,
+    parallel,
     results,
     runs,
     stopping,
@@ -53,9 +54,17 @@ def run(
         The runs' work directories.
 
     Raises:
+        InputError: the devices don't divide a batch; nothing was trained then.
         InputError, DivergedError: as `fit.train_stack` and `results.evaluate_run`.
     """
-    for stack in sweep.plan(configs, devices):
+    stacks = sweep.plan(configs, devices)
+    for stack in stacks:  # Now, rather than after hours.
+        if len(stack) == 1:
+            parallel.share("train.batch_size", stack[0].train.batch_size, devices)
+        for config in stack:
+            size = config.evaluate.batch_size
+            parallel.share("evaluate.batch_size", size, devices)
+    for stack in stacks:
         if stopping.requested():
             raise Stopped("stopped between two networks")
         workdirs = [workdir_of(config, folder) for config in stack]
@@ -72,7 +81,7 @@ def _write_changes(
 ) -> None:
     path = workdir / _FOLDER / f"{attack}.npz"
     source = results.examples_path(workdir, attack)
-    if path.exists() and path.stat().st_mtime_ns >= source.stat().st_mtime_ns:
+    if parallel.from_first(_is_newer(path, source)):
         return
     attacked = results.load_examples(workdir, attack)["attacked_images"]
     natural = results.test_split(config)
@@ -96,7 +105,11 @@ def _write_changes(
     )
     # In the network's order, which a dict of arrays under jit forgets.
     ordered = {f"layer_{name}": layers[name] for name in network.layers}
-    files.write_arrays(path, rank_change=rank_change, **ordered)
+    files.write_arrays(path, {"rank_change": rank_change, **ordered})
+
+
+def _is_newer(path: Path, source: Path) -> bool:
+    return path.exists() and path.stat().st_mtime_ns >= source.stat().st_mtime_ns
 
 
 def load_changes(workdir: str | Path, attack: str) -> dict[str, np.ndarray]:

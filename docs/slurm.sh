@@ -16,6 +16,7 @@
 # Three minutes before its time is up the run is asked to save, and the job goes back into
 # the queue, to continue where it stopped; a job that is finished ends.
 set -uo pipefail
+export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-4}"  # srun no longer inherits it.
 launcher=$1
 shift
 cd "${SLURM_SUBMIT_DIR}" || exit 1

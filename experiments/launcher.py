@@ -17,7 +17,7 @@ from ml_collections import ConfigDict, config_flags
 
 from advloss import config as configs
 from advloss import parallel, stopping
-from advloss.errors import DivergedError, InputError, Stopped
+from advloss.errors import DivergedError, InputError, Stopped, causes
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _DEVICES = flags.DEFINE_integer(
@@ -103,9 +103,11 @@ def _join_hosts() -> None:
         )
     if _COORDINATOR.value is None:
         return
-    if not _COORDINATOR.value.rpartition(":")[2].isdigit():
+    host, _, port = _COORDINATOR.value.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 2**16):
         raise InputError(
-            f"--coordinator={_COORDINATOR.value} is not valid: use HOST:PORT"
+            f"--coordinator={_COORDINATOR.value} is not valid: use HOST:PORT, the port "
+            f"from 1 to {2**16 - 1}"
         )
     if _INDEX.value >= _COUNT.value:
         raise InputError(
@@ -190,13 +192,19 @@ def run(
     app.run(guarded, flags_parser=parse)
 
 
+# What XLA, its collectives and orbax's barriers say where another process is gone.
+_GONE = re.compile(
+    "^(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED): |Gloo|NCCL|[Cc]onnection|"
+    "[Bb]arrier"
+)
+
+
 def _is_alone(error: Exception) -> bool:
     """Whether it came of another process that is no longer there."""
-    if not jax.distributed.is_initialized():
-        return False
-    # XLA's errors begin with its status; orbax waits a while and gives up.
-    status = re.match("[A-Z_]+: ", str(error))
-    return bool(status) or isinstance(error, TimeoutError)
+    return jax.distributed.is_initialized() and any(
+        isinstance(cause, TimeoutError) or _GONE.search(str(cause))
+        for cause in causes(error)
+    )
 
 
 def _with_saved_config(argv: list[str]) -> list[str]:

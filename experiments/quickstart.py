@@ -4,14 +4,16 @@ python -m experiments.quickstart --workdir=runs/quickstart
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
 from advloss import config as configs
-from advloss import fit, report, results
+from advloss import fit, report, results, stopping
+from advloss.errors import Stopped
 from configs import quickstart
 from experiments import launcher
 
@@ -31,11 +33,21 @@ def main() -> None:
     # Side by side, each on its own share of the devices: no batch need be split.
     shares = _split(devices, len(defended))
     with ThreadPoolExecutor(len({share[0] for share in shares})) as pool:
-        list(pool.map(train, defended, shares))
+        _finish(list(map(partial(pool.submit, train), defended, shares)))
     for config in recipes:
         results.evaluate_run(config, folder / config.name, devices)
     workdirs = [folder / config.name for config in recipes]
     launcher.show(lambda: report.write(workdirs, folder))
+
+
+def _finish(runs: Sequence[Future]) -> None:
+    """Waits for all; where one fails the others are asked to save and end."""
+    wait(runs, return_when=FIRST_EXCEPTION)
+    if any(run.done() and run.exception() for run in runs):
+        stopping.request()
+    errors = [error for run in runs if (error := run.exception())]
+    for error in sorted(errors, key=lambda error: isinstance(error, Stopped)):
+        raise error
 
 
 def _split(devices: Sequence[jax.Device], parts: int) -> list[Sequence[jax.Device]]:

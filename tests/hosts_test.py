@@ -2,13 +2,16 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -38,22 +41,28 @@ def _command(launcher: str, workdir: Path, *flags: str) -> list[str]:
     ]  # fmt: skip
 
 
-def _start_two(command: list[str], folder: Path) -> list[subprocess.Popen]:
-    """The command as process 0 and 1; their output goes to files 0 and 1."""
+def _start_two(
+    command: list[str], folder: Path, *own: str, **how: Any
+) -> list[subprocess.Popen]:
+    """The command as process 0 and 1; their output goes to files 0 and 1.
+
+    `own` are flags that 1 alone is given, `how` is for `subprocess.Popen`.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    where = (f"--coordinator=127.0.0.1:{port}", "--process_count=2", "--devices=1")
+    where = ("--devices=1", f"--coordinator=127.0.0.1:{port}", "--process_count=2")
     folder.mkdir(exist_ok=True)
     processes = []
     for index in range(2):
         with (folder / str(index)).open("wb") as log:
             processes.append(
                 subprocess.Popen(
-                    [*command, *where, f"--process_index={index}"],
+                    [*command, *where, f"--process_index={index}", *index * own],
                     cwd=ROOT,
                     stdout=log,
                     stderr=log,
+                    **how,
                 )
             )
     return processes
@@ -61,16 +70,41 @@ def _start_two(command: list[str], folder: Path) -> list[subprocess.Popen]:
 
 def _run_two(command: list[str], folder: Path) -> list[str]:
     """What both wrote; they must have ended well."""
-    processes = _start_two(command, folder)
-    status = [process.wait() for process in processes]
-    said = [(folder / str(i)).read_text(errors="replace") for i in range(2)]
+    status = _end(_start_two(command, folder), timeout=300)
+    said = _said(folder)
     assert status == [0, 0], "\n\n".join(said)
     return said
+
+
+def _end(processes: list[subprocess.Popen], timeout: float) -> list[int]:
+    """Their exit statuses; none is left behind."""
+    try:
+        return [process.wait(timeout) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def _said(folder: Path) -> list[str]:
+    return [(folder / str(i)).read_text(errors="replace") for i in range(2)]
 
 
 def _run_one(command: list[str]) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def _wait_until(true: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def flags(digits_dir):
+    data = ("--config.data.source=idx", f"--config.data.dir={digits_dir}")
+    return ("--config=configs/default.py", *_SMALL, *data)
 
 
 def _state(workdir: Path) -> dict:
@@ -83,9 +117,7 @@ def _assert_close(first, second):
         np.testing.assert_allclose(a, b, **_CLOSE)
 
 
-def test_two_hosts_train_and_attack_as_one(digits_dir, tmp_path):
-    data = "--config.data.source=idx", f"--config.data.dir={digits_dir}"
-    flags = ("--config=configs/default.py", *_SMALL, *data)
+def test_two_hosts_train_and_attack_as_one(flags, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     _run_one(_command("train", one, *flags, "--devices=1"))
     said = _run_two(_command("train", two, *flags), tmp_path / "logs")
@@ -161,12 +193,9 @@ def slurm(tmp_path):
     return submit
 
 
-def test_two_tasks_of_slurm_sweep_as_one(digits_dir, tmp_path, slurm):
-    data = "--config.data.source=idx", f"--config.data.dir={digits_dir}"
-    flags = (
-        "--config=configs/lmcl_sweep.py", "--config.sweep=seed=0,1,2", *_SMALL, *data,
-        "--config.train.steps=40",
-    )  # fmt: skip
+def test_two_tasks_of_slurm_sweep_as_one(flags, tmp_path, slurm):
+    changes = ("--config.sweep=seed=0,1,2", "--config.train.steps=40")
+    flags = ("--config=configs/lmcl_sweep.py", *flags[1:], *changes)
     one, two = tmp_path / "one", tmp_path / "two"
     _run_one(_command("sweep", one, *flags, "--devices=2"))
     arguments = ("sweep", f"--workdir={two}", *flags)
@@ -185,46 +214,56 @@ def test_two_tasks_of_slurm_sweep_as_one(digits_dir, tmp_path, slurm):
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_host_ends_the_other(digits_dir, tmp_path, victim):
-    data = "--config.data.source=idx", f"--config.data.dir={digits_dir}"
+def test_a_killed_host_ends_the_other(flags, tmp_path, victim):
     long = ("--config.train.steps=1000000", "--config.train.checkpoint_every=100")
-    flags = ("--config=configs/default.py", *_SMALL, *long, *data)
     workdir = tmp_path / "run"
-    processes = _start_two(_command("train", workdir, *flags), tmp_path / "logs")
-    deadline = time.monotonic() + 120
-    while not checkpoints.steps(workdir) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    processes = _start_two(_command("train", workdir, *flags, *long), tmp_path / "logs")
+    _wait_until(lambda: checkpoints.steps(workdir))
     assert [process.poll() for process in processes] == [None, None]
     time.sleep(0.3)
     processes[victim].send_signal(signal.SIGKILL)
-    other = 1 - victim
-    try:
-        assert processes[other].wait(timeout=90) != 0
-    finally:
-        processes[other].kill()
-    said = (tmp_path / "logs" / str(other)).read_text(errors="replace")
+    assert 0 not in _end(processes, timeout=90)
+    said = _said(tmp_path / "logs")[1 - victim]
     ours = "error: another process of this run has ended" in said
     # JAX may be faster than we are to end a process whose coordinator is gone.
     assert ours or (victim == 0 and "another task died" in said)
     assert _state(workdir)["step"] > 0
 
 
-def test_asked_to_end_one_host_ends_both(digits_dir, tmp_path):
-    data = "--config.data.source=idx", f"--config.data.dir={digits_dir}"
-    steps = "--config.train.steps=1000000"
-    flags = ("--config=configs/default.py", *_SMALL, steps, *data)
+def test_asked_to_end_one_host_ends_both(flags, tmp_path):
     workdir = tmp_path / "run"
-    processes = _start_two(_command("train", workdir, *flags), tmp_path / "logs")
-    deadline = time.monotonic() + 120
-    while len(metrics.read(workdir)) < 4 and time.monotonic() < deadline:
-        time.sleep(0.1)
+    command = _command("train", workdir, *flags, "--config.train.steps=1000000")
+    processes = _start_two(command, tmp_path / "logs")
+    _wait_until(lambda: len(metrics.read(workdir)) >= 4)
     processes[1].send_signal(signal.SIGTERM)
-    try:
-        assert [process.wait(timeout=60) for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
+    assert _end(processes, timeout=60) == [0, 0]
     last = _state(workdir)["step"]
     assert metrics.read(workdir)[-1]["step"] == last
-    said = (tmp_path / "logs" / "0").read_text(errors="replace")
+    said = _said(tmp_path / "logs")[0]
     assert f"stopped at step {last} of 1000000, saved" in said
+
+
+def test_a_full_disk_ends_both(flags, tmp_path):
+    """The first has no space for a checkpoint; the other must not wait for it."""
+    workdir = tmp_path / "run"
+    processes = _start_two(
+        _command("train", workdir, *flags),
+        tmp_path / "logs",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+    )
+    assert 0 not in _end(processes, timeout=240)
+    said = _said(tmp_path / "logs")
+    assert "can't be written: File too large" in said[0]
+    assert "error: another process of this run has ended" in said[1]
+    assert "Traceback" not in "".join(said)
+    assert not checkpoints.steps(workdir)
+
+
+def test_hosts_of_different_sizes_are_refused(flags, tmp_path):
+    command = _command("train", tmp_path / "run", *flags)
+    processes = _start_two(command, tmp_path / "logs", "--devices=2")
+    assert _end(processes, timeout=120) == [2, 2]
+    for said in _said(tmp_path / "logs"):
+        assert "error: the processes have from 1 to 2 devices: all must" in said
+        assert "Traceback" not in said
+    assert not (tmp_path / "run").exists()

@@ -5,8 +5,11 @@ import re
 import subprocess
 import sys
 
+import jax
 import pytest
 from conftest import ROOT
+
+from experiments import launcher
 
 
 def _launch(name, *arguments):
@@ -196,6 +199,24 @@ def test_a_sweep_is_trained_compared_and_left_alone(digits_dir, tmp_path):
     assert again.stdout == first.stdout
     after = (tmp_path / "s" / folders[0] / "evaluation.json").stat().st_mtime_ns
     assert after == before
+
+
+@pytest.mark.parametrize(
+    ("text", "alone"),
+    [
+        ("UNAVAILABLE: Connection reset by peer", True),
+        ("INTERNAL: Gloo all-reduce failed", True),
+        ("DEADLINE_EXCEEDED: Barrier timed out", True),
+        ("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes", False),
+        ("INVALID_ARGUMENT: shapes differ", False),
+    ],
+)
+def test_only_a_lost_connection_means_that_another_host_ended(text, alone, monkeypatch):
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    error = OSError("a checkpoint can't be written")
+    error.__cause__ = jax.errors.JaxRuntimeError(text)
+    assert launcher._is_alone(error) == alone
+    assert launcher._is_alone(error.__cause__) == alone
 
 
 def test_a_sweep_without_axes_is_one_line(tmp_path):

@@ -1,6 +1,8 @@
 """Results of an evaluation: what is kept, reused, damaged."""
 
+import errno
 import json
+import os
 import shutil
 import zipfile
 
@@ -168,6 +170,57 @@ def test_parts_of_other_settings_are_thrown_away(tmp_path):
     again.save(0, images=np.ones(3))
     other = batches.Finished(tmp_path / "parts", {"steps": 2})
     assert other.load(0) is None
+
+
+def test_the_seconds_of_all_sessions_count(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(batches.time, "perf_counter", lambda: now[0])
+
+    def session(work):
+        finished = batches.Finished(tmp_path / "parts", {})
+        for number, seconds in work:
+            if finished.load(number) is None:
+                now[0] += seconds
+                finished.save(number, x=np.ones(1))
+        return finished
+
+    assert session([(0, 3.0)]).earlier == 0
+    assert session([(0, 3.0), (1, 4.0)]).earlier == 3
+    last = session([(0, 3.0), (1, 4.0)])
+    assert last.earlier == 7
+    # A part that grows takes what it took before along.
+    now[0] += 5
+    last.save(1, x=np.ones(1))
+    assert session([(0, 0.0), (1, 0.0)]).earlier == 12
+
+
+def test_other_parameters_are_measured_anew(workdir):
+    """Someone put another network's checkpoint there: the numbers are not its own."""
+    before = results.load_results(workdir)
+    own, before["parameters"] = before["parameters"], "another's"
+    before["attacks"]["pgd"]["seconds"] = -1.0
+    (workdir / "evaluation.json").write_text(json.dumps(before))
+    found = _evaluate(workdir)
+    assert found["parameters"] == own
+    assert found["attacks"]["pgd"]["seconds"] >= 0
+    # Results of before this was a key are not given up.
+    del found["parameters"]
+    (workdir / "evaluation.json").write_text(json.dumps(found))
+    assert _evaluate(workdir) == found
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    files.write_text(tmp_path / "a.txt", "good")
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(OSError, match=r"No space left on device: '.*a.txt'"):
+            files.write_text(tmp_path / "a.txt", "better")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "good"
 
 
 def test_arrays_are_no_code_and_fit_into_their_file(tmp_path):

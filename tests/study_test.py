@@ -61,6 +61,15 @@ def test_a_finished_study_is_left_as_it_is(folder, members):
     assert _contents(folder) == before
 
 
+@pytest.mark.parametrize("key", ["evaluate.batch_size", "train.batch_size"])
+def test_devices_that_do_not_divide_are_told_before_training(members, tmp_path, key):
+    config = members[0].copy_and_resolve_references()
+    config.update_from_flattened_dict({key: 41})
+    with pytest.raises(InputError, match=rf"config.{key}=41 is not valid.* 2 devices"):
+        study.run([config], tmp_path / "study", jax.devices()[:2])
+    assert not (tmp_path / "study").exists()
+
+
 def test_what_is_missing_is_made_again(folder, members, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     kept = study.workdir_of(members[0], copy)
@@ -148,8 +157,11 @@ def test_missing_and_half_finished_runs_are_rows_that_say_so(folder, members, tm
     (study.workdir_of(members[2], copy) / "evaluation.json").unlink()
     (study.workdir_of(members[0], copy) / "changes" / "pgd.npz").write_bytes(b"PK")
     text = _write(copy, tmp_path / "report", members=members)
-    assert "softmax, seed 0: no such run" in " ".join(text.split())
-    assert "lmcl_m0.3, seed 0: not evaluated yet" in " ".join(text.split())
+    said = " ".join(text.split())
+    assert (
+        "Missing: softmax, seed 0: no such run; lmcl_m0.3, seed 0: not evaluated yet"
+        in said
+    )
 
 
 def test_a_report_of_nothing(members, tmp_path):
