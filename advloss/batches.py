@@ -5,9 +5,11 @@
     finished.save(0, images=images)     # arrays by name
     finished.clear()
 
-Parts of another attack, of other settings or of another version are thrown away.
+Parts of another attack, of other settings or of another version do not count.
 """
 
+import hashlib
+import json
 import shutil
 import time
 from pathlib import Path
@@ -18,8 +20,7 @@ import numpy as np
 from advloss import files, parallel
 from advloss.errors import InputError
 
-_IDENTITY = "identity.json"
-_SECONDS = "seconds"
+_IDENTITY, _SECONDS = "identity", "seconds"
 
 
 class Finished:
@@ -34,41 +35,33 @@ class Finished:
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any]):
-        self._folder, self._identity = folder, identity
+        text = json.dumps(identity, sort_keys=True).encode()
+        self._identity = np.frombuffer(hashlib.blake2b(text).digest(), np.uint8)
+        self._folder = folder
         self._spent: dict[int, float] = {}
         self._since = time.perf_counter()
         self.earlier = 0.0
-        if self._known() != identity:
-            self.clear()
-
-    def _known(self) -> dict[str, Any] | None:
-        try:
-            return files.read_json(self._folder / _IDENTITY)
-        except InputError:
-            return None
 
     def load(self, number: int) -> dict[str, np.ndarray] | None:
         """A part's arrays, or None where it is to be computed."""
         try:
             part = files.read_arrays(self._path(number))
         except InputError:
-            part = None
+            part = {}
+        known = np.array_equal(part.pop(_IDENTITY, ()), self._identity)
         # Either all hosts compute it, or none does.
-        if parallel.any_of_all(part is None):
+        if parallel.any_of_all(not known):
             return None
-        self._spent[number] = float(part.pop(_SECONDS, 0.0))
+        self._spent[number] = float(part.pop(_SECONDS))
         self.earlier += self._spent[number]
         return part
 
     def save(self, number: int, **arrays: np.ndarray) -> None:
         """Keeps a part, in place of one of that number."""
-        if not (self._folder / _IDENTITY).exists():
-            files.write_json(self._folder / _IDENTITY, self._identity)
         self._spent[number] = self._spent.get(number, 0.0) + self._lap()
-        seconds = np.float64(self._spent[number])
+        own = {_IDENTITY: self._identity, _SECONDS: np.float64(self._spent[number])}
         # The images of every round: zip would take longer than the attack.
-        part = {**arrays, _SECONDS: seconds}
-        files.write_arrays(self._path(number), part, compressed=False)
+        files.write_arrays(self._path(number), {**arrays, **own}, compressed=False)
 
     def clear(self) -> None:
         """Removes all parts."""

@@ -20,7 +20,7 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from advloss import config as configs
-from advloss.errors import DamagedError, InputError, causes
+from advloss.errors import DamagedError, InputError, causes, line
 from advloss.types import PyTree, TrainState
 
 # What fails in orbax is raised, too.
@@ -72,7 +72,7 @@ def _writing(manager: ocp.CheckpointManager) -> Iterator[None]:
         refused = next(filter(None, map(_refusal, causes(error))), None)
         raise OSError(
             f"a checkpoint in {manager.directory} can't be written: "
-            f"{refused or _line(error)}; those before it are kept"
+            f"{refused or line(error)}; those before it are kept"
         ) from (None if refused else error)
 
 
@@ -82,11 +82,6 @@ def _refusal(error: BaseException) -> str | None:
         if (words := os.strerror(number)) in str(error):
             return words
     return None
-
-
-def _line(error: Exception) -> str:
-    """A line of what may be a page."""
-    return " ".join(str(error).split())[:200] or "no reason given"
 
 
 def steps(workdir: Path) -> list[int]:
@@ -192,7 +187,7 @@ def _damaged(
     earlier = sorted(saved for saved in manager.all_steps() if saved < step)
     return DamagedError(
         f"{Path(manager.directory) / str(step)} is damaged and can't be restored "
-        f"({type(error).__name__}: {_line(error)})",
+        f"({type(error).__name__}: {line(error)})",
         f"to train again from step {earlier[-1] if earlier else 0} give the command "
         "that trained it",
     )

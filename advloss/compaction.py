@@ -4,9 +4,9 @@
 
 Where only the worst case is asked for (`evaluate.worst_only`), an example that has been
 fooled once needs no further step. PGD comes in rounds of a few steps; after each, the
-examples that still stand are put together into fewer batches. Which examples stand at
-the end is the same as without: keys go with the example, and a round goes on where the
-one before ended.
+examples that still stand are put together into fewer batches. Other attacks come batch
+by batch. Which examples stand at the end is the same as without: keys go with the
+example, and a round goes on where the one before ended.
 """
 
 import functools
@@ -35,23 +35,27 @@ class _Round(NamedTuple):
     Attributes:
         start: which of PGD's starts it belongs to.
         settings: the attack's, where they differ from the config's.
+        examples: whom it takes on, if they still stand; indices.
     """
 
     start: int
     settings: tuple[tuple[str, Any], ...]
+    examples: np.ndarray
 
 
-def _rounds(config: ConfigDict, name: str) -> Iterator[_Round]:
+def _rounds(config: ConfigDict, name: str, examples: np.ndarray) -> Iterator[_Round]:
     if name not in ("pgd", "pgd_l2"):
-        yield _Round(0, ())
+        size = config.evaluate.batch_size
+        for first in range(0, len(examples), size):
+            yield _Round(0, (), examples[first : first + size])
         return
     settings = config.evaluate[name]
     for start in range(settings.restarts):
-        yield _Round(start, (("restarts", 1), ("steps", 0)))
+        yield _Round(start, (("restarts", 1), ("steps", 0)), examples)
         for done in range(0, settings.steps, _STEPS):
             steps = min(_STEPS, settings.steps - done)
             go_on = {"restarts": 1, "steps": steps, "random_start": False}
-            yield _Round(start, tuple(go_on.items()))
+            yield _Round(start, tuple(go_on.items()), examples)
 
 
 class _Found(NamedTuple):
@@ -137,16 +141,18 @@ def attack_standing(
     progress(int((~state["standing"]).sum()))
 
     @functools.cache
-    def program(part: _Round) -> evaluate.Mapped:
-        function = _program(config, name, dict(part.settings))
-        return evaluate.Mapped(function, (params, key, part.start), size, devices)
+    def program(start: int, settings: tuple[tuple[str, Any], ...]) -> evaluate.Mapped:
+        function = _program(config, name, dict(settings))
+        return evaluate.Mapped(function, (params, key, start), size, devices)
 
-    for part in itertools.islice(_rounds(config, name), int(state["rounds"]), None):
-        chosen = np.flatnonzero(state["standing"])
+    rounds = _rounds(config, name, np.flatnonzero(standing))
+    for part in itertools.islice(rounds, int(state["rounds"]), None):
+        chosen = part.examples[state["standing"][part.examples]]
         if not len(chosen):
             break
         batch = Batch(originals[chosen], labels[chosen], chosen.astype(np.int32))
-        found = program(part)((batch, state["images"][chosen]))
+        run = program(part.start, part.settings)
+        found = run((batch, state["images"][chosen]))
         state["images"][chosen] = found.images
         state["distance"][chosen] = found.distance
         state["gradients"][chosen] += found.gradients

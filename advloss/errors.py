@@ -31,6 +31,11 @@ class DivergedError(RuntimeError):
     """Training left the finite numbers; the message says at which step."""
 
 
+def line(error: BaseException) -> str:
+    """A line of what may be a page, or nothing."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def causes(error: BaseException) -> Iterator[BaseException]:
     """The error, what it came of, and so on."""
     cause: BaseException | None = error

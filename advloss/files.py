@@ -70,7 +70,7 @@ def _replace(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         os.replace(scratch, path)
     except OSError as error:
         scratch.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        raise OSError(f"{path}: {error.strerror or error}") from error
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

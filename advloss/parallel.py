@@ -23,7 +23,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from advloss.errors import InputError
+from advloss.errors import InputError, line
 from advloss.types import PyTree
 
 AXIS = "devices"
@@ -63,7 +63,7 @@ def connect(
     except (ValueError, RuntimeError) as error:
         how = f"--coordinator={coordinator}" if coordinator else "--distributed"
         raise InputError(
-            f"{how}: the processes can't be joined: {str(error).splitlines()[0]}"
+            f"{how}: the processes can't be joined: {line(error)}"
         ) from error
 
 

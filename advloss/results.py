@@ -58,28 +58,48 @@ def evaluate_run(
         Stopped: the process was asked to end, see `stopping`.
     """
     workdir = Path(workdir)
-    run = runs.load_run(workdir, config)
+    run, test = runs.load_run(workdir, config), test_split(config)
+    measured = _identity(config, run, test)
     with lock.hold(workdir):
-        return _evaluate(config, workdir, run, devices)
+        return _evaluate(config, workdir, run, test, measured, devices)
+
+
+def _identity(config: ConfigDict, run: runs.Run, test: Split) -> dict:
+    """What all attacks' numbers depend on, beside the attacks.
+
+    Raises InputError where a host sees something else than the first.
+    """
+    identity = {
+        "step": run.step,
+        "parameters": checkpoints.digest(run.params),
+        "data": checkpoints.digest(tuple(test)),
+        "examples": len(test.labels),
+        "seed": config.evaluate.seed,
+        "worst_only": config.evaluate.worst_only,
+    }
+    if (first := parallel.from_first(identity)) != identity:
+        key = next(key for key in identity if identity[key] != first[key])
+        raise InputError(
+            f"{key}: {identity[key]} here, {first[key]} for the first process: all "
+            "must see the same --workdir and data"
+        )
+    return identity
 
 
 def _evaluate(
-    config: ConfigDict, workdir: Path, run: runs.Run, devices: Sequence[jax.Device]
+    config: ConfigDict,
+    workdir: Path,
+    run: runs.Run,
+    test: Split,
+    measured: dict,
+    devices: Sequence[jax.Device],
 ) -> dict:
     if run.step < config.train.steps:
         raise InputError(
             f"--workdir={workdir} is trained for {run.step} of {config.train.steps} "
             "steps: finish it with experiments.train first"
         )
-    test = test_split(config)
     worst_only = config.evaluate.worst_only
-    measured = {
-        "step": run.step,
-        "parameters": checkpoints.digest(run.params),
-        "examples": len(test.labels),
-        "seed": config.evaluate.seed,
-        "worst_only": worst_only,
-    }
     attacks = parallel.from_first(_measured_before(workdir, measured))
     for name in config.evaluate.attacks:
         settings = config.evaluate[name].to_dict()
@@ -97,10 +117,13 @@ def _evaluate(
                 "settings": settings,
                 "batch_size": config.evaluate.batch_size,
                 "environment": environment,
+                "code": runs.code_digest(),
             },
         )
         standing = [_standing(workdir, attacks, test)] if worst_only else []
         outcome = _attack(config, name, run, test, standing, devices, finished)
+        others = {key: attacks[key] for key in attacks if key != name}
+        _write_results(workdir, measured, others)  # What is replaced counts no longer.
         _write_examples(examples_path(workdir, name), outcome, test)
         parallel.wait_for_all()
         attacks[name] = {
@@ -108,11 +131,18 @@ def _evaluate(
             **_summary(name, outcome),
             "environment": environment,
         }
-        results = {**measured, **_over_all(workdir, attacks), "attacks": attacks}
-        files.write_json(workdir / _RESULTS, results)
+        _write_results(workdir, measured, attacks)
         finished.clear()
     parallel.wait_for_all()
     return load_results(workdir)
+
+
+def _write_results(workdir: Path, measured: dict, attacks: dict) -> None:
+    if attacks:
+        results = {**measured, **_over_all(workdir, attacks), "attacks": attacks}
+        files.write_json(workdir / _RESULTS, results)
+    elif parallel.is_first():
+        (workdir / _RESULTS).unlink(missing_ok=True)
 
 
 def _attack(
@@ -155,10 +185,7 @@ def _measured_before(workdir: Path, measured: dict) -> dict:
     """Earlier results of attacks on the same examples; none where they are damaged."""
     try:
         earlier = load_results(workdir) or {}
-        # These were not always keys.
-        added = {"worst_only": False, "parameters": measured["parameters"]}
-        known = {**added, **earlier}
-        same = all(known.get(key) == value for key, value in measured.items())
+        same = all(earlier.get(key) == value for key, value in measured.items())
         attacks = earlier["attacks"] if same else {}
         for name in attacks:
             load_examples(workdir, name)
@@ -171,7 +198,8 @@ def _measured_before(workdir: Path, measured: dict) -> dict:
 def _standing(workdir: Path, attacks: Iterable[str], test: Split) -> np.ndarray:
     """Which examples none of these attacks has fooled."""
     fooled = [~load_examples(workdir, name)["worst_correct"] for name in attacks]
-    return ~np.any([np.zeros(len(test.labels), bool), *fooled], axis=0)
+    standing = ~np.any([np.zeros(len(test.labels), bool), *fooled], axis=0)
+    return np.array(parallel.from_first(standing.tolist()))
 
 
 def _summary(name: str, outcome: evaluate.Outcome) -> dict:

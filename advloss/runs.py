@@ -10,6 +10,7 @@ workdir/
 """
 
 import functools
+import hashlib
 import platform
 import subprocess
 from collections.abc import Callable, Sequence
@@ -122,6 +123,15 @@ def _revision() -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return found.stdout.strip()
+
+
+@functools.cache
+def code_digest() -> str:
+    """Of this package's sources: what is not committed has no revision."""
+    here = Path(__file__).parent
+    sources = sorted(here.rglob("*.py"))
+    digests = [hashlib.blake2b(path.read_bytes()).digest() for path in sources]
+    return hashlib.blake2b(b"".join(digests)).hexdigest()
 
 
 def progress_bar(text: str, total: int, unit: str, done: int = 0) -> tqdm:

@@ -25,7 +25,8 @@ source "${VENV:-.venv}/bin/activate"
 asked=
 srun --kill-on-bad-exit=1 python -m "experiments.${launcher}" --distributed "$@" &
 step=$!
-trap 'asked=yes; kill -TERM "${step}"' TERM
+# By scancel: of a SIGTERM of its own srun makes a SIGKILL for its tasks.
+trap 'asked=yes; scancel --signal=TERM "${SLURM_JOB_ID}"' TERM
 wait "${step}"
 status=$?
 if [ -n "${asked}" ]; then  # That wait was cut short; now it has saved.

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict, config_flags
 
 from advloss import config as configs
 from advloss import parallel, stopping
-from advloss.errors import DivergedError, InputError, Stopped, causes
+from advloss.errors import DivergedError, InputError, Stopped, causes, line
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _DEVICES = flags.DEFINE_integer(
@@ -179,8 +179,8 @@ def run(
         except (OSError, jax.errors.JaxRuntimeError, ValueError) as error:
             if _is_alone(error):
                 _fail(
-                    "another process of this run has ended, see what it said: the same "
-                    f"commands continue ({str(error).splitlines()[0][:200]})"
+                    "another process of this run has ended or can't be reached, see "
+                    f"what it said: the same commands continue ({line(error)})"
                 )
             if not isinstance(error, OSError):
                 raise
@@ -194,8 +194,8 @@ def run(
 
 # What XLA, its collectives and orbax's barriers say where another process is gone.
 _GONE = re.compile(
-    "^(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED): |Gloo|NCCL|[Cc]onnection|"
-    "[Bb]arrier"
+    "^(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED): |Gloo|remote process|"
+    "Connection (reset|closed|refused)|Barrier timed out"
 )
 
 

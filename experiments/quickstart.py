@@ -32,7 +32,7 @@ def main() -> None:
     train(undefended, devices)
     # Side by side, each on its own share of the devices: no batch need be split.
     shares = _split(devices, len(defended))
-    with ThreadPoolExecutor(len({share[0] for share in shares})) as pool:
+    with ThreadPoolExecutor(1 if shares[0] is devices else len(shares)) as pool:
         _finish(list(map(partial(pool.submit, train), defended, shares)))
     for config in recipes:
         results.evaluate_run(config, folder / config.name, devices)

@@ -147,22 +147,32 @@ def test_two_hosts_train_and_attack_as_one(flags, tmp_path):
     assert found[0] == found[1]
 
 
-# Starts a command as two tasks of one host, as SLURM's own would.
-_SRUN = """#!/bin/bash
+# What the script calls, as on a cluster of one host. Two tasks are started; SIGTERM to
+# srun kills them, as srun_job.c of SLURM does it, scancel's goes to them.
+_SLURM = {
+    "srun": """#!/bin/bash
 shift
 export SLURM_NTASKS=2 SLURM_STEP_NODELIST=127.0.0.1
 for i in 0 1; do
     SLURM_PROCID=$i SLURM_LOCALID=$i "$@" > "$LOGS/$i" 2>&1 & tasks="${tasks:-} $!"
 done
-trap 'kill -TERM $tasks' TERM
-wait; wait
-"""
+echo $tasks > "$LOGS/tasks"
+trap 'kill -KILL $tasks' TERM
+wait
+""",
+    "scancel": """#!/bin/bash
+[ "$*" = "--signal=TERM $SLURM_JOB_ID" ] && kill -TERM $(cat "$LOGS/tasks")
+""",
+    "scontrol": """#!/bin/bash
+echo "$@"
+""",
+}
 
 
 @pytest.fixture
 def slurm(tmp_path):
     """A cluster of one host, `slurm(*arguments)`: its time is up when `until` says."""
-    for name, text in (("srun", _SRUN), ("scontrol", '#!/bin/bash\necho "$@"')):
+    for name, text in _SLURM.items():
         (tmp_path / "bin").mkdir(exist_ok=True)
         (tmp_path / "bin" / name).write_text(text)
         (tmp_path / "bin" / name).chmod(0o755)

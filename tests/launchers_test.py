@@ -208,7 +208,8 @@ def test_a_sweep_is_trained_compared_and_left_alone(digits_dir, tmp_path):
         ("INTERNAL: Gloo all-reduce failed", True),
         ("DEADLINE_EXCEEDED: Barrier timed out", True),
         ("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes", False),
-        ("INVALID_ARGUMENT: shapes differ", False),
+        ("INTERNAL: NCCL operation failed: out of memory", False),
+        ("can't read /data/connection/barrier", False),
     ],
 )
 def test_only_a_lost_connection_means_that_another_host_ended(text, alone, monkeypatch):

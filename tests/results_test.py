@@ -160,6 +160,33 @@ def test_what_is_left_by_other_attacks_is_no_part_of_this_one(
     assert found == expected
 
 
+def test_an_attack_of_one_round_stops_and_goes_on_between_batches(
+    workdir, tmp_path, monkeypatch
+):
+    changes = {"worst_only": True, "batch_size": 20, "attacks": ("fgs",)}
+    whole = _evaluate(shutil.copytree(workdir, tmp_path / "whole"), **changes)
+    calls = []
+    original = evaluate.Mapped.__call__
+
+    def counted(self, arrays, *rest):
+        calls.append(len(jax.tree.leaves(arrays)[0]))
+        return original(self, arrays, *rest)
+
+    monkeypatch.setattr(evaluate.Mapped, "__call__", counted)
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping, "requested", lambda: len(calls) == 3)
+        with pytest.raises(Stopped, match="stopped in fgs"):
+            _evaluate(workdir, **changes)
+    assert calls == [110, 20, 20]
+    found = _evaluate(workdir, **changes)
+    right = round(110 * found["natural"]["accuracy"])
+    # Predictions again, then what was left of those who were classified correctly.
+    assert sum(calls[4:-1]) == right - 40
+    for result in (found, whole):
+        del result["attacks"]["fgs"]["seconds"]
+    assert found == whole
+
+
 def test_parts_of_other_settings_are_thrown_away(tmp_path):
     first = batches.Finished(tmp_path / "parts", {"steps": 1})
     first.save(0, images=np.ones(3))
@@ -203,10 +230,61 @@ def test_other_parameters_are_measured_anew(workdir):
     found = _evaluate(workdir)
     assert found["parameters"] == own
     assert found["attacks"]["pgd"]["seconds"] >= 0
-    # Results of before this was a key are not given up.
-    del found["parameters"]
-    (workdir / "evaluation.json").write_text(json.dumps(found))
-    assert _evaluate(workdir) == found
+
+
+def test_other_images_are_measured_anew(workdir, digits_dir, tmp_path):
+    """As many, from another folder."""
+    copy = shutil.copytree(digits_dir, tmp_path / "digits")
+    path = copy / "t10k-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:-64] + bytes(64))
+    before = results.load_results(workdir)
+    config = runs.load_config(workdir)
+    config.data.dir = str(copy)
+    found = results.evaluate_run(config, workdir, jax.devices()[:1])
+    assert found["data"] != before["data"]
+    assert {**found, "data": 0, "attacks": 0}.keys() == before.keys()
+    assert (results.load_examples(workdir, "pgd")["labels"]).shape == (110,)
+
+
+def test_killed_between_two_files_no_number_is_anothers(workdir, monkeypatch):
+    """The examples are of the new settings already, the accuracies of the old."""
+    _evaluate(workdir, attacks=("fgs",))
+    settings = runs.load_config(workdir).evaluate.pgd
+    settings.steps = 2
+    with monkeypatch.context() as patch:
+        write = results._write_examples
+
+        def killed(*arguments):
+            write(*arguments)
+            raise KeyboardInterrupt
+
+        patch.setattr(results, "_write_examples", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _evaluate(workdir, pgd=settings)
+    assert list(results.load_results(workdir)["attacks"]) == ["fgs"]
+    found = _evaluate(workdir)["attacks"]["pgd"]
+    assert (found["settings"]["steps"], found["gradients"]) == (10, 10)
+    examples = results.load_examples(workdir, "pgd")
+    assert found["worst"]["accuracy"] == examples["worst_correct"].mean()
+
+
+def test_parts_of_other_code_are_thrown_away(workdir, monkeypatch):
+    fgs = ("fgs",)
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping, "requested", lambda: True)
+        with pytest.raises(Stopped):
+            _evaluate(workdir, attacks=fgs, batch_size=55)
+    made = []
+    original = evaluate.Mapped._one_batch
+
+    def counted(self, *arguments):
+        made.append(1)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(evaluate.Mapped, "_one_batch", counted)
+    monkeypatch.setattr(runs, "code_digest", lambda: "edited")
+    _evaluate(workdir, attacks=fgs, batch_size=55)
+    assert len(made) == 2
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path, monkeypatch):
@@ -217,7 +295,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
-        with pytest.raises(OSError, match=r"No space left on device: '.*a.txt'"):
+        with pytest.raises(OSError, match=r"a.txt: No space left on device"):
             files.write_text(tmp_path / "a.txt", "better")
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "good"
