@@ -41,12 +41,10 @@ def _command(launcher: str, workdir: Path, *flags: str) -> list[str]:
     ]  # fmt: skip
 
 
-def _start_two(
-    command: list[str], folder: Path, *own: str, **how: Any
-) -> list[subprocess.Popen]:
+def _start_two(command: list[str], folder: Path, *own: str) -> list[subprocess.Popen]:
     """The command as process 0 and 1; their output goes to files 0 and 1.
 
-    `own` are flags that 1 alone is given, `how` is for `subprocess.Popen`.
+    `own` are flags that 1 alone is given.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -62,7 +60,6 @@ def _start_two(
                     cwd=ROOT,
                     stdout=log,
                     stderr=log,
-                    **how,
                 )
             )
     return processes
@@ -256,11 +253,9 @@ def test_asked_to_end_one_host_ends_both(flags, tmp_path):
 def test_a_full_disk_ends_both(flags, tmp_path):
     """The first has no space for a checkpoint; the other must not wait for it."""
     workdir = tmp_path / "run"
-    processes = _start_two(
-        _command("train", workdir, *flags),
-        tmp_path / "logs",
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
-    )
+    processes = _start_two(_command("train", workdir, *flags), tmp_path / "logs")
+    for process in processes:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
     assert 0 not in _end(processes, timeout=240)
     said = _said(tmp_path / "logs")
     assert "can't be written: File too large" in said[0]
