@@ -28,8 +28,9 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
        padding: 0 1rem; color: #1a1a1a; background: #fff; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .7rem; border-bottom: 1px solid #ccc; text-align: left;
+table { font-size: .82rem; border-collapse: collapse;
+        font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .45rem; border-bottom: 1px solid #ccc; text-align: left;
          white-space: nowrap; }
 td.status { color: #8a3b00; white-space: normal; }
 figure { margin: 1rem 0 2rem; } img { max-width: 100%; height: auto; }
