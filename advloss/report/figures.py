@@ -50,6 +50,7 @@ def save(sketch: Sketch, path: Path) -> Drawn:
                 dpi=150,
                 metadata={"Date": None} if ending == ".svg" else None,
             )
+        sketch.figure.set_layout_engine("none")  # What stands stays, and is not sought.
     return Drawn(path.with_suffix(".png"), sketch.caption)
 
 
