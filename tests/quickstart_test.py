@@ -52,7 +52,7 @@ def test_where_one_of_two_fails_the_other_saves_and_ends(
 
     def failing(name):
         config = made(name)
-        config.train.steps = 10**6 if name == "softmax" else 8
+        config.train.steps = 10**6 if name == "undefended" else 8
         if name == "lmcl":
             config.train.learning_rate = 1e30
         return config
@@ -60,5 +60,5 @@ def test_where_one_of_two_fails_the_other_saves_and_ends(
     monkeypatch.setattr(quickstart, "get_config", failing)
     with pytest.raises(DivergedError, match=r"learning_rate=1e\+30"):
         launched.main()
-    (step,) = checkpoints.steps(folder / "softmax")[-1:]
+    (step,) = checkpoints.steps(folder / "undefended")[-1:]
     assert 0 < step < 10**6
