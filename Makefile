@@ -1,21 +1,25 @@
-# make quickstart   installs, trains three networks, attacks and compares them
-# make test         installs what tests need, runs all tests
-# make fast         the tests that take seconds
-# make soak         trainings killed at 50 random moments
-# make lint         style
-# make referee      our attacks against other packages', on RUNS
-# make bench        our speed beside other packages'
+# make quickstart       installs, trains three networks, attacks and compares them
+# make test             installs what tests need, checks style, runs all tests
+# make fast             the tests that take seconds
+# make soak             trainings killed at 50 random moments
+# make lint             style, and which part may import which
+# make compare-attacks  our attacks against other packages', on RUNS
+# make bench            our speed beside other packages'
+# make clean            removes the environment
 PYTHON ?= python3
 RUNS ?= runs/quickstart/undefended,runs/quickstart/softmax
+# On Python 3.11 the versions in this file are installed, those that CI runs. Newer ones:
+# make test CONSTRAINTS=, or a newer Python, for which the file says nothing.
+CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
+INSTALL := $(BIN)/pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
-.PHONY: quickstart test fast lint referee bench soak clean
+.PHONY: quickstart test fast lint compare-attacks bench soak clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m experiments.quickstart --workdir=runs/quickstart
 
-test: .venv/installed-test
-	$(BIN)/ruff check .
+test: lint
 	$(BIN)/python -m pytest
 
 fast: .venv/installed-test
@@ -24,30 +28,31 @@ fast: .venv/installed-test
 soak: .venv/installed-test
 	ADVLOSS_SOAK=50 $(BIN)/python -m pytest -n 2 tests/soak_test.py
 
-referee: .venv/installed-referee
-	$(BIN)/python benchmarks/referee.py --runs=$(RUNS)
+compare-attacks: .venv/installed-peers
+	$(BIN)/python benchmarks/compare_attacks.py --runs=$(RUNS)
 
-bench: .venv/installed-referee
+bench: .venv/installed-peers
 	$(BIN)/python benchmarks/speed.py
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 
-.venv/installed: .venv/bin/python setup.cfg pyproject.toml
-	$(BIN)/pip install --quiet --editable .
+.venv/installed: .venv/bin/python setup.cfg pyproject.toml $(CONSTRAINTS)
+	$(INSTALL) --editable .
 	touch $@
 
-.venv/installed-referee: .venv/installed
-	$(BIN)/pip install --quiet --editable ".[referee]"
+.venv/installed-peers: .venv/installed
+	$(INSTALL) --editable ".[peers]"
 	$(BIN)/pip install --quiet --no-deps --requirement benchmarks/requirements.txt
 	touch $@
 
 .venv/installed-test: .venv/installed
-	$(BIN)/pip install --quiet --editable ".[test,tfds]"
+	$(INSTALL) --editable ".[test,tfds]"
 	touch $@
 
 clean:

@@ -1,14 +1,52 @@
 """advloss: does the loss function make a deep network robust?
 
+    result = advloss.evaluate(classifier, images, labels, epsilon=0.3)
+    trained = advloss.fit(module, images, labels, defence="trades", epsilon=0.3)
     run = advloss.load_run("runs/quickstart/lmcl")
-    scores = run.classifier(images)
 
-Read `losses` for the loss functions, `attacks` for the adversaries, `train` for the
-step that combines them; `runs` ties them to a work directory.
+What is named here is imported when it is first used.
 """
 
-from advloss.errors import DivergedError, InputError
-from advloss.runs import Run, load_run
-from advloss.version import __version__
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["DivergedError", "InputError", "Run", "__version__", "load_run"]
+if TYPE_CHECKING:
+    from advloss.api import Result, Trained, evaluate, fit, load
+    from advloss.errors import DivergedError, InputError
+    from advloss.training.workdir import Run, load_run
+
+__version__ = "0.2.0"
+
+_HOMES = {
+    "DivergedError": "advloss.errors",
+    "InputError": "advloss.errors",
+    "Result": "advloss.api",
+    "Run": "advloss.training.workdir",
+    "Trained": "advloss.api",
+    "evaluate": "advloss.api",
+    "fit": "advloss.api",
+    "load": "advloss.api",
+    "load_run": "advloss.training.workdir",
+}
+__all__ = [
+    "DivergedError",
+    "InputError",
+    "Result",
+    "Run",
+    "Trained",
+    "__version__",
+    "evaluate",
+    "fit",
+    "load",
+    "load_run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'advloss' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,19 +1,18 @@
 r"""Loss functions, per example, and the registry that configs choose from.
 
-Every loss here is a function of the gaps `f_j - f_y` between a wrong class's score and
-the true class's, j != y. Written that way it needs no special case for large scores,
+Every loss here is a function of the gaps `f_j - f_y` between a wrong class's logit and
+the true class's, j != y. Written that way it needs no special case for large logits,
 and its gradient keeps its precision where the network is sure: in the textbook form the
 true class's gradient `p_y - 1` rounds to zero, and an attack that follows it stands
-still although the network could be fooled. Scores must be finite and labels in
+still although the network could be fooled. Logits must be finite and labels in
 [0, classes), which is not checked: under `jit`, values are not known.
 
     softmax_cross_entropy   log(1 + sum_j exp(f_j - f_y))
     hinge                   sum_j max(0, f_j - f_y + margin)
     lmcl                    log(1 + sum_j exp(scale * (cos_j - cos_y + margin)))
 
-To add a loss: write a function `f(scores, labels, *, hyperparameters) -> [batch]`, and
-enter it in `LOSSES` with its head and its hyperparameters' defaults (see
-docs/add-a-loss.md).
+To add a loss: write a function `f(logits, labels, *, settings) -> [batch]`, and enter
+it in `LOSSES` with its head and its settings (docs/add-a-loss.md).
 """
 
 import functools
@@ -24,16 +23,17 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from advloss.registry import Setting, positive
 from advloss.types import Array, Objective
 
 
-def _gaps(scores: Array, labels: Array) -> tuple[Array, Array]:
+def _gaps(logits: Array, labels: Array) -> tuple[Array, Array]:
     """`f_j - f_y` `[..., classes]`, and where j is a wrong class."""
-    chex.assert_type([scores, labels], [float, int])
-    chex.assert_shape(labels, scores.shape[:-1])
-    true = jnp.take_along_axis(scores, labels[..., None], axis=-1)
-    wrong = ~jax.nn.one_hot(labels, scores.shape[-1], dtype=bool)
-    return scores - true, wrong
+    chex.assert_type([logits, labels], [float, int])
+    chex.assert_shape(labels, logits.shape[:-1])
+    true = jnp.take_along_axis(logits, labels[..., None], axis=-1)
+    wrong = ~jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+    return logits - true, wrong
 
 
 def _log1p_sum_exp(gaps: Array, wrong: Array) -> Array:
@@ -41,11 +41,11 @@ def _log1p_sum_exp(gaps: Array, wrong: Array) -> Array:
     return jnp.logaddexp(0.0, jax.nn.logsumexp(gaps, axis=-1, where=wrong))
 
 
-def softmax_cross_entropy(scores: Array, labels: Array) -> Array:
+def softmax_cross_entropy(logits: Array, labels: Array) -> Array:
     """Cross-entropy of the softmax: `-log(exp(f_y) / sum_j exp(f_j))`.
 
     Args:
-        scores: `[..., classes]` float, unnormalised.
+        logits: `[..., classes]` float, unnormalised.
         labels: `[...]` int, each in [0, classes).
 
     Returns:
@@ -53,26 +53,26 @@ def softmax_cross_entropy(scores: Array, labels: Array) -> Array:
 
     See "Robust Loss Functions" by Vu and Tran, Section IV-A.
     """
-    return _log1p_sum_exp(*_gaps(scores, labels))
+    return _log1p_sum_exp(*_gaps(logits, labels))
 
 
-def hinge(scores: Array, labels: Array, *, margin: float | Array = 1.0) -> Array:
+def hinge(logits: Array, labels: Array, *, margin: float | Array = 1.0) -> Array:
     """Multi-class hinge loss: `sum over j != y of max(0, f_j - f_y + margin)`.
 
     This is the sum over all wrong classes (Weston and Watkins), as in the paper, not
     the largest term alone (Crammer and Singer).
 
     Args:
-        scores: `[..., classes]` float.
+        logits: `[..., classes]` float.
         labels: `[...]` int, each in [0, classes).
-        margin: how far, in units of score, the true class must lead.
+        margin: how far, in units of logit, the true class must lead.
 
     Returns:
         `[...]` the loss of each example, at least 0.
 
     See "Robust Loss Functions" by Vu and Tran, Section IV-A.
     """
-    gaps, wrong = _gaps(scores, labels)
+    gaps, wrong = _gaps(logits, labels)
     return jnp.sum(jnp.maximum(gaps + margin, 0.0), axis=-1, where=wrong)
 
 
@@ -120,74 +120,103 @@ class Loss(NamedTuple):
     """An entry of the registry.
 
     Attributes:
-        function: `f(scores, labels, *, hyperparameters) -> [batch]`.
-        head: what the model's last layer gives it as scores, a key of
-            `models.HEADS`: "linear" or "cosine".
-        defaults: its hyperparameters, keys of `config.loss`, with their defaults.
-        bounds: the largest value a hyperparameter may take, from the number of
-            classes, where there is one.
+        function: `f(logits, labels, *, settings) -> [batch]`.
+        title: its name in tables.
+        head: what the network's last layer gives it, a key of `networks.HEADS`:
+            "linear" for logits, "cosine" for cosines.
+        settings: its hyperparameters by name; they are keys of `config.loss`.
+        bounds: the largest value a setting may take, from the number of classes,
+            where there is one.
     """
 
     function: Callable[..., Array]
+    title: str
     head: str
-    defaults: Mapping[str, float]
+    settings: Mapping[str, Setting] = {}
     bounds: Mapping[str, Callable[[int], float]] = {}
 
 
 LOSSES = {
-    "softmax_cross_entropy": Loss(softmax_cross_entropy, "linear", {}),
-    "hinge": Loss(hinge, "linear", {"margin": 1.0}),
+    "softmax_cross_entropy": Loss(softmax_cross_entropy, "softmax", "linear"),
+    "hinge": Loss(
+        hinge,
+        "hinge",
+        "linear",
+        {
+            "margin": Setting(
+                1.0, positive(), "by how much the true logit must lead", swept=True
+            )
+        },
+    ),
     "lmcl": Loss(
         lmcl,
+        "LMCL",
         "cosine",
-        {"margin": 0.3, "scale": 10.0},
+        {
+            "scale": Setting(
+                10.0, positive(), "s, the length given to features", swept=True
+            ),
+            "margin": Setting(
+                0.3,
+                positive(),
+                "m, on the cosine, at most C / (C - 1) for C classes",
+                swept=True,
+            ),
+        },
         {"margin": lmcl_margin_bound},
     ),
 }
 
 
-def lead(scores: Array, labels: Array) -> Array:
-    """By how much the best wrong class leads: `max over j != y of f_j - f_y`.
+def margin(logits: Array, labels: Array) -> Array:
+    """The margin of the best wrong class: `max over j != y of f_j - f_y`.
 
     Not a loss to train with, but an objective for attacks: positive where the network
     is fooled, and with a gradient that no confidence can flatten.
 
     Args:
-        scores: `[..., classes]` float.
+        logits: `[..., classes]` float.
         labels: `[...]` int, each in [0, classes).
 
     Returns:
-        `[...]` in units of score.
+        `[...]` in units of logit.
 
     See "Towards Evaluating the Robustness of Neural Networks" by Carlini and Wagner,
     Section V-B (f_6, without its constant).
     """
-    gaps, wrong = _gaps(scores, labels)
+    gaps, wrong = _gaps(logits, labels)
     return jnp.max(gaps, axis=-1, where=wrong, initial=-jnp.inf)
 
 
-OBJECTIVES = ("training", "lead", *LOSSES)
+OBJECTIVES = ("training", "margin", *LOSSES)
 
 
-def bind(name: str, hyperparameters: Mapping[str, float | Array]) -> Objective:
-    """The loss of that name as a function of scores and labels alone."""
-    return functools.partial(LOSSES[name].function, **hyperparameters)
+def defaults(name: str) -> dict[str, float]:
+    """The default settings of the loss of that name."""
+    return {key: setting.default for key, setting in LOSSES[name].settings.items()}
 
 
-def objective(name: str, training: Objective, scale: float | Array = 1.0) -> Objective:
+def bind(name: str, settings: Mapping[str, float | Array]) -> Objective:
+    """The loss of that name as a function of logits and labels alone."""
+    return functools.partial(LOSSES[name].function, **settings)
+
+
+def objective(name: str, training: Objective, scale: float = 1.0) -> Objective:
     """What an attack climbs, by its name in `OBJECTIVES`.
 
     Args:
-        name: "training" for the network's own loss, "lead", or a loss's name, which
-            then takes its default hyperparameters.
+        name: "training" for the network's own loss, "margin", or a loss's name, which
+            then takes its default settings.
         training: the network's own loss.
-        scale: the scores are multiplied by it first. Cross-entropy on cosines, say, is
+        scale: the logits are multiplied by it first. Cross-entropy on cosines, say, is
             nearly flat, and says more of the network at a scale of 10 or 100.
     """
     if name == "training":
         chosen = training
-    elif name == "lead":
-        chosen = lead
+    elif name == "margin":
+        chosen = margin
     else:
-        chosen = bind(name, LOSSES[name].defaults)
-    return lambda scores, labels: chosen(scale * scores, labels)
+        chosen = bind(name, defaults(name))
+    if scale == 1:
+        return chosen
+    return lambda logits, labels: chosen(scale * logits, labels)

@@ -3,7 +3,7 @@
     Dataset ─► Batch ─► TrainState ─► Classifier ─► AttackResult
 
 Images are float32 `[batch, height, width, channels]` in [0, 1], labels int32
-`[batch]`, scores float32 `[batch, classes]`.
+`[batch]`, logits float32 `[batch, classes]`.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,10 @@ Array = jax.Array
 PyTree = Any
 
 Classifier = Callable[[Array], Array]
-"""What a network is to an attack: a pure function images -> scores."""
+"""What a network is to an attack: a pure function images -> logits."""
 
 Objective = Callable[[Array, Array], Array]
-"""What an attack climbs: (scores, labels) -> `[batch]`, per example."""
+"""What an attack climbs: (logits, labels) -> `[batch]`, per example."""
 
 
 class Split(NamedTuple):
@@ -49,12 +49,45 @@ class Batch(NamedTuple):
     indices: Array
 
 
+class Axis(NamedTuple):
+    """The devices that share a batch, within a mapped function.
+
+    Attributes:
+        name: of the mapped axis.
+        groups: places on the axis of those that belong together; None for all.
+    """
+
+    name: str
+    groups: list[list[int]] | None = None
+
+    def mean(self, tree: PyTree) -> PyTree:
+        """The mean over the devices."""
+        return jax.lax.pmean(tree, self.name, axis_index_groups=self.groups)
+
+    def gather(self, tree: PyTree) -> PyTree:
+        """The rows of all devices, one after the other."""
+        return jax.lax.all_gather(
+            tree, self.name, axis_index_groups=self.groups, tiled=True
+        )
+
+
 class TrainState(NamedTuple):
-    """All that training changes: the finished steps, the parameters, Adam's moments."""
+    """All that training changes; no part of it has an axis of devices.
+
+    Attributes:
+        step: int32, the finished updates.
+        variables: the network's whole flax tree, statistics of batches included.
+        opt_state: the optimiser's.
+        average: the moving average of `variables`, or {} where none is kept.
+        memory: what a defence keeps of every training example, `[examples, ...]`
+            arrays, or {}.
+    """
 
     step: Array
-    params: PyTree
+    variables: PyTree
     opt_state: PyTree
+    average: PyTree
+    memory: PyTree
 
 
 class AttackResult(NamedTuple):
@@ -64,21 +97,22 @@ class AttackResult(NamedTuple):
     to make it the target.
 
     Attributes:
-        images: the attack's last iterate, shaped like the attacked images; of an
-            attack that looks for the least change, the nearest that fools, or the
-            original where none was found.
+        images: the attack's last iterate, shaped like the attacked images; of a
+            minimum-norm attack, the nearest that fools, or the original where none was
+            found.
         success: `[batch]` bool; `images` fool the classifier.
         objective: `[batch]` the objective at `images`, of the target where there is
             one.
         distance: `[batch]` the distance of `images` from the originals, in the
-            attack's norm; inf where an attack for the least change found none.
+            attack's norm; inf where a minimum-norm attack found none.
         worst_images: the worst iterate of all: one that fools where any does, and
             of those the one with the highest objective (of a target's, the lowest).
         worst_success: `[batch]` bool; `worst_images` fool the classifier.
-        gradients: `[batch]` int32, gradient evaluations spent on each example.
-        forwards: `[batch]` int32, evaluations without a gradient.
-        blind: `[batch]` bool; nothing was found, and every gradient was zero or not a
-            number: this says nothing of robustness.
+        backward_passes: `[batch]` int32, gradients computed for each example, each with
+            a forward pass of its own.
+        forward_passes: `[batch]` int32, evaluations without a gradient.
+        zero_gradient: `[batch]` bool; nothing was found, and every gradient was zero or
+            not a number: this says nothing of robustness.
     """
 
     images: Array
@@ -87,6 +121,6 @@ class AttackResult(NamedTuple):
     distance: Array
     worst_images: Array
     worst_success: Array
-    gradients: Array
-    forwards: Array
-    blind: Array
+    backward_passes: Array
+    forward_passes: Array
+    zero_gradient: Array

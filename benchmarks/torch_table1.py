@@ -6,7 +6,7 @@ from torch import nn
 
 
 class TorchTable1(nn.Module):
-    """Images `[batch, 1, 28, 28]` -> scores, as `models.Table1` gives them.
+    """Images `[batch, 1, 28, 28]` -> logits, as `models.Table1` gives them.
 
     Args:
         params: of a network that `advloss.load_run` loaded.

@@ -2,7 +2,11 @@
 
     python -m experiments.study --config=configs/figure2.py:short --workdir=runs/short
 
-Budgets (paper, short, smoke) are those of configs/paper.py.
+Expected at the budget short: every layer of the undefended network moves 1.5 to 2.6
+times as far under attack as under noise; those of the defended one, attacked, move
+about as far as the undefended ones under noise. On two cores each defended network and
+seed takes 15 minutes at the budget short. Budgets (paper, short, smoke) are those of
+configs/paper.py.
 """
 
 from ml_collections import ConfigDict

@@ -2,6 +2,7 @@
 
     python -m experiments.study --config=configs/figure3.py:short --workdir=runs/short
 
+On two cores each defended network and seed takes 15 minutes at the budget short.
 Budgets (paper, short, smoke) are those of configs/paper.py.
 """
 

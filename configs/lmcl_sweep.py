@@ -7,7 +7,7 @@ intervals over seeds and a figure against the margin. Other axes and values:
 
     --config.sweep="loss.scale=5,10,20 seed=0,1"
 
-Any key of configs/default.py can be swept. Budgets, as configs/lmcl_sweep.py:BUDGET:
+Any key can be swept. Budgets, as configs/lmcl_sweep.py:BUDGET:
 
     quick   600 updates against PGD-5 on 4,000 digits: 2.5 minutes a run on two cores.
     short   2,000 updates against PGD-7 on MNIST: 10 minutes a run on two cores.
@@ -16,7 +16,8 @@ Any key of configs/default.py can be swept. Budgets, as configs/lmcl_sweep.py:BU
 
 from ml_collections import ConfigDict
 
-from configs import default, paper
+from advloss import config as configs
+from configs import paper
 
 
 def get_config(budget: str = "quick") -> ConfigDict:
@@ -29,7 +30,7 @@ def get_config(budget: str = "quick") -> ConfigDict:
         raise ValueError(
             f"configs/lmcl_sweep.py:{budget}: use one of quick, short, paper"
         )
-    config = default.get_config() if budget == "quick" else paper.shared(budget)
+    config = configs.default() if budget == "quick" else paper.shared(budget)
     config.name = "lmcl"
     config.loss.name = "lmcl"
     config.sweep = "loss.margin=0.1,0.3,0.5,0.8,1.11 seed=0,1,2"

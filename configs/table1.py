@@ -2,7 +2,8 @@
 
     python -m experiments.study --config=configs/table1.py:short --workdir=runs/short
 
-Budgets (paper, short, smoke) are those of configs/paper.py.
+Nothing is trained for it: seconds at any budget. Budgets (paper, short, smoke) are
+those of configs/paper.py.
 """
 
 from ml_collections import ConfigDict

@@ -34,7 +34,7 @@ def get_config(row_or_budget: str = "lmcl_m0.3") -> ConfigDict:
         return paper.study(("table2",), row_or_budget)
     if row_or_budget not in ROWS:
         raise ValueError(
-            f"configs/table2.py:{row_or_budget}: use one of {ROWS + paper.BUDGETS}"
+            f"configs/table2.py:{row_or_budget}: use one of {(*ROWS, *paper.BUDGETS)}"
         )
     config = paper.network(row_or_budget, "paper")
     config.evaluate.attacks = ("pgd",)

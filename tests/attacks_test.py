@@ -19,9 +19,10 @@ _BALL = {**_CLIMB, "epsilon": EPSILON}
 _PGD = {**_BALL, "step_size": 0.03, "steps": 4}
 # The name of the attack, its settings; a word after the colon tells variants apart.
 CASES = {
-    "fgs": _BALL,
-    "fgs:targeted": {**_BALL, "random_start": True},
+    "fgsm": _BALL,
+    "fgsm:targeted": {**_BALL, "random_start": True},
     "multi_targeted": {**_PGD, "steps": 2},
+    "multi_targeted_l2": {**_PGD, "epsilon": 0.5, "step_size": 0.3, "steps": 2},
     "noise": {**_BALL, "draws": 3},
     "pgd": _PGD,
     "pgd:plain_start": {**_PGD, "random_start": False},
@@ -37,30 +38,35 @@ CASES = {
         "steps": 25,
         "learning_rate": 0.05,
     },
-    "penalty": {**_CLIMB, "search_steps": 5, "steps": 10},
+    "lbfgs": {**_CLIMB, "search_steps": 5, "steps": 10},
 }
+
+
+def _entry(case):
+    return attacks.ATTACKS[case.split(":")[0]]
+
+
+def _looks_for_the_nearest(case):
+    return _entry(case).kind == attacks.MINIMUM_NORM
+
+
 CASES |= {
-    f"{name}:targeted": CASES[name] for name in CASES if name in attacks.CLOSEST_ATTACKS
+    f"{name}:targeted": CASES[name] for name in CASES if _looks_for_the_nearest(name)
 }
 each_attack = pytest.mark.parametrize("case", CASES)
 in_a_ball = pytest.mark.parametrize(
-    "case", [case for case in CASES if case.split(":")[0] in attacks.BALL_ATTACKS]
+    "case", [case for case in CASES if _entry(case).kind == attacks.FIXED_EPSILON]
 )
-# Of a distance, by the end of the attack's name; linf elsewhere.
 _NORMS = {
+    "linf": lambda change: np.abs(change).max(axis=(1, 2, 3)),
     "l2": lambda change: np.sqrt((change**2).sum(axis=(1, 2, 3))),
-    "penalty": lambda change: np.sqrt((change**2).sum(axis=(1, 2, 3))),
     "l0": lambda change: (change != 0).any(axis=-1).sum(axis=(1, 2)),
 }
 
 
 def _distance(case, images, originals):
     change = np.asarray(images, np.float64) - np.asarray(originals, np.float64)
-    name = case.split(":")[0]
-    for ending, norm in _NORMS.items():
-        if name.endswith(ending):
-            return norm(change)
-    return np.abs(change).max(axis=(1, 2, 3))
+    return _NORMS[_entry(case).norm](change)
 
 
 def _attack(case, classifier, keys, images, labels, **changes):
@@ -68,8 +74,7 @@ def _attack(case, classifier, keys, images, labels, **changes):
     arguments = {**CASES[case], **changes}
     if case.endswith(":targeted"):
         arguments.setdefault("targets", (labels + 1) % CLASSES)
-    attack = attacks.ATTACKS[case.split(":")[0]]
-    return attack(classifier, keys, images, labels, **arguments)
+    return _entry(case).function(classifier, keys, images, labels, **arguments)
 
 
 @functools.cache
@@ -83,8 +88,8 @@ def _compiled(case):
     return lambda weights, batch, **changes: attack(weights, batch, changes)
 
 
-def _fools(case, scores, labels):
-    predictions = np.argmax(scores, axis=-1)
+def _fools(case, logits, labels):
+    predictions = np.argmax(logits, axis=-1)
     if case.endswith(":targeted"):
         return predictions == (labels + 1) % CLASSES
     return predictions != labels
@@ -128,6 +133,54 @@ def test_every_registered_attack_is_in_the_table():
     assert {case.split(":")[0] for case in CASES} == set(attacks.ATTACKS)
 
 
+@pytest.mark.parametrize("name", attacks.ATTACKS)
+def test_entries_hold_to_their_own_rules(name, weights, batch):
+    """Defaults are valid, and the function takes every setting."""
+    entry = attacks.ATTACKS[name]
+    assert entry.kind in (attacks.FIXED_EPSILON, attacks.MINIMUM_NORM)
+    assert entry.norm in _NORMS
+    assert [other.title for other in attacks.ATTACKS.values()].count(entry.title) == 1
+    trains = {key: setting.default for key, setting in entry.settings.items()}
+    trains |= entry.training
+    for key, setting in entry.settings.items():
+        for value in (setting.default, trains[key]):
+            assert type(value) is setting.valid.kind, key
+            assert setting.valid.accepts(value), key
+    assert trains.keys() == entry.settings.keys()
+    assert entry.settings["epsilon"].swept
+    if _looks_for_the_nearest(name):
+        assert not entry.training
+        del trains["epsilon"]  # By which its result is judged.
+    if "objective" in trains:
+        loss = losses.softmax_cross_entropy
+        how = trains.pop("objective"), loss, trains.pop("objective_scale")
+        trains["objective"] = losses.objective(*how)
+    attack = functools.partial(
+        entry.function, functools.partial(_network, weights), **trains
+    )
+    found = jax.eval_shape(attack, *batch)
+    assert found.images.shape == batch[1].shape
+    found = {key: (x.shape, x.dtype) for key, x in found._asdict().items()}
+    types = {"images": float, "worst_images": float, "objective": float}
+    types |= {"distance": float, "backward_passes": int, "forward_passes": int}
+    for key, (shape, dtype) in found.items():
+        assert dtype == jnp.zeros(0, types.get(key, bool)).dtype, key
+        assert shape == (batch[1] if "images" in key else batch[2]).shape, key
+
+
+def test_suites_are_of_registered_attacks_in_their_norm():
+    for name, by_norm in attacks.SUITES.items():
+        assert name not in attacks.ATTACKS
+        for norm, chosen in by_norm.items():
+            assert attacks.suite(name, norm) == chosen
+            assert {attacks.ATTACKS[each].norm for each in chosen} == {norm}
+    assert attacks.suite("carlini_l0") == ("carlini_l0",)
+    with pytest.raises(KeyError):
+        attacks.suite("strong", "l0")
+    with pytest.raises(KeyError):
+        attacks.suite("nothing")
+
+
 @each_attack
 def test_images_are_in_the_box_and_at_their_distance(case, batch, results):
     _, originals, _ = batch
@@ -160,14 +213,14 @@ def test_success_means_that_the_prediction_changed(case, weights, batch, results
         np.testing.assert_array_equal(success, fools)
     assert (result.worst_success >= result.success).all()
     assert result.worst_success.any()
-    assert not result.blind.any()
+    assert not result.zero_gradient.any()
 
 
 @each_attack
 def test_what_fools_already_is_found(case, batch, results):
     _, originals, _ = batch
     result, already = results(case), slice(4, 6)
-    if case.split(":")[0] in attacks.CLOSEST_ATTACKS:
+    if _looks_for_the_nearest(case):
         assert result.success[already].all()
         assert (result.distance[already] == 0).all()
         np.testing.assert_array_equal(result.images[already], originals[already])
@@ -176,7 +229,7 @@ def test_what_fools_already_is_found(case, batch, results):
 
 
 @each_attack
-def test_alone_and_uncompiled_an_example_fares_the_same(case, weights, batch, results):
+def test_alone_an_example_fares_the_same(case, weights, batch, results):
     """And every call of the network, which reports itself here, is counted."""
     calls = []
 
@@ -185,9 +238,10 @@ def test_alone_and_uncompiled_an_example_fares_the_same(case, weights, batch, re
         jax.debug.callback(lambda _: calls.append(None), images.sum())
         return _network(weights, images)
 
-    alone = _attack(case, counting, *jax.tree.map(lambda x: x[:1], batch))
+    attack = jax.jit(functools.partial(_attack, case, counting))
+    alone = attack(*jax.tree.map(lambda x: x[:1], batch))
     jax.effects_barrier()
-    assert len(calls) == alone.gradients[0] + alone.forwards[0]
+    assert len(calls) == alone.backward_passes[0] + alone.forward_passes[0]
     together = jax.tree.map(lambda x: x[:1], results(case))
     np.testing.assert_array_equal(alone.success, together.success)
     np.testing.assert_array_equal(alone.worst_success, together.worst_success)
@@ -204,7 +258,7 @@ def test_epsilon_zero_changes_nothing(case, weights, batch):
 
 @each_attack
 def test_a_network_without_gradients_is_reported(case, weights, batch):
-    """On constant images, too: nothing is found, and the result says it was blind."""
+    """On constant images, too: nothing is found, and the result says why."""
     keys, images, labels = batch
     first, second, bias = weights
     flat = np.zeros_like(first), second, bias + np.eye(CLASSES, dtype=np.float32)[0]
@@ -212,18 +266,21 @@ def test_a_network_without_gradients_is_reported(case, weights, batch):
     assert not result.success.any()
     assert not result.worst_success.any()
     assert np.isfinite(result.images).all()
-    assert (result.blind == (case != "noise")).all()
+    assert (result.zero_gradient == (case != "noise")).all()
 
 
 @each_attack
 def test_a_network_that_gives_no_numbers_is_survived(case, weights, batch):
+    """Within a program, which can't refuse it: it is never fooled."""
     result = _compiled(case)(jax.tree.map(lambda x: x * np.nan, weights), batch)
+    assert not result.success.any()
+    assert not result.worst_success.any()
     assert np.isfinite(result.images).all()
     assert result.images.min() >= 0
     assert result.images.max() <= 1
 
 
-@pytest.mark.parametrize("case", ["pgd", "multi_targeted", "carlini_l2", "penalty"])
+@pytest.mark.parametrize("case", ["pgd", "multi_targeted", "carlini_l2", "lbfgs"])
 def test_networks_may_be_mapped(case, weights, batch, results):
     """As a sweep does: the attack under vmap over parameters."""
     many = jax.tree.map(lambda x: jnp.stack([x, -x]), weights)
@@ -235,7 +292,7 @@ def test_networks_may_be_mapped(case, weights, batch, results):
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if ":targeted" in case])
-def test_a_target_that_is_the_label_is_refused(case, weights, batch):
+def test_a_target_that_is_the_label_is_refused_where_it_is_known(case, weights, batch):
     network = functools.partial(_network, weights)
     targets = batch[2].at[:3].add(1) % CLASSES
     with pytest.raises(InputError, match=r"targets\[3\]=\d is the label of that ex"):
@@ -243,8 +300,8 @@ def test_a_target_that_is_the_label_is_refused(case, weights, batch):
 
 
 @each_attack
-def test_arguments_are_checked(case, weights, batch):
-    network = functools.partial(_network, weights)
+def test_arguments_are_checked_within_a_program(case, weights, batch):
+    attack = functools.partial(_attack, case, functools.partial(_network, weights))
     keys, images, labels = batch
     for wrong in (
         (keys[:3], images, labels),
@@ -253,7 +310,59 @@ def test_arguments_are_checked(case, weights, batch):
         (keys, images, labels.astype(float)),
     ):
         with pytest.raises(AssertionError):
-            _attack(case, network, *wrong)
+            jax.eval_shape(attack, *wrong)
+
+
+@pytest.mark.parametrize(
+    ("case", "changes"),
+    [
+        ("fgsm", {}),
+        ("pgd", {"steps": 23, "restarts": 3}),
+        ("pgd", {"steps": 23, "random_start": False}),
+        ("pgd", {"steps": 0}),
+        ("pgd_l2", {"steps": 12, "restarts": 2}),
+        ("multi_targeted", {"steps": 4}),
+        ("multi_targeted_l2", {"steps": 4}),
+        ("noise", {"draws": 1}),
+        ("noise", {"draws": 5}),
+    ],
+)
+def test_rounds_put_together_fool_whom_the_attack_fools(case, changes, weights):
+    """And together they spend what it spends on those that it does not fool."""
+    epsilon = {"linf": 0.03, "l2": 0.15}[_entry(case).norm]
+    epsilon = 3 * epsilon if case == "noise" else epsilon
+    changes = {"epsilon": epsilon, **changes}
+    if "step_size" in CASES[case]:
+        changes["step_size"] = epsilon / 8
+    images = np.random.default_rng(5).uniform(size=(60, 6, 6, 2)).astype(np.float32)
+    network = functools.partial(_network, weights)
+    labels = jnp.argmax(network(images), axis=-1).astype(jnp.int32)
+    keys = attacks.example_keys(jax.random.key(6), jnp.arange(60))
+    batch = keys, images, labels
+    programs = {}
+
+    def run(settings, arrays):
+        def attack(arrays):
+            return _attack(case, network, *batch, **{**changes, **settings}, **arrays)
+
+        key = (*settings.items(), *arrays)
+        return programs.setdefault(key, jax.jit(attack))(arrays)
+
+    whole = run({}, {})
+    settings = {key: value.default for key, value in _entry(case).settings.items()}
+    rounds = _entry(case).rounds({**settings, **CASES[case], **changes}, CLASSES)
+    current, fooled, backward = images, np.zeros(60, bool), np.zeros(60, int)
+    for part in rounds:
+        start = {"start": current} if part.resume else {}
+        result = run(part.settings, {**part.numbers, **start})
+        fooled |= np.asarray(result.worst_success)
+        backward += np.asarray(result.backward_passes)
+        current = result.images
+    np.testing.assert_array_equal(fooled, whole.worst_success)
+    np.testing.assert_array_equal(backward, whole.backward_passes)
+    assert changes.get("steps") == 0 or 3 <= fooled.sum() <= 57
+    # Rounds that differ in numbers alone are one program: a start, ten steps, the rest.
+    assert len(programs) <= 4
 
 
 @pytest.mark.slow
@@ -272,15 +381,15 @@ def test_any_network_shape_and_radius(case, shape, seed, spread, epsilon):
     images = rng.uniform(-0.5, 1.5, shape).clip(0, 1).astype(np.float32)
     labels = rng.integers(0, CLASSES, shape[0]).astype(np.int32)
     keys = attacks.example_keys(jax.random.key(seed), jnp.arange(shape[0]))
-    in_ball = case.split(":")[0] in attacks.BALL_ATTACKS
+    in_ball = not _looks_for_the_nearest(case)
     changes = {"epsilon": np.float32(epsilon)} if in_ball else {}
     result = _compiled(case)(weights, (keys, images, labels), **changes)
     assert result.images.min() >= 0
     assert result.images.max() <= 1
-    scores = np.asarray(_network(weights, result.images))
-    ordered = np.sort(scores, axis=-1)
+    logits = np.asarray(_network(weights, result.images))
+    ordered = np.sort(logits, axis=-1)
     clear = ordered[:, -1] - ordered[:, -2] > 1e-5  # No tie, which rounding may break.
-    fools = _fools(case, scores, labels)
+    fools = _fools(case, logits, labels)
     np.testing.assert_array_equal(result.success[clear], fools[clear])
     if in_ball:
         assert _distance(case, result.images, images).max() <= epsilon + 2**-22
@@ -294,7 +403,7 @@ def test_any_network_shape_and_radius(case, shape, seed, spread, epsilon):
         ("pgd", "restarts", 1, 8),
         ("pgd_l2", "steps", 1, 20),
         ("noise", "draws", 1, 50),
-        ("penalty", "search_steps", 2, 9),
+        ("lbfgs", "search_steps", 2, 9),
         ("carlini_l2", "binary_search_steps", 2, 8),
         ("carlini_linf", "rounds", 3, 20),
         ("carlini_l0", "rounds", 1, 6),
@@ -313,5 +422,5 @@ def test_a_larger_budget_finds_no_less(name, key, weak, strong, weights):
     )
     # Two of 60 may go the other way by chance.
     assert many.worst_success.sum() >= few.worst_success.sum() - 2
-    if name in attacks.CLOSEST_ATTACKS:
+    if _looks_for_the_nearest(name):
         assert np.median(many.distance) <= np.median(few.distance) * 1.01

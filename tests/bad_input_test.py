@@ -1,7 +1,7 @@
 """Wrong configs, flags and files: one line that says what is valid, nothing touched.
 
-Every case is a real launcher in a process of its own, started from a server that has
-imported the library, so that dozens take seconds.
+What is refused before JAX is used is tried in this process, the rest as real launchers
+in processes of their own, from a server that has imported the library.
 """
 
 import multiprocessing
@@ -9,101 +9,230 @@ import os
 import re
 import runpy
 import sys
+import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT, write_idx
 
+from advloss.cli import launch, main
+from advloss.runtime import signals
+
 TRAIN = ("train", "--config=configs/default.py", "--devices=1")
+STUDY = ("study", "--config=configs/paper.py:smoke", "--workdir=W")
+SWEEP = ("sweep", "--config=configs/lmcl_sweep.py", "--workdir=W")
+HOST = (*TRAIN, "--workdir=W", "--process_count=2", "--process_index=1")
+WHOLE = "a whole number"
 # (what is changed, what the line must say)
 CONFIG_CASES = [
     ("name=", r"config.name='' .*1 to 40 printable"),
     ("name=../../x", r"config.name='../../x' .*without /"),
+    ("name=a\\b", r"config.name='a.+b' .*without /"),
     ("name=.x", r"config.name='.x' .*no dot"),
-    ("seed=-1", r"config.seed=-1 .*whole number >= 0"),
-    ("seed=one", r"seed.*one"),
+    ("name=   ", r"config.name=' +' .*not only spaces"),
+    ("name=é", r"config.name='é' .*printable ASCII"),
+    ("name=a\nb", r"config.name='a.+b' .*printable ASCII"),
+    ("seed=-1", rf"config.seed=-1 .*{WHOLE} from 0"),
+    ("seed=one", rf"config.seed='one' .*{WHOLE} from 0"),
+    ("seed=2147483648", r"config.seed=2147483648 .*to 2147483647"),
+    ("seed=0.5", rf"config.seed='0.5' .*{WHOLE}"),
+    ("seed=nan", rf"config.seed='nan' .*{WHOLE}"),
+    ("seed=1e400", rf"config.seed='1e400' .*{WHOLE}"),
+    ("seed=", rf"config.seed='' .*{WHOLE}"),
     ("loss.name=softmaxx", r"loss.name='softmaxx' .*lmcl, softmax_cross_entropy"),
     ("loss.margin=0.3", r"loss.margin=0.3 .*softmax_cross_entropy has no margin"),
     ("loss.scale=3.0", r"loss.scale=3.0 .*has no scale"),
-    ("loss.marginn=0.3", r"no such key: 'marginn' Did you mean .margin. instead"),
+    ("loss.marginn=0.3", r"loss.marginn='0.3' is not a key .*loss.margin"),
+    ("loss=lmcl", r"config.loss='lmcl' .*a section.*config.loss.name"),
+    ("loss.name.x=1", r"config.loss.name.x='1' is not a key"),
+    ("defence.name=trade", r"defence.name='trade' .*adversarial, natural"),
+    ("defence.attack=carlini_l2", r"defence.attack='carlini_l2' .*fgsm"),
+    ("defence.attack=none", r"defence.attack='none' .*fgsm"),
     ("data.source=cifar", r"data.source='cifar' .*idx, mnist_5k, tfds"),
-    ("data.num_classes=1", r"data.num_classes=1 .*>= 2"),
-    ("model.name=resnet", r"model.name='resnet' .*mlp, table1"),
-    ("model.init=zeros", r"model.init='zeros' .*challenge, lecun"),
+    ("data.num_classes=1", rf"data.num_classes=1 .*{WHOLE} from 2"),
+    ("model.name=resnet", r"model.name='resnet' .*mlp.*table1"),
+    ("model.init=zeros", r"model.init='zeros' .*lecun, madry"),
     ("model.precision=fp8", r"model.precision='fp8' .*bfloat16, float32"),
-    ("train.steps=0", r"train.steps=0 .*>= 1"),
+    ("model.activation=relux", r"model.activation='relux' .*relu"),
+    ("train.steps=0", rf"train.steps=0 .*{WHOLE} from 1"),
     ("train.steps=100000000", r"train.steps=100000000 .*less than 2\*\*31"),
-    ("train.steps=1.5", r"steps.*1.5"),
-    ("train.batch_size=0", r"train.batch_size=0 .*>= 1"),
+    ("train.steps=1.5", rf"train.steps='1.5' .*{WHOLE}"),
+    ("train.batch_size=0", rf"train.batch_size=0 .*{WHOLE} from 1"),
     ("train.learning_rate=0.0", r"train.learning_rate=0.0 .*finite number > 0"),
     ("train.learning_rate=nan", r"train.learning_rate=nan .*finite number > 0"),
     ("train.learning_rate=inf", r"train.learning_rate=inf .*finite number > 0"),
+    ("train.learning_rate=fast", r"train.learning_rate='fast' .*finite number > 0"),
+    ("train.learning_rate=1/0", r"train.learning_rate='1/0' .*finite number > 0"),
+    ("train.learning_rate=1/", r"train.learning_rate='1/' .*finite number > 0"),
     ("train.schedule=step", r"train.schedule='step' .*constant, cosine"),
-    ("train.chunk_steps=0", r"train.chunk_steps=0 .*>= 1"),
+    ("train.milestones=0.9,0.1", r"train.milestones=\(0.9, 0.1\) .*growing"),
+    ("train.milestones=x", r"train.milestones=\('x',\) .*growing"),
+    ("train.optimiser=lion", r"train.optimiser='lion' .*adam, sgd"),
+    ("train.momentum=1.0", r"train.momentum=1.0 .*\[0, 1\)"),
+    ("train.weight_decay=-1", r"train.weight_decay=-1.0 .*>= 0"),
+    ("train.clip_norm=-1", r"train.clip_norm=-1.0 .*>= 0"),
+    ("train.average=1.0", r"train.average=1.0 .*\[0, 1\)"),
+    ("train.chunk_steps=0", rf"train.chunk_steps=0 .*{WHOLE} from 1"),
     ("train.checkpoint_every=75", r"checkpoint_every=75 .*multiple of train.chunk"),
-    ("train.attack.name=fgs", r"train.attack.name='fgs' .*none, pgd"),
-    ("train.attack.objective=l2", r"train.attack.objective='l2' .*lead"),
+    ("train.attack.objective=l2", r"train.attack.objective='l2' .*margin"),
     ("train.attack.epsilon=-0.1", r"train.attack.epsilon=-0.1 .*\[0, 1\]"),
     ("train.attack.epsilon=76.5", r"train.attack.epsilon=76.5 .*\[0, 1\]"),
+    ("train.attack.epsilon=8/2", r"train.attack.epsilon=4.0 .*\[0, 1\]"),
     ("train.attack.epsilon=nan", r"train.attack.epsilon=nan .*\[0, 1\]"),
     ("train.attack.step_size=2.0", r"train.attack.step_size=2.0 .*\[0, 1\]"),
-    ("train.attack.steps=-1", r"train.attack.steps=-1 .*>= 0"),
+    ("train.attack.steps=-1", rf"train.attack.steps=-1 .*{WHOLE} from"),
     ("train.attack.warmup=1.5", r"train.attack.warmup=1.5 .*\[0, 1\]"),
-    ("train.attack.random_start=maybe", r"random_start"),
-    ("evaluate.attacks=", r"evaluate.attacks"),
+    ("train.attack.random_start=maybe", r"random_start='maybe' .*True or False"),
+    ("train.attack.draws=5", r"train.attack.draws=5 .*pgd has no draws"),
+    ("evaluate.attacks=", r"evaluate.attacks=.*one or more of"),
     ("evaluate.attacks=pgd,fab", r"evaluate.attacks=.*fab.*carlini_l0"),
-    ("evaluate.batch_size=0", r"evaluate.batch_size=0 .*>= 1"),
-    ("evaluate.examples=-5", r"evaluate.examples=-5 .*>= 0"),
-    ("evaluate.seed=-1", r"evaluate.seed=-1 .*>= 0"),
-    ("evaluate.pgd.restarts=0", r"evaluate.pgd.restarts=0 .*>= 1"),
+    ("evaluate.attacks=(1,2)", r"evaluate.attacks=\(1, 2\) .*carlini_l0"),
+    ("evaluate.batch_size=0", rf"evaluate.batch_size=0 .*{WHOLE} from 1"),
+    ("evaluate.examples=-5", rf"evaluate.examples=-5 .*{WHOLE} from 0"),
+    ("evaluate.seed=-1", rf"evaluate.seed=-1 .*{WHOLE} from 0"),
+    ("evaluate.survivors_only=perhaps", r"survivors_only='perhaps' .*True or False"),
+    ("evaluate.pgd.restarts=0", rf"evaluate.pgd.restarts=0 .*{WHOLE} from 1"),
     ("evaluate.pgd.objective_scale=0.0", r"objective_scale=0.0 .*> 0"),
-    ("evaluate.pgd.steps=-1", r"evaluate.pgd.steps=-1 .*>= 0"),
-    ("train=5", r"train"),
-]  # fmt: skip
+    ("evaluate.pgd.steps=-1", rf"evaluate.pgd.steps=-1 .*{WHOLE} from"),
+    ("train=5", r"config.train='5' .*a section.*config.train.steps"),
+    ("=5", r"config.='5' is not a key"),
+    ("..=5", r"config...='5' is not a key"),
+    # As they were called in version 0.1.
+    ("train.attack.name=none", r"train.attack.name='none' .*defence.name=natural"),
+    ("train.attack.name=pgd", r"train.attack.name='pgd' .*defence.attack=pgd"),
+    ("evaluate.fgs.epsilon=0.1", r"evaluate.fgs.epsilon=.*use evaluate.fgsm.epsilon"),
+    ("evaluate.penalty.c=1", r"evaluate.penalty.c=.*use evaluate.lbfgs.c"),
+    ("evaluate.worst_only=true", r"worst_only='true' .*use evaluate.survivors_only"),
+    ("model.init=challenge", r"model.init='challenge' .*use 'madry'"),
+    ("evaluate.pgd.objective=lead", r"objective='lead' .*use 'margin'"),
+    ("evaluate.attacks=fgs", r"evaluate.attacks=\('fgs',\) .*use 'fgsm'"),
+    ("evaluate.attacks=pgd,penalty", r"evaluate.attacks=.*use 'lbfgs'"),
+]
 FLAG_CASES = [
-    (("train", "--workdir=W"), r"--config is missing"),
+    (("train", "--workdir=W"), r"--config is missing: name a file"),
+    (("train", "--workdir=W", "--config"), r"--config is missing: name a file"),
+    (("train", "--workdir=W", "--config="), r"--config is missing: name a file"),
     (("train", "--config=configs/default.py"), r"--workdir is missing"),
-    (("train", "--config=configs/none.py", "--workdir=W"), r"none.py"),
+    (("train", "--config=configs/default.py", "--workdir="), r"--workdir is missing"),
+    (("train", "--config=configs/default.py", "--workdir"), r"workdir"),
+    (("train", "--config=configs/none.py", "--workdir=W"), r"configs/none.py.*No such"),
+    (("train", "--config=configs", "--workdir=W"), r"--config=configs .*regular file"),
+    (("train", "--config=README.md", "--workdir=W"), r"--config=README.md .*Python"),
     (("train", "--config=configs/quickstart.py:x", "--workdir=W"), r"x: use one of"),
-    (("train", "--config=W.py", "--workdir=W"), r"W.py"),
     ((*TRAIN, "--workdir=W", "extra"), r"'extra' is not a flag"),
-    ((*TRAIN, "--workdir=W", "--devces=2"), r"devces"),
-    ((*TRAIN[:2], "--workdir=W", "--devices=0"), r"--devices"),
+    ((*TRAIN, "--workdir=W", "--devces=2"), r"devces.*[Dd]id you mean.*devices"),
+    ((*TRAIN, "--workdir=W", "--runs=x"), r"'runs'"),
+    ((*TRAIN[:2], "--workdir=W", "--devices=0"), r"--?devices"),
+    ((*TRAIN[:2], "--workdir=W", "--devices=x"), r"devices"),
+    ((*TRAIN[:2], "--workdir=W", "--devices=100000"), r"devices"),
+    ((*TRAIN, "--workdir=W\\x"), r"--workdir=.*use a path without \\"),
+    ((*TRAIN, "--workdir=W\udcff"), r"--workdir=.*UTF-8"),
+    ((*TRAIN, "--workdir=W\nx"), r"--workdir=.*control characters"),
+    ((*TRAIN, "--workdir=   "), r"--workdir= +is not valid: name a folder"),
+    ((*TRAIN, "--workdir=/dev/null/x"), r"/dev/null is not a folder"),
+    ((*TRAIN, "--workdir=W.py"), r"W.py is not a folder"),
+    ((*TRAIN, "--workdir=W.py/x"), r"W.py is not a folder"),
+    (("evaluate", "--workdir=W"), r"W holds no run.*train"),
+    (("evaluate", "--workdir=W.py"), r"W.py is not a folder"),
+    (("evaluate",), r"--workdir is missing"),
+    (("report", "--workdir=W"), r"--runs is missing"),
+    (("report", "--workdir=W", "--runs="), r"--runs is missing"),
+    (("report", "--workdir=W", "--runs=,,"), r"--runs is missing"),
+    (("report", "--workdir=W", "--runs=a,,b"), r"--runs= is not valid: name a folder"),
+    (("report", "--runs=W"), r"--workdir is missing"),
+    (("report", "--runs=W", "--workdir=W.py"), r"W.py is not a folder"),
+    (("report", "--runs=W", "--workdir=W", "--config=x"), r"--config is not a flag"),
+    (("quickstart",), r"--workdir is missing"),
+    (("quickstart", "--workdir=W\\x"), r"use a path without \\"),
+    (("study", "--config=configs/default.py", "--workdir=W"), r"is no study"),
+    (("study", "--config=configs/paper.py:tiny", "--workdir=W"), r"tiny: use one of"),
+    ((*STUDY, "--config.seeds=0"), r"config.seeds=0 .*at least 1"),
+    ((*STUDY, "--config.seeds=many"), r"config.seeds='many' "),
+    ((*STUDY, "--config.parts=table9"), r"config.parts=.*table9.*table1"),
+    ((*STUDY, "--config.networks=a,a"), r"config.networks=.*each name once"),
+    ((*STUDY, "--config.networks="), r"config.networks=.*each name once"),
+    ((*STUDY, "--config.networks=a x=1"), r"config.x='1' is not a key"),
+    ((*STUDY, "--config.networks=a loss.name"), r"config.networks=.*KEY=VALUE"),
+    ((*STUDY, "--config.networks=a loss.name=b"), r"config.loss.name='b' .*lmcl"),
+    ((*STUDY, "--config.networks=../a"), r"config.name='../a' .*without /"),
+    (("sweep", "--config=configs/default.py", "--workdir=W"), r"no sweep"),
+    (("sweep", "--config=configs/lmcl_sweep.py:x", "--workdir=W"), r"x: use one of"),
+    ((*SWEEP, "--config.sweep=loss.margin=2"), r"config.loss.margin=2.* .*1.111"),
+    ((*SWEEP, "--config.sweep=margin"), r"config.sweep='margin' .*KEY=VALUE"),
+    ((*SWEEP, "--config.sweep="), r"config.sweep='' .*names no key"),
+    ((*SWEEP, "--config.sweep=seed=0,0"), r"config.sweep=.*named twice"),
+    ((*SWEEP, "--config.sweep=x=1"), r"config.x=1 is not a key"),
+    ((*SWEEP, "--config.sweep=seed={},{}"), r"config.(seed|sweep)="),
+    ((*SWEEP, "--config.sweep=name=a,b"), r"name is made of its values"),
+    (("keys", "no-such-word"), r"no key has 'no-such-word'"),
+    (("keys", "--workdir=W"), r"'workdir'"),
+]  # fmt: skip
+# Of these JAX is used before they are refused.
+LATE_CASES = [
     ((*TRAIN[:2], "--workdir=W", "--devices=3"), r"batch_size=50 .*multiple of the 3"),
     ((*TRAIN, "--workdir=W", "--process_count=2"), r"--coordinator.* go together"),
     ((*TRAIN, "--workdir=W", "--distributed"), r"--distributed: .*can't be joined"),
-    ((*TRAIN, "--workdir=W", "--coordinator=h", "--process_count=2",
-      "--process_index=1"), r"--coordinator=h is not valid: use HOST:PORT"),
-    ((*TRAIN, "--workdir=W", "--coordinator=h:65536", "--process_count=2",
-      "--process_index=1"), r"--coordinator=h:65536 is not valid: .* 1 to 65535"),
-    ((*TRAIN, "--workdir=W", "--coordinator=no.such.host:1", "--process_count=2",
-      "--process_index=0"), r"no.such.host:1 can't be reached"),
-    ((*TRAIN, "--workdir=W", "--coordinator=no.such.host:1", "--process_count=2",
-      "--process_index=1"), r"no.such.host:1 can't be reached"),
-    ((*TRAIN, "--workdir=W", "--coordinator=h:1", "--process_count=2",
-      "--process_index=2"), r"--process_index=2 is not valid: use 0 to 1"),
-    (("evaluate", "--workdir=W"), r"W holds no run.*experiments.train"),
-    (("report", "--workdir=W"), r"--runs is missing"),
-    (("quickstart",), r"--workdir is missing"),
-    (("study", "--config=configs/default.py", "--workdir=W"), r"is no study"),
-    (("study", "--config=configs/paper.py:tiny", "--workdir=W"), r"tiny: use one of"),
-    (("study", "--config=configs/paper.py:smoke", "--workdir=W", "--config.seeds=0"),
-     r"config.seeds=0 .*at least 1"),
-    (("study", "--config=configs/paper.py:smoke", "--workdir=W",
-      "--config.parts=table9"), r"config.parts=.*table9.*table1"),
-    (("sweep", "--config=configs/default.py", "--workdir=W"), r"is no sweep"),
-    (("sweep", "--config=configs/lmcl_sweep.py:x", "--workdir=W"), r"x: use one of"),
-    (("sweep", "--config=configs/lmcl_sweep.py", "--workdir=W",
-      "--config.sweep=loss.margin=2"), r"config.loss.margin=2.0 .*1.111"),
-    (("sweep", "--config=configs/lmcl_sweep.py", "--workdir=W",
-      "--config.sweep=margin"), r"config.sweep='margin' .*KEY=VALUE"),
-]  # fmt: skip
+    ((*HOST, "--coordinator=h"), r"--coordinator=h is not valid: use HOST:PORT"),
+    ((*HOST, "--coordinator=h:65536"), r"--coordinator=h:65536 .* 1 to 65535"),
+    ((*HOST, "--coordinator=no.such.host:1"), r"no.such.host:1 can't be reached"),
+    ((*HOST, "--coordinator=no.such.host:1", "--process_index=0"), r"can't be reached"),
+    ((*HOST, "--coordinator=h:1", "--process_index=2"), r"--process_index=2 .*0 to 1"),
+]
+_DEFAULT = """import ml_collections
+from advloss import config
+def get_config(x):
+    c = config.default()
+"""
+# A config file's text, and its own error; the argument "x" is given.
+CONFIG_FILES = {
+    "a bug": ("raise RuntimeError('a\\nbug')\n", r"RuntimeError: a bug \(line 1\)"),
+    "a syntax error": ("def get_config(:\n", r"SyntaxError: "),
+    "a missing import": ("import nowhere\n", r"ModuleNotFoundError: No module named"),
+    "no function": ("config = 1\n", r"no function get_config"),
+    "nothing": ("", r"no function get_config"),
+    "no argument": (
+        "def get_config(): return 1\n",
+        r"TypeError: get_config\(\) takes 0",
+    ),
+    "a KeyError": ("def get_config(x): return {}[x]\n", r"KeyError: x \(line 1\)"),
+    "a ValueError": (
+        "def get_config(x):\n    raise ValueError(f'{x}: use y')\n",
+        r"ValueError: x: use y \(line 2\)",
+    ),
+    "an attribute": (
+        _DEFAULT + "    c.lock()\n    c.train.stps = 5\n    return c\n",
+        r"stps.*\(line 6\)",
+    ),
+    "a dict": ("def get_config(x): return {'seed': 1}\n", r"returned a dict: "),
+    "None": ("def get_config(x): pass\n", r"returned a NoneType: .*ConfigDict"),
+    "an exit": ("raise SystemExit(0)\n", r"SystemExit: 0"),
+    "a recursion": ("def get_config(x): return get_config(x)\n", r"RecursionError: "),
+    "itself": (
+        _DEFAULT + "    c.data.me = c\n    return c\n",
+        r"contains itself|data.me",
+    ),
+    "bytes": ("\udcff\udcfe", r"SyntaxError: "),
+    "a null": ("x = '\0'\n", r"SyntaxError: |ValueError: "),
+    "frozen": (
+        _DEFAULT + "    c.seed = -1\n    return ml_collections.FrozenConfigDict(c)\n",
+        r"config.seed=-1 is not valid",
+    ),
+    "another key": (
+        _DEFAULT + "    c.data.x = 1\n    return c\n",
+        r"config.data.x=1 is not a key",
+    ),
+    "a missing key": (
+        _DEFAULT + "    del c.data.dir\n    return c\n",
+        r"config.data.dir is missing",
+    ),
+}
 FILE_CASES = {
-    "a file in the work directory's place": r"--workdir=\S+ is not empty",
     "other things in the work directory": r"not empty and holds no run",
     "a config that is no JSON": r"config.json is damaged",
     "a config of unknown keys": r"config.json is damaged or of another version",
+    "a config that is a pipe": r"config.json is damaged",
     "no data folder": r"config.data.dir",
     "no labels": r"train-labels",
     "a wrong magic number": r"magic number 0x\w+ is wrong",
@@ -113,6 +242,28 @@ FILE_CASES = {
     "fewer labels than images": r"labels",
     "no pixels": r"idx|images|empty",
 }
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """(arguments) -> exit status, standard error, of a launcher in this process."""
+    for where, name in (
+        (warnings, "showwarning"), (threading, "excepthook"), (sys, "unraisablehook"),
+    ):  # fmt: skip
+        monkeypatch.setattr(where, name, getattr(where, name))
+    monkeypatch.setattr(signals, "listen", lambda: None)
+    monkeypatch.setattr(launch, "_keep_compiled_programs", lambda: None)
+    monkeypatch.chdir(ROOT)
+
+    def call(arguments):
+        command, *rest = arguments
+        with pytest.raises(SystemExit) as ended:
+            main.run(command, ["advloss", command], rest)
+        said = capfd.readouterr()
+        assert said.out == ""
+        return ended.value.code, said.err
+
+    return call
 
 
 def _serve(arguments: list[str], cwd: str, output: str) -> None:
@@ -126,10 +277,10 @@ def _serve(arguments: list[str], cwd: str, output: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def launch(tmp_path_factory):
-    """(arguments) -> exit status, standard error."""
+def start(tmp_path_factory):
+    """(arguments) -> exit status, standard error, of a launcher of its own."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["advloss.report", "advloss.study"])
+    context.set_forkserver_preload(["advloss.cli.launch", "advloss.cli.study"])
 
     def call(arguments):
         output = tmp_path_factory.mktemp("said")
@@ -147,37 +298,62 @@ def _contents(folder: Path) -> dict:
     return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def _assert_refused(launch, arguments, said, folder):
+def _assert_refused(call, arguments, said, folder):
+    """Exit status 2, one line that says it, and nothing on the disk is changed."""
     before = _contents(folder)
-    status, text = launch(arguments)
+    status, text = call([str(a) for a in arguments])
     errors = [line for line in text.splitlines() if not line.startswith("warning: ")]
     assert status == 2, text
     assert len(errors) == 1, text
     assert errors[0].startswith("error: ")
     assert re.search(said, errors[0]), errors[0]
+    assert not re.search(r"advloss\.errors|InputError", errors[0])
     assert _contents(folder) == before
 
 
+def _in(folder, arguments):
+    """Arguments in which W is a path in that folder, and W.py a file there."""
+    (folder / "W.py").write_text("raise RuntimeError('W.py has a bug')\n")
+    return [re.sub(r"=W\b", lambda _: f"={folder / 'W'}", a) for a in arguments]
+
+
 @pytest.mark.parametrize(("change", "said"), CONFIG_CASES)
-def test_a_wrong_value(launch, tmp_path, change, said):
-    workdir = f"--workdir={tmp_path / 'run'}"
-    _assert_refused(launch, [*TRAIN, workdir, f"--config.{change}"], said, tmp_path)
+def test_a_wrong_value(run, tmp_path, change, said):
+    arguments = [*TRAIN, f"--workdir={tmp_path / 'run'}", f"--config.{change}"]
+    _assert_refused(run, arguments, said, tmp_path)
 
 
 @pytest.mark.parametrize(("arguments", "said"), FLAG_CASES)
-def test_wrong_flags(launch, tmp_path, arguments, said):
-    (tmp_path / "W.py").write_text("raise RuntimeError('W.py has a bug')\n")
-    own = [
-        a.replace("=W.py", f"={tmp_path / 'W.py'}").replace(
-            "--workdir=W", f"--workdir={tmp_path / 'W'}"
-        )
-        for a in arguments
-    ]
-    _assert_refused(launch, own, said, tmp_path)
+def test_wrong_flags(run, tmp_path, arguments, said):
+    _assert_refused(run, _in(tmp_path, arguments), said, tmp_path)
+
+
+@pytest.mark.parametrize(("arguments", "said"), LATE_CASES)
+def test_wrong_devices_and_hosts(start, tmp_path, arguments, said):
+    _assert_refused(start, _in(tmp_path, arguments), said, tmp_path)
+
+
+@pytest.mark.parametrize("case", list(CONFIG_FILES))
+def test_a_wrong_config_file(run, tmp_path, case):
+    text, said = CONFIG_FILES[case]
+    path = tmp_path / "config.py"
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    arguments = [f"--config={path}:x", f"--workdir={tmp_path / 'run'}"]
+    sys.dont_write_bytecode, kept = True, sys.dont_write_bytecode
+    try:
+        _assert_refused(run, ["train", *arguments], said, tmp_path)
+    finally:
+        sys.dont_write_bytecode = kept
+
+
+def test_a_pipe_as_a_config_file_is_not_waited_for(run, tmp_path):
+    os.mkfifo(tmp_path / "pipe.py")
+    arguments = ["train", f"--config={tmp_path}/pipe.py", f"--workdir={tmp_path}/run"]
+    _assert_refused(run, arguments, r"pipe.py can't be read", tmp_path)
 
 
 @pytest.mark.parametrize("case", list(FILE_CASES))
-def test_a_wrong_file(launch, tmp_path, case):
+def test_a_wrong_file(start, tmp_path, case):
     workdir, folder = tmp_path / "run", tmp_path / "data"
     rng = np.random.default_rng(0)
     folder.mkdir()
@@ -189,11 +365,12 @@ def test_a_wrong_file(launch, tmp_path, case):
         folder / f"train-{name}-ubyte" for name in ("images-idx3", "labels-idx1")
     )
     content = images.read_bytes()
-    if case.startswith("a file"):
-        workdir.write_text("precious")
-    elif case.startswith("other things"):
+    if case.startswith("other things"):
         workdir.mkdir()
         (workdir / "thesis.tex").write_text("precious")
+    elif case == "a config that is a pipe":
+        workdir.mkdir()
+        os.mkfifo(workdir / "config.json")
     elif case.startswith("a config"):
         workdir.mkdir()
         text = "{" if "JSON" in case else '{"nmae": "x"}'
@@ -220,4 +397,4 @@ def test_a_wrong_file(launch, tmp_path, case):
         *TRAIN, f"--workdir={workdir}", "--config.data.source=idx",
         f"--config.data.dir={folder}", "--config.train.batch_size=10",
     ]  # fmt: skip
-    _assert_refused(launch, arguments, FILE_CASES[case], tmp_path)
+    _assert_refused(start, arguments, FILE_CASES[case], tmp_path)

@@ -5,18 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advloss import attacks, models
+from advloss import attacks, networks
 from advloss.attacks import carlini
 
 
 def _linear(weights, bias):
-    """Two scores (g, -g) / 2 whose difference is g = weights . x + bias."""
+    """Two logits (g, -g) / 2 whose difference is g = weights . x + bias."""
 
-    def scores(images):
+    def logits(images):
         value = (images.reshape(len(images), -1) @ weights + bias) / 2
         return jnp.stack([value, -value], axis=-1)
 
-    return scores
+    return logits
 
 
 # Middle pixels, so that the box is far: 0.5 everywhere, w . x + b = 0.3.
@@ -113,10 +113,10 @@ def test_variables_and_images():
 
 @pytest.mark.slow
 def test_the_paper_network_is_fooled():
-    network = models.build("table1", head="linear", num_classes=10, init="challenge")
-    params = network.init(jax.random.key(0), (8, 8, 1))
+    network = networks.build("table1", head="linear", num_classes=10, init="madry")
+    variables = network.init(jax.random.key(0), (8, 8, 1))
     images = jax.random.uniform(jax.random.key(1), (2, 8, 8, 1))
-    classifier = models.classifier(network, params)
+    classifier = networks.classifier(network, variables)
     labels = jnp.argmax(classifier(images), axis=-1).astype(jnp.int32)
     keys = attacks.example_keys(jax.random.key(0), jnp.arange(2))
     settings = {"binary_search_steps": 4, "steps": 40, "learning_rate": 0.05}

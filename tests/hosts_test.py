@@ -1,6 +1,5 @@
 """Two processes on the loopback address, as two hosts: one run, one writer."""
 
-import json
 import os
 import resource
 import shutil
@@ -18,7 +17,9 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from advloss import checkpoints, metrics, runs
+from advloss.evaluation import results
+from advloss.runtime import checkpoints, metrics
+from advloss.training import workdir as workdirs
 
 pytestmark = pytest.mark.slow
 _SMALL = (
@@ -106,7 +107,7 @@ def flags(digits_dir):
 
 def _state(workdir: Path) -> dict:
     with checkpoints.open_folder(workdir) as manager:
-        return checkpoints.restore(manager, runs.load_config(workdir))
+        return checkpoints.restore(manager)
 
 
 def _assert_close(first, second):
@@ -123,7 +124,7 @@ def test_two_hosts_train_and_attack_as_one(flags, tmp_path):
     assert "100%" in said[0] and "trained for 8 steps" in said[0]
     assert "%" not in said[1] and "trained" not in said[1]
     assert [row["step"] for row in metrics.read(two)] == [2, 4, 6, 8]
-    assert len(runs.load_environment(two)["devices"]) == 2
+    assert len(workdirs.load_environment(two)["devices"]) == 2
 
     # Another number of hosts goes on from where these were.
     shutil.rmtree(two / "checkpoints" / "8")
@@ -138,9 +139,9 @@ def test_two_hosts_train_and_attack_as_one(flags, tmp_path):
     _run_one(_command("evaluate", two, "--devices=1"))
     _run_two(_command("evaluate", tmp_path / "copy"), tmp_path / "logs")
     for workdir in (two, tmp_path / "copy"):
-        result = json.loads((workdir / "evaluation.json").read_text())
-        pgd = result["attacks"]["pgd"]
-        found.append((result["natural"], pgd["final"], pgd["worst"]))
+        summary = results.summarise(results.load(workdir))
+        (pgd,) = summary.attacks
+        found.append((summary.natural, pgd.final, pgd.worst))
     assert found[0] == found[1]
 
 

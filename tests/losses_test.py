@@ -1,4 +1,4 @@
-"""Losses: values worked by hand, gradients by finite differences, extreme scores."""
+"""Losses: values worked by hand, gradients by finite differences, extreme logits."""
 
 import functools
 
@@ -25,16 +25,16 @@ NAMED = [(name, loss) for name, loss in CASES.items()]
 class ValueTest(chex.TestCase, parameterized.TestCase):
     @chex.variants(with_jit=True, without_jit=True)
     def test_softmax_by_hand(self):
-        # log 2 and log 4: both scores equal; one class of odds 1 to 3.
-        scores = jnp.array([[5.0, 5.0], [0.0, float(np.log(3.0))]])
-        found = self.variant(losses.softmax_cross_entropy)(scores, jnp.array([0, 0]))
+        # log 2 and log 4: both logits equal; one class of odds 1 to 3.
+        logits = jnp.array([[5.0, 5.0], [0.0, float(np.log(3.0))]])
+        found = self.variant(losses.softmax_cross_entropy)(logits, jnp.array([0, 0]))
         np.testing.assert_allclose(found, [np.log(2), np.log(4)], rtol=1e-6)
 
     @chex.variants(with_jit=True, without_jit=True)
     def test_hinge_sums_over_wrong_classes(self):
         # 1 - 2 + 1 = 0; 2.5 - 2 + 1 = 1.5; 1.75 - 2 + 1 = 0.75: the sum, not 1.5.
-        scores = jnp.array([[2.0, 1.0, 2.5, 1.75]])
-        found = self.variant(losses.hinge)(scores, jnp.array([0]))
+        logits = jnp.array([[2.0, 1.0, 2.5, 1.75]])
+        found = self.variant(losses.hinge)(logits, jnp.array([0]))
         np.testing.assert_allclose(found, [2.25])
 
     @chex.variants(with_jit=True, without_jit=True)
@@ -48,15 +48,15 @@ class ValueTest(chex.TestCase, parameterized.TestCase):
     @parameterized.named_parameters(NAMED)
     def test_gradient_is_the_finite_difference(self, loss):
         rng = np.random.default_rng(0)
-        scores = rng.uniform(-1, 1, (6, 5)).astype(np.float32)
+        logits = rng.uniform(-1, 1, (6, 5)).astype(np.float32)
         labels = jnp.arange(6) % 5
         total = self.variant(jax.grad(lambda s: loss(s, labels).sum()))
-        found = total(jnp.asarray(scores))
+        found = total(jnp.asarray(logits))
         with jax.enable_x64(True):
             step = 1e-6
-            exact = np.zeros(scores.shape)
-            for i in np.ndindex(scores.shape):
-                ends = [scores.astype(np.float64) for _ in range(2)]
+            exact = np.zeros(logits.shape)
+            for i in np.ndindex(logits.shape):
+                ends = [logits.astype(np.float64) for _ in range(2)]
                 ends[0][i] += step
                 ends[1][i] -= step
                 high, low = (float(loss(jnp.asarray(x), labels).sum()) for x in ends)
@@ -67,38 +67,38 @@ class ValueTest(chex.TestCase, parameterized.TestCase):
 @pytest.mark.parametrize("loss", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("true", [-1e4, 0.0, 1e4])
 @pytest.mark.parametrize("wrong", [-1e4, 0.0, 1e4])
-def test_finite_at_extreme_scores(loss, true, wrong):
-    scores = jnp.full((3, 10), wrong).at[:, 4].set(true)
+def test_finite_at_extreme_logits(loss, true, wrong):
+    logits = jnp.full((3, 10), wrong).at[:, 4].set(true)
     labels = jnp.full(3, 4)
-    values, gradients = jax.value_and_grad(lambda s: loss(s, labels).sum())(scores)
+    values, gradients = jax.value_and_grad(lambda s: loss(s, labels).sum())(logits)
     assert np.isfinite(values)
     assert np.isfinite(gradients).all()
 
 
 def test_exact_where_the_textbook_form_overflows():
-    scores = jnp.array([[1e4, -1e4]])
-    assert losses.softmax_cross_entropy(scores, jnp.array([1]))[0] == 2e4
+    logits = jnp.array([[1e4, -1e4]])
+    assert losses.softmax_cross_entropy(logits, jnp.array([1]))[0] == 2e4
 
 
 def test_gradient_survives_confidence():
     """30 ahead, p_y - 1 is 0 in float32; an attack needs the e^-30 that is true."""
-    scores = jnp.array([[30.0, 0.0]])
+    logits = jnp.array([[30.0, 0.0]])
     gradient = jax.grad(
         lambda s: losses.softmax_cross_entropy(s, jnp.array([0])).sum()
-    )(scores)
+    )(logits)
     np.testing.assert_allclose(gradient, [[-np.exp(-30), np.exp(-30)]], rtol=1e-5)
 
 
 @settings(deadline=None, max_examples=30)
 @given(
-    scores=npst.arrays(np.float32, (4, 7), elements=st.floats(-50, 50, width=32)),
+    logits=npst.arrays(np.float32, (4, 7), elements=st.floats(-50, 50, width=32)),
     shift=st.sampled_from([-100.0, 3.0, 64.0]),
     name=st.sampled_from(sorted(CASES)),
 )
-def test_only_differences_of_scores_count(scores, shift, name):
+def test_only_differences_of_logits_count(logits, shift, name):
     labels = jnp.array([0, 2, 4, 6])
     here, there = (
-        CASES[name](jnp.asarray(x), labels) for x in (scores, scores + shift)
+        CASES[name](jnp.asarray(x), labels) for x in (logits, logits + shift)
     )
     assert (here >= 0).all()
     np.testing.assert_allclose(here, there, rtol=1e-3, atol=2e-3)
@@ -106,11 +106,11 @@ def test_only_differences_of_scores_count(scores, shift, name):
 
 @pytest.mark.parametrize("loss", CASES.values(), ids=CASES)
 def test_any_leading_axes(loss):
-    scores = jax.random.normal(jax.random.key(0), (2, 3, 5))
+    logits = jax.random.normal(jax.random.key(0), (2, 3, 5))
     labels = jnp.array([[0, 1, 2], [3, 4, 0]])
-    found = loss(scores, labels)
+    found = loss(logits, labels)
     chex.assert_shape(found, (2, 3))
-    one_by_one = jax.vmap(jax.vmap(loss))(scores, labels)
+    one_by_one = jax.vmap(jax.vmap(loss))(logits, labels)
     np.testing.assert_allclose(found, one_by_one, rtol=1e-6)
 
 

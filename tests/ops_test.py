@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advloss import ops, winograd
+from advloss.networks import ops, winograd
 
 
 def _plain_conv(images, kernel):

@@ -9,7 +9,7 @@ from advloss import attacks, losses
 
 
 def _two_pixels(images):
-    """Scores (x1 - x2, x2 - x1)."""
+    """Logits (x1 - x2, x2 - x1)."""
     difference = images[:, 0, 0, 0] - images[:, 0, 1, 0]
     return jnp.stack([difference, -difference], axis=-1)
 
@@ -30,7 +30,7 @@ def test_pgd_by_hand():
     np.testing.assert_allclose(result.images.ravel(), [0.45, 1.0], atol=1e-6)
     # hinge: (x2 - x1) - (x1 - x2) + 1 = 2 * 0.55 + 1.
     np.testing.assert_allclose(result.objective, [2.1], rtol=1e-5)
-    assert result.gradients[0] == 5
+    assert result.backward_passes[0] == 5
 
 
 def test_targeted_pgd_descends_towards_its_target():
@@ -65,7 +65,7 @@ def test_the_worst_iterate_is_remembered():
         attacks.example_keys(jax.random.key(0), jnp.arange(1)),
         jnp.full((1, 1, 1, 1), 0.45),
         jnp.array([0]),
-        objective=lambda scores, labels: -scores[:, 0] - 10 * scores[:, 1],
+        objective=lambda logits, labels: -logits[:, 0] - 10 * logits[:, 1],
         epsilon=0.45,
         step_size=0.3,
         steps=1,

@@ -1,96 +1,46 @@
-"""The report: numbers in every form, missing runs, text that must be escaped."""
+"""The report of runs: numbers in every form, damaged runs, text that is escaped."""
 
 import csv
 import json
 import re
+import warnings
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from made_runs import make_run, measure
 
 from advloss import config as configs
 from advloss import report
-from advloss.report import tables
-from configs import default
+from advloss.evaluation import measured
+from advloss.report import figures, style, tables, titles
+from advloss.report.figures import ATTACK, NATURAL, WORST, Series
+from advloss.report.section import Block, Figure, Section
+from advloss.runtime import files
 
 
-def _make_run(workdir, name, *, accuracy=0.5, evaluated=True):
-    """A work directory as runs.py writes it, with numbers chosen by hand."""
-    config = default.get_config()
-    config.name = name
-    workdir.mkdir()
-    (workdir / "config.json").write_text(configs.to_json(configs.resolve(config)))
-    rows = [{"step": s, "loss": 1 / s, "accuracy": s / 100} for s in (10, 20, 30)]
-    (workdir / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    if not evaluated:
-        return workdir
-    cell = {"accuracy": accuracy, "low": accuracy - 0.03, "high": accuracy + 0.05}
-    attack = {
-        "settings": config.evaluate.pgd.to_dict(),
-        "final": cell,
-        "worst": cell,
-        "gradients": 100,
-        "blind": 0,
-        "seconds": 12.0,
-    }
-    results = {
-        "step": 600,
-        "examples": 20,
-        "seed": 0,
-        "natural": {**cell, "accuracy": 0.975},
-        "worst_of_all": cell,
-        "attacks": {"pgd": attack},
-    }
-    (workdir / "evaluation.json").write_text(json.dumps(results))
-    (workdir / "evaluation").mkdir()
-    labels = np.arange(20) % 10
-    np.savez(
-        workdir / "evaluation" / "pgd.npz",
-        labels=labels,
-        natural=labels,
-        attacked=(labels + 1) % 10,
-        natural_images=np.full((20, 8, 8, 1), 0.2, np.float32),
-        attacked_images=np.full((20, 8, 8, 1), 0.5, np.float32),
-    )
-    return workdir
+def _write(workdirs, folder, *, drawn=True, **more):
+    """Without `drawn` no figure is saved, which takes most of the time."""
+    sections = report.sections_of_runs(workdirs)
+    if not drawn:
+        sections = [section._replace(figures=()) for section in sections]
+    return report.write("Some runs", sections, folder, **more)
 
 
 @pytest.fixture
 def workdirs(tmp_path):
     return [
-        _make_run(tmp_path / "a", "first", accuracy=0.615),
-        _make_run(tmp_path / "b", "waiting", evaluated=False),
+        make_run(tmp_path / "a", "first", accuracy=0.6),
+        make_run(tmp_path / "b", "waiting", attacks=()),
         tmp_path / "missing",
     ]
 
 
-def test_the_terminal_table_fits_80_columns(workdirs, tmp_path):
-    text = report.write(workdirs, tmp_path / "report")
-    table = text.split("Report:")[0]
-    assert max(map(len, table.splitlines())) <= 80
-    assert re.search(r"first .*softmax .*PGD-5 ε=0.3 .*97.5 ± 4.0 .*61.5 ± 4.0", table)
-    assert "over 20 test images" in table
-    assert re.search(r"waiting .*not evaluated yet", table)
-    assert re.search(r"missing .*no such run", text)
-
-
-def test_csv_holds_every_number_unrounded(workdirs, tmp_path):
-    report.write(workdirs, tmp_path / "report")
-    with (tmp_path / "report" / "results.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    first = [row for row in rows if row["network"] == "first"]
-    pgd = "PGD-100 ε=0.3"
-    measures = ["natural", pgd, f"{pgd} worst", "worst of all"]
-    assert [row["measure"] for row in first] == measures
-    assert float(first[1]["accuracy"]) == 0.615
-    assert json.loads(first[1]["settings"])["step_size"] == 0.01
-    assert [row["status"] for row in rows[4:]] == ["not evaluated yet", "no such run"]
-
-
 class _Collector(HTMLParser):
-    def __init__(self):
+    def __init__(self, content):
         super().__init__()
         self.tags, self.sources, self.text = [], [], []
+        self.feed(content)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
@@ -100,153 +50,474 @@ class _Collector(HTMLParser):
         self.text.append(text)
 
 
+def _sections(workdirs):
+    return {each.title: each for each in report.sections_of_runs(workdirs)}
+
+
+def _page(folder):
+    return _Collector((folder / "report.html").read_text("utf-8"))
+
+
+def _numbers(folder):
+    with (folder / "numbers.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    return lines, json.loads((folder / "numbers.json").read_text("utf-8"))
+
+
+def test_the_terminal_table_fits_80_columns(workdirs, tmp_path):
+    text = _write(workdirs, tmp_path / "report", drawn=False)
+    table = text.split("Report:")[0]
+    assert max(map(len, table.splitlines())) <= 80
+    numbers = r"95.0 ± \S+ +55.0 ± \S+ +60.0 ± \S+"
+    assert re.search(rf"first +{numbers} +softmax +PGD-5 ε=0.3 +0\n", table)
+    assert "over 20 test images" in table
+    assert re.search(r"waiting +not evaluated yet", table)
+    assert re.search(r"missing +no such run", text)
+
+
+def test_csv_and_json_hold_the_tables_numbers_unrounded(workdirs, tmp_path):
+    _write(workdirs, tmp_path / "report", drawn=False)
+    lines, objects = _numbers(tmp_path / "report")
+    assert len(lines) == len(objects)
+    for line, found in zip(lines, objects, strict=True):
+        for key in ("accuracy", "low95", "high95", "images", "seed"):
+            assert (float(line[key]) if line[key] else None) == found.get(key)
+    pgd = "PGD-100 ε=0.3"
+    names = ["natural", "worst linf ε=0.3", pgd, f"{pgd}, worst iterate"]
+    first = [found for found in objects if found["network"] == "first"]
+    assert [found["measure"] for found in first] == names
+    assert [found["accuracy"] for found in first] == [0.95, 0.55, 0.6, 0.55]
+    assert json.loads(lines[2]["settings"])["step_size"] == 0.01
+    unfinished = [line["status"] for line in lines[4:]]
+    assert unfinished == ["not evaluated yet", "no such run"]
+    cells = _sections(workdirs[:1])["Accuracy"].table[1][4:]
+    for text, found in zip(cells, first[:3], strict=True):
+        shown = [100 * found[key] for key in ("accuracy", "low95", "high95")]
+        assert text == "{:.1f} [{:.1f}, {:.1f}]".format(*shown)
+
+
 def test_the_page_needs_no_other_file(workdirs, tmp_path):
-    report.write(workdirs, tmp_path / "report")
-    page = _Collector()
-    page.feed((tmp_path / "report" / "report.html").read_text())
-    assert page.tags.count("img") == 3  # Accuracies, training, one gallery.
-    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
-    assert "61.5 [58.5, 66.5]" in page.text
-    markdown = (tmp_path / "report" / "report.md").read_text()
-    for picture in re.findall(r"\]\(([^)]+)\)", markdown):
-        assert (tmp_path / "report" / picture).stat().st_size > 1000
-        assert (tmp_path / "report" / picture).with_suffix(".svg").exists()
+    folder = tmp_path / "report"
+    _write(workdirs, folder)
+    found = _page(folder)
+    assert found.tags.count("img") == 3  # Accuracies, training, one gallery.
+    assert all(s.startswith(("data:image/png;base64,", "#")) for s in found.sources)
+    assert "60.0 [38.7, 78.1]" in found.text
+    markdown = (folder / "report.md").read_text("utf-8")
+    pictures = re.findall(r"\]\(([^)]+)\)", markdown)
+    assert pictures == ["accuracy.png", "training.png", "gallery_0.png"]
+    for picture in pictures:
+        assert (folder / picture).stat().st_size > 1000
+        assert (folder / picture).with_suffix(".svg").exists()
 
 
-def test_names_are_text_and_not_markup(tmp_path):
-    name = '<script>alert(1)<script>|&*"'
-    workdir = _make_run(tmp_path / "a", name)
-    report.write([workdir], tmp_path / "report")
-    content = (tmp_path / "report" / "report.html").read_text()
-    assert "<script" not in content
-    page = _Collector()
-    page.feed(content)
-    assert any(name in text for text in page.text)
-    assert "script" not in page.tags
-    markdown = (tmp_path / "report" / "report.md").read_text()
-    assert r"\<script\>alert\(1\)\<script\>\|&\*" in markdown
+def test_the_same_report_has_the_same_pictures(workdirs, tmp_path):
+    for name in ("one", "two"):
+        _write(workdirs, tmp_path / name)
+    for picture in ("accuracy.svg", "training.png"):
+        content = [(tmp_path / name / picture).read_bytes() for name in ("one", "two")]
+        assert content[0] == content[1]
 
 
-def _change(workdir, change):
-    path = workdir / "evaluation.json"
-    results = json.loads(path.read_text())
-    change(results)
-    path.write_text(json.dumps(results))
+HOSTILE = (
+    "<script>alert(1)<script>",
+    '"><img src=x onerror=alert(1)>',
+    "a $x$ ^{1}_{0} $",
+    "_hidden_|cell|*bold*`code`",
+    "{{ 7 * 7 }} {% raw %}",
+    "&amp; &lt;",
+)
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "long " * 7 + "name", "x" * 40])
+def test_names_are_text_and_not_markup(tmp_path, name):
+    name = name[:40]
+    text = _write([make_run(tmp_path / "a", name)], tmp_path / "report")
+    found = _page(tmp_path / "report")
+    assert found.tags.count("script") == 1  # The page's own.
+    assert found.tags.count("img") == 3
+    assert any(" ".join(name.split()) in " ".join(part.split()) for part in found.text)
+    markdown = (tmp_path / "report" / "report.md").read_text("utf-8")
+    rows = [line for line in markdown.splitlines() if line.startswith("|")]
+    header, _, cells = (re.split(r"(?<!\\)\|", line) for line in rows[:3])
+    assert len(cells) == len(header)
+    assert not re.search(r"(?<!\\)<", markdown.split("```")[0])
+    assert max(map(len, text.split("Report:")[0].splitlines())) <= 80
+
+
+FOLDERS = ("é ε 漢字 🙂", "a\nb\x1b[31m", "\udcff", "$", "x" * 200)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_folders_of_any_name(tmp_path, name):
+    """Of a run that can't be read, the folder's name stands in the report."""
+    workdir = tmp_path / name
+    text = _write([workdir], tmp_path / "report")
+    assert "no such run" in text
+    assert "\x1b" not in text
+    text.split("Report:")[0].encode("utf-8")
+    assert "no such run" in (tmp_path / "report" / "report.html").read_text("utf-8")
+
+
+def test_any_text_can_be_drawn(tmp_path):
+    names = ["漢字 🙂", "$", "$x^$", "_", r"\$", "a" * 300, "b " * 200, "\udcff\n\t"]
+    value = (50.0, 40.0, 60.0)
+    every = [Series(name, ATTACK, [value] * len(names)) for name in names]
+    drawing = figures.accuracy(names, every)
+    style.save(drawing, tmp_path / "drawn")
+    assert (tmp_path / "drawn.svg").exists()
 
 
 def test_other_settings_are_other_columns(tmp_path):
     """PGD-10 is no PGD-100, and PGD in smaller steps is another PGD-100."""
-    workdirs = [_make_run(tmp_path / name, name) for name in ("ten", "hundred", "slow")]
-    for workdir, key, value in (
-        (workdirs[0], "steps", 10),
-        (workdirs[2], "step_size", 0.001),
-    ):
-        _change(
-            workdir,
-            lambda r: r["attacks"]["pgd"]["settings"].update({key: value}),  # noqa: B023
-        )
-    rows = [report.load_row(workdir) for workdir in workdirs]
-    header, *cells = tables.text_table(rows, tables.SHORT)
-    assert header[4:] == [
-        "PGD-10 ε=0.3 step=0.01",
-        "PGD-100 ε=0.3 step=0.01",
-        "PGD-100 ε=0.3 step=0.001",
-        "worst",
+    workdirs = [
+        make_run(tmp_path / "ten", "ten", changes={"evaluate.pgd.steps": 10}),
+        make_run(tmp_path / "hundred", "hundred"),
+        make_run(tmp_path / "slow", "slow", changes={"evaluate.pgd.step_size": 0.001}),
+    ]
+    header, *cells = _sections(workdirs)["Accuracy"].table
+    assert header[6:] == [
+        "PGD-10 ε=0.3 step_size=0.01 %",
+        "PGD-100 ε=0.3 step_size=0.01 %",
+        "PGD-100 ε=0.3 step_size=0.001 %",
     ]
     for i, row in enumerate(cells):
-        assert [j for j in range(3) if row[4 + j] != "-"] == [i]
+        assert [j for j in range(3) if row[6 + j] != "-"] == [i]
 
 
 def test_other_numbers_of_images_are_said(tmp_path):
-    workdirs = [_make_run(tmp_path / name, name) for name in ("few", "many")]
-    _change(workdirs[1], lambda r: r.update(examples=20_000))
-    rows = [report.load_row(workdir) for workdir in workdirs]
-    table = tables.text_table(rows, tables.SHORT)
-    assert [row[3] for row in table] == ["images", "20", "20000"]
-    assert "over test images" in report.terminal_table(rows)
+    workdirs = [make_run(tmp_path / "few", "few"), make_run(tmp_path / "many", "many")]
+    settings = configs.default().evaluate.pgd.to_dict()
+    measure(workdirs[1], "pgd", settings, 30, np.arange(50) % 10)
+    section = _sections(workdirs)["Accuracy"]
+    assert [row[4] for row in section.table] == ["images", "20", "50"]
+    assert "over test images" in section.notes[0]
+
+
+def test_the_worst_case_is_one_of_a_threat_model(tmp_path):
+    workdir = make_run(tmp_path / "a", "a", attacks=("pgd", "pgd_l2", "noise"))
+    header, cells = _sections([workdir])["Accuracy"].table
+    left = [cell.split(" ")[0] for cell in cells[4:8]]
+    assert header[4:8] == [
+        "natural %",
+        "worst linf ε=0.3 %",
+        "worst l2 ε=2 %",
+        "union of threat models %",
+    ]
+    assert left == ["95.0", "45.0", "50.0", "45.0"]
+    alone = make_run(tmp_path / "b", "b", attacks=("pgd", "noise"))
+    assert not any(
+        "union" in title for title in _sections([alone])["Accuracy"].table[0]
+    )
+
+
+def test_several_radii_make_a_curve(tmp_path):
+    workdir = make_run(tmp_path / "a", "a", attacks=("pgd", "carlini_l2"))
+    settings = configs.default().evaluate.pgd.to_dict()
+    measure(workdir, "pgd", {**settings, "epsilon": 8 / 255}, 15)
+    section = _sections([workdir])["Accuracy against ε"]
+    assert [figure.name for figure in section.figures] == ["epsilon_linf", "epsilon_l2"]
+    (line,) = section.figures[0].drawing.axes[0].lines
+    np.testing.assert_allclose(line.get_xdata(), [0, 8 / 255, 0.3])
+    np.testing.assert_allclose(line.get_ydata(), [95, 70, 45])
+    (line,) = section.figures[1].drawing.axes[0].lines
+    # Of 19 images that are right, all are fooled in the end.
+    np.testing.assert_allclose(line.get_ydata(), np.arange(95, -1, -5))
+    assert "worst linf ε=8/255 %" in _sections([workdir])["Accuracy"].table[0]
 
 
 def test_the_attacks_of_one_run(tmp_path):
-    workdir = _make_run(tmp_path / "a", "first")
-    closest = {
-        "settings": default.get_config().evaluate.carlini_l2.to_dict(),
-        "median_distance": None,
-        "blind": 7,
-    }
-    _change(
-        workdir,
-        lambda r: r["attacks"].update(carlini_l2={**r["attacks"]["pgd"], **closest}),
-    )
+    workdir = make_run(tmp_path / "a", "first")
+    settings = configs.default().evaluate.carlini_l2.to_dict()
+    far = np.full(20, np.inf, np.float32)
+    blind = np.arange(20) < 7
+    measure(workdir, "carlini_l2", settings, 19, distance=far, zero_gradient=blind)
     text = report.terminal_attack_table(report.load_row(workdir))
     assert max(map(len, text.splitlines())) <= 80
-    assert re.search(r"PGD-100 ε=0.3 +50.0 ± 4.0 +50.0 ± 4.0 +100 +12", text)
-    assert re.search(r"CW l2-1000 ε=2 +50.0 ± 4.0 +50.0 ± 4.0 +inf +100 +12", text)
+    assert text.startswith("first: softmax, trained against PGD-5 ε=0.3\n")
+    assert re.search(r"PGD-100 ε=0.3 +50.0 ± \S+ +45.0 ± \S+ +100 ", text)
+    assert re.search(r"CW-1000 l2 ε=2 +95.0 ± \S+ +90.0 ± \S+ +inf +100 ", text)
     assert "carlini_l2 met no gradient at 7 of 20 images" in " ".join(text.split())
-
-
-def test_a_table_that_is_too_wide_is_turned(tmp_path):
-    workdirs = [_make_run(tmp_path / name, name) for name in ("one", "two")]
-    for workdir in workdirs:
-        for name in ("pgd_l2", "noise", "fgs"):
-            settings = default.get_config().evaluate[name].to_dict()
-            _change(
-                workdir,
-                lambda r: r["attacks"].update(
-                    {name: {**r["attacks"]["pgd"], "settings": settings}}  # noqa: B023
-                ),
-            )
-    text = report.terminal_table([report.load_row(w) for w in workdirs])
-    assert max(map(len, text.splitlines())) <= 80
-    assert re.search(r"^network +one +two$", text, re.MULTILINE)
-    assert re.search(r"^PGD l2-100 ε=2 +50.0 ± 4.0 +50.0 ± 4.0$", text, re.MULTILINE)
+    waiting = make_run(tmp_path / "b", "b", attacks=())
+    text = report.terminal_attack_table(report.load_row(waiting))
+    assert text == "b: not evaluated yet"
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "status"),
+    ("changes", "title"),
     [
-        ("config.json", "{}", "damaged: config.json"),
-        ("config.json", "\x00", "damaged: config.json"),
-        ("config.json", None, "the folder holds no run"),
-        ("evaluation.json", "[1]", "damaged: evaluation.json"),
-        ("evaluation.json", "{}", "damaged: evaluation.json"),
-        ("environment.json", "]", "50.0"),
-        ("metrics.jsonl", "[1]\n{}\n\xff", "50.0"),
-        ("evaluation/pgd.npz", "PK", "50.0"),
+        ({"defence.name": "natural"}, "nothing"),
+        ({"train.attack.steps": 40}, "PGD-40 ε=0.3"),
+        ({"defence.name": "trades"}, "TRADES (β=6), PGD-5 ε=0.3"),
+        ({"defence.attack": "fgsm"}, "FGSM ε=0.3"),
+        ({"train.attack.epsilon": 8 / 255}, "PGD-5 ε=8/255"),
+        (
+            {"train.attack.objective": "margin"},
+            "PGD-5 ε=0.3 objective=margin",
+        ),
     ],
 )
-def test_damaged_files_leave_a_row(tmp_path, file, content, status):
-    workdir = _make_run(tmp_path / "a", "first")
+def test_what_a_network_was_trained_against(changes, title):
+    config = configs.default()
+    for key, value in changes.items():
+        configs.put(config, key, value)
+    assert titles.defence_title(configs.resolve(config)) == title
+
+
+def test_losses_are_titled_with_their_settings():
+    config = configs.default()
+    config.loss.name, config.loss.margin = "lmcl", 0.25
+    assert titles.loss_title(configs.resolve(config)) == "LMCL (s=10, m=0.25)"
+
+
+def _break(path, content):
     if content is None:
-        (workdir / file).unlink()
+        path.unlink()
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
     else:
-        (workdir / file).write_text(content)
-    assert status in report.write([workdir], tmp_path / "report")
+        path.write_text(content, encoding="utf-8")
+
+
+DEEP = "[" * 100_000
+DAMAGED = (
+    ("config.json", "{}", "damaged: config.json"),
+    ("config.json", "\x00", "damaged: config.json"),
+    ("config.json", "null", "damaged: config.json"),
+    ("config.json", DEEP, "damaged: config.json"),
+    ("config.json", b"\xff\xfe", "damaged: config.json"),
+    ("config.json", '{"name": 3}', "damaged: config.json"),
+    ("config.json", None, "the folder holds no run"),
+    ("environment.json", "]", "60.0"),
+    ("environment.json", DEEP, "60.0"),
+    ("environment.json", '{"python": {"a": [null, 1e999]}}', "60.0"),
+    ("metrics.jsonl", "[1]\n{}\n\xff", "60.0"),
+    ("metrics.jsonl", '{"step": "1", "loss": null, "accuracy": []}\n', "60.0"),
+    ("metrics.jsonl", '{"step": 1, "loss": NaN, "accuracy": 0.5}\n', "60.0"),
+    ("metrics.jsonl", f'{{"step": 1, "loss": 1, "accuracy": {10**400}}}\n', "60.0"),
+    ("metrics.jsonl", '{"step": 1, "loss": -1e300, "accuracy": 1e300}\n', "60.0"),
+    ("metrics.jsonl", DEEP, "60.0"),
+    ("metrics.jsonl", None, "60.0"),
+    ("evaluation/*.npz", b"PK", "not evaluated yet|damaged"),
+    ("evaluation/*.npz", b"", "not evaluated yet|damaged"),
+    ("evaluation/*.npz", None, "not evaluated yet"),
+)
+
+
+@pytest.mark.parametrize(("file", "content", "status"), DAMAGED)
+def test_damaged_files_leave_a_row(tmp_path, file, content, status):
+    workdirs = [make_run(tmp_path / n, n, accuracy=0.6) for n in ("first", "whole")]
+    (path,) = workdirs[0].glob(file)
+    _break(path, content)
+    text = _write(workdirs, tmp_path / "report", drawn="metrics" in file)
+    first = "first" if "config" not in file else workdirs[0].name
+    assert re.search(rf"^{first} .*({status})", text, re.MULTILINE)
+    assert re.search(r"^whole +95.0 ± \S+ +55.0 ", text, re.MULTILINE)
+    json.loads((tmp_path / "report" / "numbers.json").read_text("utf-8"))
+
+
+def test_what_is_left_out_is_named(tmp_path):
+    workdir = make_run(tmp_path / "a", "a", attacks=("pgd", "noise"))
+    (path,) = workdir.glob("evaluation/noise-*.npz")
+    path.write_bytes(b"PK")
+    (environment,) = workdir.glob("environment.json")
+    environment.write_text("]")
+    said = " ".join(_write([workdir], tmp_path / "report", drawn=False).split())
+    assert path.name in said
+    assert "environment.json is damaged" in said
+
+
+@pytest.mark.parametrize("change", ["rank", "shape", "nan", "colour"])
+def test_images_of_any_shape(tmp_path, monkeypatch, change):
+    workdir = make_run(tmp_path / "a", "a")
+    made = {
+        "rank": np.zeros((20, 8), np.float32),
+        "shape": np.zeros((20, 9, 9, 1), np.float32),
+        "nan": np.full((20, 8, 8, 1), np.nan, np.float32),
+        "colour": np.zeros((20, 8, 8, 3), np.float32),
+    }[change]
+    plain = np.zeros((20, 8, 8, 3 if change == "colour" else 1), np.float32)
+    images = measured.Images(plain, made)
+    monkeypatch.setattr("advloss.evaluation.results.load_images", lambda _: images)
+    section = _sections([workdir])["Attacked images"]
+    assert bool(section.figures) == (change == "colour")
+    assert bool(section.notes) == (change != "colour")
 
 
 def test_figures_of_an_earlier_report_do_not_stay(tmp_path):
-    workdirs = [_make_run(tmp_path / name, name) for name in ("one", "two")]
-    report.write(workdirs, tmp_path / "report")
-    report.write(workdirs[:1], tmp_path / "report")
-    names = {path.name for path in (tmp_path / "report").glob("gallery*")}
-    assert names == {"gallery_0.png", "gallery_0.svg"}
+    workdirs = [make_run(tmp_path / name, name) for name in ("one", "two")]
+    folder = tmp_path / "report"
+    _write(workdirs, folder)
+    (folder / "mine.png").write_bytes(b"kept")
+    _write(workdirs[:1], folder)
+    names = {path.name for path in folder.glob("*.png")}
+    assert names == {"accuracy.png", "training.png", "gallery_0.png", "mine.png"}
+    assert not (folder / "gallery_1.svg").exists()
 
 
 def test_the_page_says_how_to_make_it_again(tmp_path):
-    workdir = _make_run(tmp_path / "my runs", "first")
-    _change(workdir, lambda r: r["attacks"]["pgd"]["settings"].update(restarts=3))
-    report.write([workdir], tmp_path / "report")
-    page = _Collector()
-    page.feed((tmp_path / "report" / "report.html").read_text())
-    text = "".join(page.text)
+    changes = {"evaluate.pgd.restarts": 3}
+    workdir = make_run(tmp_path / "my runs", "first")
+    settings = configs.load_config(workdir).evaluate.pgd.to_dict() | {"restarts": 3}
+    for path in workdir.glob("evaluation/*"):
+        path.unlink()
+    measure(workdir, "pgd", settings, 10)
+    command = f"advloss report --runs='{workdir}'"
+    _write(
+        [workdir], tmp_path / "report", command=command, notes=["A note."], drawn=False
+    )
+    text = "".join(_page(tmp_path / "report").text)
     where = f"'--workdir={workdir}'"
-    train = f"python -m experiments.train {where} --config=configs/default.py"
-    assert f"{train} --config.name=first\n" in text
-    evaluate = f"python -m experiments.evaluate {where}"
-    assert f"{evaluate} --config.evaluate.examples=20" in text
-    assert "--config.evaluate.pgd.restarts=3\n" in text
+    assert command in text
+    assert "A note." in text
+    assert re.search(rf"train {re.escape(where)}.* --config.name=first\n", text)
+    (line,) = re.findall(rf"evaluate {re.escape(where)}.*", text)
+    assert "--config.evaluate.examples=20" in line
+    assert f"--config.{next(iter(changes))}=3" in line
+    markdown = (tmp_path / "report" / "report.md").read_text("utf-8")
+    assert f"```\n{command}\n```" in markdown
 
 
 def test_a_report_of_nothing_but_missing_runs(tmp_path):
-    text = report.write([tmp_path / "x"], tmp_path / "report")
-    assert "no such run" in text
+    assert "no such run" in _write([tmp_path / "x"], tmp_path / "report")
     assert (tmp_path / "report" / "report.html").exists()
+
+
+def test_rows_of_one_name_can_be_told_apart(tmp_path):
+    workdirs = [
+        make_run(tmp_path / "a", "same"),
+        make_run(tmp_path / "b", "same", changes={"seed": 1}),
+        make_run(tmp_path / "c", "same", changes={"seed": 1}),
+    ]
+    labels = [row[0] for row in _sections(workdirs)["Accuracy"].table[1:]]
+    assert labels[0] == "same, seed 0"
+    assert labels[1] == f"same ({workdirs[1]})"
+    assert len(set(labels)) == 3
+
+
+def test_an_appendix_is_tables_alone(workdirs, tmp_path):
+    sections = report.sections_of_runs(workdirs, appendix=True)
+    assert not any(section.figures for section in sections)
+    text = report.write("Appendix", sections, tmp_path / "report")
+    assert text == f"Report: {tmp_path / 'report' / 'report.html'}"
+
+
+@pytest.mark.parametrize("attacks", [2, 12])
+@pytest.mark.parametrize("runs", [1, 7])
+def test_no_legend_is_cut(attacks, runs):
+    value = (60.0, 50.0, 70.0)
+    every = [
+        Series("natural", NATURAL, [value] * runs),
+        Series("worst linf ε=0.3", WORST, [value] * runs),
+        *(
+            Series(
+                f"multi-targeted PGD-100 l2 ε=0.{i} draws={i}", ATTACK, [value] * runs
+            )
+            for i in range(attacks)
+        ),
+    ]
+    names = [f"network number {i} of a long name" for i in range(runs)]
+    places = list(range(runs))
+    cells = [Series(s.title, s.role, [([60.0], value)] * runs) for s in every]
+    curves = [
+        figures.Training(s.title, [1, 2], [10.0, 20.0], [2.0, 1.0]) for s in every
+    ]
+    for drawing in (
+        figures.accuracy(names, every),
+        figures.swept("loss.margin", places, cells),
+        figures.training(curves),
+        figures.against_epsilon(
+            [figures.Curve(s.title, [0, 1], [90, 10]) for s in every], "linf"
+        ),
+    ):
+        assert len(drawing.legends[0].get_texts()) == len(every)
+        _check_inside(drawing)
+
+
+def _check_inside(drawing):
+    """The legend lies in the figure, under the axes."""
+    drawing.draw_without_rendering()
+    (legend,) = drawing.legends
+    box, whole = legend.get_window_extent(), drawing.bbox
+    assert box.x0 >= whole.x0 - 1 and box.x1 <= whole.x1 + 1
+    assert box.y0 >= whole.y0 - 1 and box.y1 <= whole.y1 + 1
+    for axes in drawing.axes:
+        assert box.y1 <= axes.get_tightbbox().y0 + 1
+        assert axes.get_window_extent().height > 50
+
+
+def test_natural_and_worst_always_look_the_same():
+    value = (60.0, 50.0, 70.0)
+    seen = []
+    for attacks in (1, 9):
+        every = [
+            *(Series(f"attack {i}", ATTACK, [value]) for i in range(attacks)),
+            Series("natural", NATURAL, [value]),
+            Series("worst", WORST, [value]),
+        ]
+        bars = figures.accuracy(["a"], every).axes[0].patches
+        assert len(bars) == 2
+        assert bars[0].get_y() < bars[1].get_y() < bars[0].get_y() + 1.2
+        seen.append([(bar.get_facecolor(), bar.get_hatch()) for bar in bars])
+    assert seen[0] == seen[1]
+    assert seen[0][0] != seen[0][1]
+
+
+def test_sections_of_any_kind_are_written(tmp_path):
+    drawing = figures.training([figures.Training("a", [1], [2.0], [3.0])])
+    sections = [
+        Section("One", [["a", "b"], ["1", "x"], ["across"]], records=[{"a": np.inf}]),
+        Section("Two", figures=[Figure("same/../name", drawing, "first")]),
+        Section("Three", figures=[Figure("same/../name", drawing, "second")]),
+        Section("Four", blocks=[Block("how", "cd /\n`ls`\n</code><script>")]),
+        Section("Five", records=[{"b": np.float32(0.5), "c": {"d": [np.nan]}}]),
+        Section("Six", records=[{"e": "ε"}]),
+    ]
+    text = report.write("<Any>", sections, tmp_path)
+    assert re.search(r"^across$", text, re.MULTILINE)
+    lines, objects = _numbers(tmp_path)
+    assert objects == [{"a": "inf"}, {"b": 0.5, "c": {"d": [None]}}, {"e": "ε"}]
+    assert lines[0] == {"a": "inf", "b": "", "c": "", "e": ""}
+    assert {path.name for path in tmp_path.glob("*.png")} == {
+        "same____name.png",
+        "same____name_2.png",
+    }
+    assert _page(tmp_path).tags.count("script") == 1
+    assert "<Any>" in _page(tmp_path).text
+
+
+def test_all_files_are_utf8(workdirs, tmp_path):
+    _write(workdirs, tmp_path / "report", drawn=False)
+    for name in ("report.html", "report.md", "numbers.csv"):
+        assert "ε" in (tmp_path / "report" / name).read_text("utf-8")
+    measures = [found.get("measure") for found in _numbers(tmp_path / "report")[1]]
+    assert "worst linf ε=0.3" in measures
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 30])
+def test_a_table_of_any_width_fits_the_terminal(count):
+    header = ["name", *(f"column {i} objective=margin" for i in range(count))]
+    table = [header, ["a" * 50, *["1.0 ± 0.5"] * count], ["b", "a status " * 20]]
+    text = tables.aligned(table)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("1.0 ± 0.5") == count
+    assert " ".join(text.split()).count("a status") == 20
+
+
+def test_earlier_files_stay_where_the_new_cannot_be_written(workdirs, tmp_path):
+    folder = tmp_path / "report"
+    folder.write_text("a file")
+    with pytest.raises(OSError):
+        _write(workdirs, folder)
+    assert folder.read_text() == "a file"
+
+
+def test_saved_configs_of_earlier_versions_are_said(tmp_path):
+    workdir = make_run(tmp_path / "a", "a")
+    values = files.read_json(workdir / "config.json")
+    del values["train"]["momentum"]
+    files.write_json(workdir / "config.json", values)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        row = report.load_row(workdir)
+    assert row.summary and any("momentum" in note for note in row.notes)

@@ -1,25 +1,47 @@
-"""Results of an evaluation: what is kept, reused, damaged."""
+"""Results of an evaluation: what is kept, reused, damaged, summarised."""
 
 import errno
 import json
 import os
 import shutil
+import time
+import warnings
 import zipfile
 
 import jax
 import numpy as np
 import pytest
 
-from advloss import batches, evaluate, files, results, runs, stopping
 from advloss import config as configs
 from advloss.errors import InputError, Stopped
+from advloss.evaluation import batches, measured, results, run
+from advloss.evaluation.mapped import Mapped
+from advloss.evaluation.statistics import proportion
+from advloss.runtime import environment, files, signals
+from advloss.training.run import train_runs
+
+
+def _config(workdir, **changes):
+    config = configs.load_config(workdir)
+    for key, value in changes.items():
+        configs.put(config, f"evaluate.{key.replace('__', '.')}", value)
+    return configs.resolve(config)
 
 
 def _evaluate(workdir, **changes):
-    config = runs.load_config(workdir)
-    for key, value in changes.items():
-        config.evaluate[key] = value
-    return results.evaluate_run(configs.resolve(config), workdir, jax.devices()[:1])
+    return run.evaluate_run(_config(workdir, **changes), workdir, jax.devices()[:1])
+
+
+def _equal(first, second):
+    for name in (*measured._EXAMPLES, "identity"):
+        a, b = (getattr(each, name) for each in (first, second))
+        np.testing.assert_array_equal(a, b, err_msg=name)
+    for a, b in zip(*map(measured.load_images, (first, second)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def _files(workdir):
+    return sorted(path.name for path in (workdir / results.FOLDER).iterdir())
 
 
 @pytest.fixture
@@ -28,175 +50,205 @@ def workdir(trained, tmp_path):
 
 
 def test_every_number_follows_from_the_examples(trained):
-    found = results.load_results(trained)
-    examples = results.load_examples(trained, "pgd")
-    assert found["examples"] == 110 == len(examples["labels"])
-    natural = np.mean(examples["natural"] == examples["labels"])
-    final = np.mean(examples["attacked"] == examples["labels"])
-    assert found["natural"]["accuracy"] == pytest.approx(natural)
-    pgd = found["attacks"]["pgd"]
-    assert pgd["final"]["accuracy"] == pytest.approx(final)
-    assert pgd["worst"]["accuracy"] == pytest.approx(examples["worst_correct"].mean())
-    assert pgd["worst"]["low"] < pgd["worst"]["accuracy"] <= final < natural
-    assert found["worst_of_all"] == pgd["worst"]
-    assert examples["distance"].max() <= 0.1 + 1e-6
-    assert pgd["environment"]["packages"]["jax"] == jax.__version__
+    (found,) = results.load(trained)
+    assert (found.attack, found.norm, found.epsilon) == ("pgd", "linf", 0.1)
+    assert found.identity["examples"] == 110 == len(found.labels)
+    np.testing.assert_array_equal(found.correct, found.attacked == found.labels)
+    assert found.distance.max() <= 0.1 + 1e-6
+    assert (found.backward_passes == 10).all()
+    assert found.environment["packages"]["jax"] == jax.__version__
+    assert found.workdir == trained
+    natural = measured.load_images(found).natural
+    attacked = measured.load_images(found).attacked
+    assert len(natural) == results.GALLERY_IMAGES
+    change = np.abs(attacked[:100] - natural).max(axis=(1, 2, 3))
+    np.testing.assert_allclose(change, found.distance[:100], atol=1e-6)
+    summary = results.summarise([found])
+    (attack,), (worst,) = summary.attacks, summary.worst
+    assert summary.natural.accuracy == np.mean(found.natural == found.labels)
+    assert attack.final.accuracy == np.mean(found.attacked == found.labels)
+    assert attack.worst.accuracy == found.worst_correct.mean()
+    assert attack.median_distance is None
+    assert worst.proportion == attack.worst
+    assert worst[:2] == ("linf", 0.1)
+    assert attack.worst.accuracy <= attack.final.accuracy < summary.natural.accuracy
+    assert summary.union is None
 
 
 def test_a_suite_is_added_to_and_nothing_is_measured_twice(workdir, capsys):
-    before = results.load_results(workdir)
+    (before,) = results.load(workdir)
     config = (workdir / "config.json").read_bytes()
-    after = _evaluate(workdir, attacks=("pgd", "fgs"))
-    assert after["attacks"]["pgd"] == before["attacks"]["pgd"]  # The seconds, too.
+    pgd, _ = _evaluate(workdir, attacks=("pgd", "fgsm"))
     assert "pgd was measured before" in capsys.readouterr().err
-    standing = [
-        results.load_examples(workdir, name)["worst_correct"] for name in ("pgd", "fgs")
-    ]
-    both = np.mean(standing[0] & standing[1])
-    assert after["worst_of_all"]["accuracy"] == pytest.approx(both)
+    assert pgd.finished == before.finished
+    _equal(pgd, before)
     # The next suite has no PGD; its result stays.
-    assert _evaluate(workdir, attacks=("noise",))["attacks"].keys() == {
-        "pgd", "fgs", "noise",
-    }  # fmt: skip
+    (noise,) = _evaluate(workdir, attacks=("noise",))
+    assert [each.attack for each in results.load(workdir)] == ["pgd", "fgsm", "noise"]
+    assert noise.attack == "noise"
     assert (workdir / "config.json").read_bytes() == config
 
 
-def test_other_settings_and_other_examples_are_measured_anew(workdir):
-    first = results.load_results(workdir)["attacks"]["pgd"]
-    settings = runs.load_config(workdir).evaluate.pgd
-    settings.steps = 3
-    second = _evaluate(workdir, pgd=settings)["attacks"]["pgd"]
-    assert (first["gradients"], second["gradients"]) == (10, 3)
-    _evaluate(workdir, attacks=("fgs",))
-    found = _evaluate(workdir, examples=50, attacks=("noise",))
-    assert found["examples"] == 50
-    assert found["attacks"].keys() == {"noise"}  # The others had 110 examples.
+def test_a_suite_is_its_attacks_each_once(workdir):
+    config = _config(workdir, attacks=("strong", "pgd"))
+    assert run.attack_names(config) == ["pgd", "multi_targeted"]
 
 
-def test_the_closest_images_have_a_median_distance(workdir):
-    config = runs.load_config(workdir)
-    penalty = config.evaluate.penalty
-    penalty.search_steps, penalty.steps = 3, 6
-    found = _evaluate(workdir, attacks=("penalty",), penalty=penalty, examples=55)
-    distance = results.load_examples(workdir, "penalty")["distance"]
-    median = found["attacks"]["penalty"]["median_distance"]
-    assert median == (pytest.approx(np.median(distance)) if median else None)
-    assert "median_distance" not in results.load_results(workdir)["natural"]
+def test_other_settings_and_examples_stand_side_by_side(workdir):
+    (first,) = results.load(workdir)
+    (second,) = _evaluate(workdir, pgd__steps=3)
+    (third,) = _evaluate(workdir, examples=50)
+    (fourth,) = _evaluate(workdir, seed=1)
+    (fifth,) = _evaluate(workdir, survivors_only=True)
+    found = results.load(workdir)
+    made = [first, second, third, fourth, fifth]
+    assert [each.path for each in found] == [each.path for each in made]
+    assert len(set(_files(workdir))) == 5
+    assert (second.backward_passes == 3).all()
+    assert len(third.labels) == 50
+    # Two of them can be compared; the newest of the largest groups is shown.
+    groups = results.groups(found)
+    assert [len(group) for group in groups] == [1, 1, 2, 1]
+    assert groups[-1][0].path == third.path
+    assert results.chosen(found) == [found[4]]
+    assert [each.path for each in groups[2]] == [first.path, second.path]
+    with pytest.raises(InputError, match=r"5 results of 4 groups can't be summarised"):
+        results.summarise(found)
+    assert results.chosen([]) == []
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        "",
-        "[1]",
-        "{}",
-        '{"attacks": 3}',
-        '{"attacks": {}, "natural": 1, "worst_of_all": 1}',
-        '{"attacks": {"../../x": {}}, "natural": {}, "worst_of_all": {}}',
-    ],
-)
-def test_damaged_results_are_named(workdir, content):
-    (workdir / "evaluation.json").write_text(content)
-    with pytest.raises(InputError, match=r"evaluation.json is damaged"):
-        results.load_results(workdir)
+def test_the_worst_case_is_taken_in_each_ball(workdir):
+    settings = {"carlini_linf__rounds": 2, "carlini_linf__steps": 5}
+    found = _evaluate(
+        workdir,
+        attacks=("pgd", "fgsm", "noise", "carlini_linf"),
+        fgsm__epsilon=0.1,
+        noise__epsilon=0.02,
+        carlini_linf__epsilon=0.1,
+        **settings,
+    )
+    summary = results.summarise(found)
+    pgd, fgsm, noise, carlini = (each.worst_correct for each in found)
+    large, small = summary.worst
+    assert large[:2] == ("linf", 0.1)
+    assert large.attacks == ("pgd", "fgsm", "carlini_linf")
+    assert large.proportion.accuracy == np.mean(pgd & fgsm & carlini)
+    assert small[:2] == ("linf", 0.02)
+    assert small.proportion.accuracy == noise.mean()
+    assert summary.union.accuracy == np.mean(pgd & fgsm & carlini & noise)
+    assert summary.attacks[3].median_distance == np.median(found[3].distance)
+    for each in [summary.natural, summary.union, *(a.final for a in summary.attacks)]:
+        assert 0 <= each.low <= each.accuracy <= each.high <= 1
 
 
-@pytest.mark.parametrize("worst_only", [False, True])
+def test_survivors_are_those_of_the_same_ball(workdir):
+    """What is fooled is not attacked again, within the same epsilon."""
+    suite = {
+        "attacks": ("fgsm", "noise", "pgd"),
+        "fgsm__epsilon": 0.1,
+        "pgd__steps": 25,
+        "noise__epsilon": 0.01,
+    }
+    whole = _evaluate(workdir, **suite)
+    short = _evaluate(workdir, **suite, survivors_only=True)
+    fgsm, _, pgd = short
+    digests = [measured.digest(each.identity) for each in short]
+    assert [each.identity["before"] for each in short] == [[], [], [digests[0]]]
+    assert (pgd.worst_correct <= fgsm.worst_correct).all()
+    assert pgd.backward_passes.sum() < whole[2].backward_passes.sum()
+    assert (pgd.backward_passes[~fgsm.worst_correct] == 0).all()
+    expected, summary = results.summarise(whole), results.summarise(short)
+    assert summary.worst == expected.worst
+    assert summary.natural == expected.natural
+    # Not all were attacked: no median of distances.
+    (_, carlini) = _evaluate(
+        workdir, attacks=("fgsm", "carlini_linf"), survivors_only=True,
+        fgsm__epsilon=0.1, carlini_linf__epsilon=0.1,
+        carlini_linf__rounds=2, carlini_linf__steps=5,
+    )  # fmt: skip
+    assert np.isnan(carlini.distance).any()
+    assert results.summarise([carlini]).attacks[0].median_distance is None
+    # After another FGSM it is another PGD.
+    suite["fgsm__random_start"] = True
+    assert _evaluate(workdir, **suite, survivors_only=True)[2].path != pgd.path
+
+
+@pytest.mark.parametrize("survivors_only", [False, True])
 def test_an_interrupted_attack_repeats_no_finished_batch(
-    workdir, tmp_path, monkeypatch, worst_only
+    workdir, tmp_path, monkeypatch, survivors_only
 ):
-    changes = {"worst_only": worst_only, "batch_size": 20, "attacks": ("pgd",)}
-    settings = runs.load_config(workdir).evaluate.pgd
-    settings.steps = 25
-    changes["pgd"] = settings
+    changes = {"survivors_only": survivors_only, "batch_size": 20, "pgd__steps": 25}
     whole = shutil.copytree(workdir, tmp_path / "whole")
-    expected = _evaluate(whole, **changes)
     calls = []
-    original = evaluate.Mapped.__call__ if worst_only else evaluate.Mapped._one_batch
+    original = Mapped._one_batch
 
-    def counted(self, arrays, *rest):
-        calls.append(len(arrays))
-        return original(self, arrays, *rest)
+    def counted(self, *arguments):
+        calls.append(1)
+        return original(self, *arguments)
 
-    name = "__call__" if worst_only else "_one_batch"
-    monkeypatch.setattr(evaluate.Mapped, name, counted)
+    monkeypatch.setattr(Mapped, "_one_batch", counted)
+    (expected,) = _evaluate(whole, **changes)
+    needed = len(calls)
+    calls.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(stopping, "requested", lambda: len(calls) >= 3)
-        with pytest.raises(Stopped, match="what is finished is saved"):
+        patch.setattr(signals, "requested", lambda: len(calls) >= 9)
+        with pytest.raises(Stopped, match="stopped in pgd; what is finished is saved"):
             _evaluate(workdir, **changes)
-    first = len(calls)
-    assert (workdir / "evaluation" / "pgd.parts").is_dir()
-    found = _evaluate(workdir, **changes)
-    # 110 images in batches of 20. Or predictions, a start, 25 steps in three rounds,
-    # predictions; of which the first are made again.
-    assert 0 < first < len(calls) == (7 if worst_only else 6)
-    for result in (found, expected):
-        del result["attacks"]["pgd"]["seconds"]
-    assert found == expected
-    assert not (workdir / "evaluation" / "pgd.parts").exists()
-    both = [results.load_examples(path, "pgd") for path in (whole, workdir)]
-    for key in both[0]:
-        np.testing.assert_array_equal(both[0][key], both[1][key])
+    (parts,) = (p for p in (workdir / results.FOLDER).iterdir() if p.is_dir())
+    assert parts.name.startswith(f"{expected.path.stem}.")
+    (found,) = _evaluate(workdir, **changes)
+    # 110 images in batches of 20: the predictions of the natural ones are made again.
+    assert len(calls) == needed + 6
+    _equal(found, expected)
+    assert not parts.exists()
 
 
-def test_what_is_left_by_other_attacks_is_no_part_of_this_one(
-    workdir, tmp_path, monkeypatch
-):
-    """Where only the worst case is asked for, an attack builds on those before it."""
-    fgs = runs.load_config(workdir).evaluate.fgs
-    changes = {"worst_only": True, "attacks": ("fgs", "pgd"), "fgs": fgs}
-    clean = shutil.copytree(workdir, tmp_path / "clean")
-    fgs.epsilon = 0.05
-    parts = workdir / "evaluation" / "pgd.parts"
-    with monkeypatch.context() as patch:
-        patch.setattr(stopping, "requested", parts.is_dir)
-        with pytest.raises(Stopped, match="stopped in pgd"):
-            _evaluate(workdir, **changes)
-    fgs.epsilon = 0.001
-    found, expected = (_evaluate(path, **changes) for path in (workdir, clean))
-    for result in (found, expected):
-        for attack in result["attacks"].values():
-            del attack["seconds"]
-    assert found == expected
+def test_parts_of_other_code_are_thrown_away(workdir, monkeypatch):
+    fgsm = {"attacks": ("fgsm",), "batch_size": 55}
+    made = []
+
+    def interrupted():
+        with monkeypatch.context() as patch:
+            patch.setattr(signals, "requested", lambda: True)
+            with pytest.raises(Stopped):
+                _evaluate(workdir, **fgsm)
+
+    interrupted()
+    original = Mapped._one_batch
+
+    def counted(self, *arguments):
+        made.append(1)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Mapped, "_one_batch", counted)
+    monkeypatch.setattr(environment, "code_digest", lambda: "edited")
+    _evaluate(workdir, **fgsm)
+    assert len(made) == 4  # Predictions, and the attack, of two batches.
+    assert not [path for path in (workdir / results.FOLDER).iterdir() if path.is_dir()]
 
 
-def test_an_attack_of_one_round_stops_and_goes_on_between_batches(
-    workdir, tmp_path, monkeypatch
-):
-    changes = {"worst_only": True, "batch_size": 20, "attacks": ("fgs",)}
-    whole = _evaluate(shutil.copytree(workdir, tmp_path / "whole"), **changes)
-    calls = []
-    original = evaluate.Mapped.__call__
-
-    def counted(self, arrays, *rest):
-        calls.append(len(jax.tree.leaves(arrays)[0]))
-        return original(self, arrays, *rest)
-
-    monkeypatch.setattr(evaluate.Mapped, "__call__", counted)
-    with monkeypatch.context() as patch:
-        patch.setattr(stopping, "requested", lambda: len(calls) == 3)
-        with pytest.raises(Stopped, match="stopped in fgs"):
-            _evaluate(workdir, **changes)
-    assert calls == [110, 20, 20]
-    found = _evaluate(workdir, **changes)
-    right = round(110 * found["natural"]["accuracy"])
-    # Predictions again, then what was left of those who were classified correctly.
-    assert sum(calls[4:-1]) == right - 40
-    for result in (found, whole):
-        del result["attacks"]["fgs"]["seconds"]
-    assert found == whole
-
-
-def test_parts_of_other_settings_are_thrown_away(tmp_path):
-    first = batches.Finished(tmp_path / "parts", {"steps": 1})
-    first.save(0, images=np.ones(3))
-    again = batches.Finished(tmp_path / "parts", {"steps": 1})
-    np.testing.assert_array_equal(again.load(0)["images"], np.ones(3))
-    (tmp_path / "parts" / "0.npz").write_bytes(b"PK")
-    assert again.load(0) is None
-    again.save(0, images=np.ones(3))
-    other = batches.Finished(tmp_path / "parts", {"steps": 2})
-    assert other.load(0) is None
+def test_parts_of_other_settings_are_not_taken(tmp_path):
+    first = batches.Finished(tmp_path, "pgd", {"steps": 1})
+    first.save("0", images=np.ones(3))
+    again = batches.Finished(tmp_path, "pgd", {"steps": 1})
+    np.testing.assert_array_equal(again.load("0")["images"], np.ones(3))
+    other = batches.Finished(tmp_path, "pgd", {"steps": 2})
+    assert other.load("0") is None
+    for content in (b"", b"PK", (again.folder / "0.npz").read_bytes()[:-30]):
+        (again.folder / "0.npz").write_bytes(content)
+        assert again.load("0") is None
+    np.savez(again.folder / "0.npz", images=np.ones(3))
+    assert again.load("0") is None
+    again.save("0", images=np.ones(3))
+    again.save("1-0", images=np.ones(3))
+    again.discard("1-")
+    assert again.load("1-0") is None
+    assert again.load("0") is not None
+    neighbour = batches.Finished(tmp_path, "pgd_l2", {})
+    neighbour.save("0", images=np.ones(3))
+    other.save("0", images=np.ones(3))
+    again.clear()
+    assert list(tmp_path.iterdir()) == [neighbour.folder]
 
 
 def test_the_seconds_of_all_sessions_count(tmp_path, monkeypatch):
@@ -204,87 +256,194 @@ def test_the_seconds_of_all_sessions_count(tmp_path, monkeypatch):
     monkeypatch.setattr(batches.time, "perf_counter", lambda: now[0])
 
     def session(work):
-        finished = batches.Finished(tmp_path / "parts", {})
-        for number, seconds in work:
-            if finished.load(number) is None:
+        finished = batches.Finished(tmp_path, "pgd", {})
+        for name, seconds in work:
+            if finished.load(name) is None:
                 now[0] += seconds
-                finished.save(number, x=np.ones(1))
+                finished.save(name, x=np.ones(1))
         return finished
 
-    assert session([(0, 3.0)]).earlier == 0
-    assert session([(0, 3.0), (1, 4.0)]).earlier == 3
-    last = session([(0, 3.0), (1, 4.0)])
+    assert session([("0", 3.0)]).earlier == 0
+    assert session([("0", 3.0), ("1", 4.0)]).earlier == 3
+    last = session([("0", 3.0), ("1", 4.0)])
     assert last.earlier == 7
-    # A part that grows takes what it took before along.
+    # What is done again is spent again.
+    (last.folder / "0.npz").unlink()
+    assert session([("0", 3.0), ("1", 4.0)]).earlier == 7
     now[0] += 5
-    last.save(1, x=np.ones(1))
-    assert session([(0, 0.0), (1, 0.0)]).earlier == 12
+    last.save("1", x=np.ones(1))
+    assert session([("0", 0.0), ("1", 0.0)]).earlier == 7 + 3 + 5
 
 
-def test_other_parameters_are_measured_anew(workdir):
-    """Someone put another network's checkpoint there: the numbers are not its own."""
-    before = results.load_results(workdir)
-    own, before["parameters"] = before["parameters"], "another's"
-    before["attacks"]["pgd"]["seconds"] = -1.0
-    (workdir / "evaluation.json").write_text(json.dumps(before))
-    found = _evaluate(workdir)
-    assert found["parameters"] == own
-    assert found["attacks"]["pgd"]["seconds"] >= 0
+def test_a_moved_folder_is_not_written_into(workdir, monkeypatch, tmp_path):
+    """Nothing is made where the work directory was."""
+    original, calls = Mapped._one_batch, []
 
-
-def test_other_images_are_measured_anew(workdir, digits_dir, tmp_path):
-    """As many, from another folder."""
-    copy = shutil.copytree(digits_dir, tmp_path / "digits")
-    path = copy / "t10k-images-idx3-ubyte"
-    path.write_bytes(path.read_bytes()[:-64] + bytes(64))
-    before = results.load_results(workdir)
-    config = runs.load_config(workdir)
-    config.data.dir = str(copy)
-    found = results.evaluate_run(config, workdir, jax.devices()[:1])
-    assert found["data"] != before["data"]
-    assert {**found, "data": 0, "attacks": 0}.keys() == before.keys()
-    assert (results.load_examples(workdir, "pgd")["labels"]).shape == (110,)
-
-
-def test_killed_between_two_files_no_number_is_anothers(workdir, monkeypatch):
-    """The examples are of the new settings already, the accuracies of the old."""
-    _evaluate(workdir, attacks=("fgs",))
-    settings = runs.load_config(workdir).evaluate.pgd
-    settings.steps = 2
-    with monkeypatch.context() as patch:
-        write = results._write_examples
-
-        def killed(*arguments):
-            write(*arguments)
-            raise KeyboardInterrupt
-
-        patch.setattr(results, "_write_examples", killed)
-        with pytest.raises(KeyboardInterrupt):
-            _evaluate(workdir, pgd=settings)
-    assert list(results.load_results(workdir)["attacks"]) == ["fgs"]
-    found = _evaluate(workdir)["attacks"]["pgd"]
-    assert (found["settings"]["steps"], found["gradients"]) == (10, 10)
-    examples = results.load_examples(workdir, "pgd")
-    assert found["worst"]["accuracy"] == examples["worst_correct"].mean()
-
-
-def test_parts_of_other_code_are_thrown_away(workdir, monkeypatch):
-    fgs = ("fgs",)
-    with monkeypatch.context() as patch:
-        patch.setattr(stopping, "requested", lambda: True)
-        with pytest.raises(Stopped):
-            _evaluate(workdir, attacks=fgs, batch_size=55)
-    made = []
-    original = evaluate.Mapped._one_batch
-
-    def counted(self, *arguments):
-        made.append(1)
+    def moved(self, *arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            workdir.rename(tmp_path / "elsewhere")
         return original(self, *arguments)
 
-    monkeypatch.setattr(evaluate.Mapped, "_one_batch", counted)
-    monkeypatch.setattr(runs, "code_digest", lambda: "edited")
-    _evaluate(workdir, attacks=fgs, batch_size=55)
-    assert len(made) == 2
+    monkeypatch.setattr(Mapped, "_one_batch", moved)
+    with pytest.raises(InputError, match=r"was moved or deleted"):
+        _evaluate(workdir, attacks=("fgsm",), batch_size=55)
+    assert not workdir.exists()
+
+
+def _with(path, **changes):
+    """The same file with other arrays, or metadata where these are a dict."""
+    arrays = files.read_arrays(path)
+    for name, change in changes.items():
+        if name == "metadata" and isinstance(change, dict):
+            text = arrays[name].tobytes().decode()
+            merged = {**json.loads(text), **change}
+            change = np.frombuffer(json.dumps(merged).encode(), np.uint8)
+        arrays[name] = change
+    arrays = {name: array for name, array in arrays.items() if array is not None}
+    np.savez(path, **arrays)
+
+
+def _long(path):
+    _with(path, labels=np.zeros(111, np.int32))
+
+
+DAMAGE = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("no zip"),
+    "flipped": lambda path: path.write_bytes(
+        path.read_bytes().replace(b"attacked_images.npy", b"attacked_omages.npy")
+    ),
+    "no labels": lambda path: _with(path, labels=None),
+    "no metadata": lambda path: _with(path, metadata=None),
+    "no images": lambda path: _with(path, attacked_images=None),
+    "too many": _long,
+    "text for numbers": lambda path: _with(path, natural=np.full(110, "a")),
+    "floats for classes": lambda path: _with(path, natural=np.zeros(110)),
+    "accuracy of 500 %": lambda path: _with(path, worst_correct=np.full(110, 5)),
+    "negative class": lambda path: _with(path, labels=np.full(110, -1, np.int32)),
+    "negative distance": lambda path: _with(path, distance=-np.ones(110)),
+    "robust though wrong": lambda path: _with(
+        path, worst_correct=np.ones(110, bool), natural=np.full(110, 99)
+    ),
+    "worst above final": lambda path: _with(
+        path, worst_correct=np.ones(110, bool), correct=np.zeros(110, bool)
+    ),
+    "images of another rank": lambda path: _with(path, natural_images=np.zeros(100)),
+    "images of bytes": lambda path: _with(
+        path, attacked_images=np.zeros((110, 8, 8, 1), np.uint8)
+    ),
+    "images not in [0, 1]": lambda path: _with(
+        path, attacked_images=np.full((110, 8, 8, 1), np.nan, np.float32)
+    ),
+    "metadata no JSON": lambda path: _with(path, metadata=np.zeros(9, np.uint8)),
+    "metadata no object": lambda path: _with(
+        path, metadata=np.frombuffer(b"[1]", np.uint8)
+    ),
+    "metadata nested": lambda path: _with(
+        path, metadata=np.frombuffer(b"[" * 100_000, np.uint8)
+    ),
+    "identity of nothing": lambda path: _with(path, metadata={"identity": None}),
+    "identity of another": lambda path: _with(path, metadata={"identity": {"a": 1}}),
+    "seconds no number": lambda path: _with(path, metadata={"seconds": "long"}),
+    "seconds negative": lambda path: _with(path, metadata={"seconds": -1.0}),
+    "no environment": lambda path: _with(path, metadata={"environment": 3}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_results_are_left_out_and_measured_again(workdir, damage):
+    before = results.load(workdir)[0]
+    images = measured.load_images(before)
+    DAMAGE[damage](before.path)
+    with pytest.warns(UserWarning, match=r"left out: .*pgd-.*npz is .*damaged"):
+        assert results.load(workdir) == []
+    with pytest.warns(UserWarning, match=r"measured again: .*pgd-.*npz is .*damaged"):
+        (found,) = _evaluate(workdir)
+    for name in measured._EXAMPLES:
+        np.testing.assert_array_equal(getattr(found, name), getattr(before, name))
+    np.testing.assert_array_equal(measured.load_images(found).attacked, images.attacked)
+    assert len(results.load(workdir)) == 1
+
+
+def test_a_copy_under_another_name_does_not_count(workdir):
+    path = results.load(workdir)[0].path
+    shutil.copy(path, path.with_name("pgd-0123456789ab.npz"))
+    shutil.copy(path, path.with_name(path.name.replace("pgd", "fgsm")))
+    shutil.copy(path, path.with_name("copy of pgd.npz"))
+    (path.parent / "pgd-0123456789ac.npz").mkdir()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        (found,) = results.load(workdir)
+    assert found.path == path
+    assert len(told) == 3
+
+
+def test_other_labels_are_measured_again(workdir):
+    """A file of this name with the labels of other data."""
+    before = results.load(workdir)[0]
+    _with(before.path, labels=before.labels[::-1], worst_correct=np.zeros(110, bool))
+    with pytest.warns(UserWarning, match=r"measured again: .*labels are not those"):
+        (found,) = _evaluate(workdir)
+    np.testing.assert_array_equal(found.labels, before.labels)
+
+
+def test_of_another_network_nothing_counts(workdir, monkeypatch):
+    """Someone put another network's checkpoint there: the numbers are not its own."""
+    (before,) = results.load(workdir)
+    monkeypatch.setattr(results, "network_digest", lambda _: "another's")
+    assert results.load(workdir) == []
+    assert before.path.exists()
+
+
+def test_the_network_is_that_of_its_checkpoint(trained):
+    (found,) = results.load(trained)
+    assert found.identity["parameters"] == results.network_digest(trained)
+
+
+def test_other_images_are_refused(workdir, digits_dir, tmp_path):
+    """As many, from another folder."""
+    copy = shutil.copytree(digits_dir, tmp_path / "digits")
+    config = configs.load_config(workdir)
+    config.data.dir = str(copy)
+    before = _files(workdir)
+    run.evaluate_run(config, workdir, jax.devices()[:1])  # The same: nothing to do.
+    path = copy / "t10k-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:-64] + bytes(64))
+    with pytest.raises(InputError, match=r"testing images or labels are not those"):
+        run.evaluate_run(config, workdir, jax.devices()[:1])
+    assert _files(workdir) == before
+
+
+def test_a_run_that_is_not_finished_is_refused(workdir):
+    config = _config(workdir)
+    config.train.steps = 120
+    with pytest.raises(InputError):
+        run.evaluate_run(config, workdir, jax.devices()[:1])
+    with pytest.raises(InputError, match=r"holds no run|no checkpoint"):
+        _evaluate(workdir.parent)
+
+
+def test_devices_must_divide_the_batch(workdir):
+    config = _config(workdir, batch_size=33)
+    with pytest.raises(InputError, match=r"config.evaluate.batch_size=33"):
+        run.evaluate_run(config, workdir, jax.devices()[:2])
+
+
+def test_what_never_was_evaluated_has_no_results(workdir, tmp_path):
+    shutil.rmtree(workdir / results.FOLDER)
+    assert results.load(workdir) == []
+    assert results.load(tmp_path / "nothing") == []
+
+
+def test_paths_with_special_characters(workdir):
+    strange = workdir.with_name("lmcl [m=0.3] *?")
+    workdir.rename(strange)
+    before = time.time()
+    pgd, fgsm = _evaluate(strange, attacks=("pgd", "fgsm"))
+    assert pgd.finished < before < fgsm.finished
+    assert len(results.load(strange)) == 2
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path, monkeypatch):
@@ -314,23 +473,22 @@ def test_arrays_are_no_code_and_fit_into_their_file(tmp_path):
         files.read_arrays(path)
 
 
-def test_damaged_results_are_measured_anew(workdir, capsys):
-    (workdir / "evaluation" / "pgd.npz").write_bytes(b"PK")
-    found = _evaluate(workdir)
-    assert "measured anew" in capsys.readouterr().err
-    assert found["attacks"]["pgd"]["final"]["accuracy"] <= 1
-    assert len(results.load_examples(workdir, "pgd")["labels"]) == 110
-
-
-def test_what_was_measured_as_a_config(workdir):
-    found = results.load_results(workdir)
-    config = runs.load_config(workdir)
-    found["attacks"]["pgd"]["settings"]["steps"] = 77
-    measured = results.measured_config(config, found)
-    assert measured.evaluate.pgd.steps == 77
-    assert measured.evaluate.examples == 110
-    command = configs.command_line("evaluate", measured, workdir, base=config)
-    assert "--config.evaluate.pgd.steps=77" in command
-    found["attacks"]["pgd"]["settings"]["stepz"] = 7
-    with pytest.raises(InputError, match=r"stepz"):
-        results.measured_config(config, json.loads(json.dumps(found)))
+@pytest.mark.slow
+def test_accuracy_under_attack_is_the_same_at_lower_precision(small_config, tmp_path):
+    """Trained and attacked in bfloat16, a network is as robust as in float32."""
+    small_config.train.steps = small_config.train.checkpoint_every = 200
+    small_config.train.chunk_steps = 200
+    small_config.train.attack.epsilon = small_config.train.attack.step_size = 0.1
+    small_config.evaluate.pgd.epsilon = 0.1
+    small_config.evaluate.pgd.steps = 20
+    devices, found = jax.devices()[:1], {}
+    for precision in ("float32", "tensorfloat32", "bfloat16"):
+        small_config.model.precision = precision
+        config = configs.resolve(small_config)
+        train_runs([config], [tmp_path / precision], devices)
+        (found[precision],) = run.evaluate_run(config, tmp_path / precision, devices)
+    # A CPU has no tensorfloat32.
+    full, lower = found["float32"].correct, found["tensorfloat32"].correct
+    np.testing.assert_array_equal(lower, full)
+    _, low, high = proportion(full)
+    assert 0.3 < low < found["bfloat16"].correct.mean() < high

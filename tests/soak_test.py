@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from advloss import checkpoints, runs
+from advloss.runtime import checkpoints
 
 KILLS = int(os.environ.get("ADVLOSS_SOAK", "2"))
 # A process starts in some seconds; then it trains, saving several times a second.
@@ -61,7 +61,7 @@ def _bits(folder: Path) -> dict[str, list[bytes]]:
     for config_path in sorted(folder.rglob("config.json")):
         workdir = config_path.parent
         with checkpoints.open_folder(workdir) as manager:
-            state = checkpoints.restore(manager, runs.load_config(workdir))
+            state = checkpoints.restore(manager)
         leaves = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
         found[str(workdir.relative_to(folder))] = leaves
     return found

@@ -6,7 +6,24 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from advloss import statistics
+from advloss.evaluation import statistics
+
+
+@pytest.mark.parametrize(
+    ("correct", "total", "low", "high"),
+    # From the closed form, worked with z = 1.96: 8 of 10 and both ends.
+    [(8, 10, 0.4902, 0.9433), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0)],
+)
+def test_proportion_has_wilsons_interval(correct, total, low, high):
+    found = statistics.proportion(np.arange(total) < correct)
+    np.testing.assert_allclose(found, (correct / total, low, high), atol=1e-4)
+    assert 0 <= found.low <= found.accuracy <= found.high <= 1
+
+
+def test_proportion_stays_in_range():
+    for total in range(1, 300, 7):
+        assert statistics.proportion(np.zeros(total, bool)).low >= 0
+        assert statistics.proportion(np.ones(total, bool)).high <= 1
 
 
 def test_mean_interval_by_hand():

@@ -1,174 +1,131 @@
-"""A sweep: how runs are put together, and that each is as if it had been alone."""
+"""A sweep's text: what it stands for, and what is wrong with it."""
 
-import itertools
-
-import jax
-import numpy as np
 import pytest
-from conftest import stop_after
 
-from advloss import checkpoints, data, fit, lock, metrics, parallel, sweep, train
 from advloss import config as configs
-from advloss.errors import DivergedError
-
-
-def _variants(config, **axes):
-    """A config for every combination of values; keys with __ for dots."""
-    found = []
-    for values in itertools.product(*axes.values()):
-        variant = config.copy_and_resolve_references()
-        for key, value in zip(axes, values, strict=True):
-            variant.update_from_flattened_dict({key.replace("__", "."): value})
-        found.append(configs.resolve(variant))
-    return found
+from advloss.config import sweep
+from advloss.errors import InputError
+from configs import lmcl_sweep
 
 
 @pytest.fixture
-def lmcl(small_config):
-    small_config.loss.name = "lmcl"
-    return small_config
+def lmcl():
+    config = configs.default()
+    config.name, config.loss.name = "lmcl", "lmcl"
+    return config
 
 
-@pytest.fixture
-def dataset(small_config):
-    return data.load(**small_config.data)
+def test_every_combination_seed_by_seed(lmcl):
+    found = sweep.expand(lmcl, "loss.margin=0.1,1 seed=0,7")
+    assert [(v.config.loss.margin, v.config.seed) for v in found] == [
+        (0.1, 0), (1.0, 0), (0.1, 7), (1.0, 7),
+    ]  # fmt: skip
+    assert [v.config.name for v in found] == [
+        "lmcl_margin0.1", "lmcl_margin1", "lmcl_margin0.1", "lmcl_margin1",
+    ]  # fmt: skip
+    assert found[0].values == {"loss.margin": 0.1, "seed": 0}
 
 
-def test_numbers_share_a_program_and_structure_does_not(lmcl):
-    variants = _variants(lmcl, seed=[0, 1], loss__margin=[0.1, 0.5])
-    variants += _variants(lmcl, train__attack__steps=[3], train__learning_rate=[1e-4])
-    variants += _variants(lmcl, train__attack__epsilon=[0.1], train__steps=[4])
-    plan = sweep.plan(variants, jax.devices()[:4])
-    assert plan == [variants[:4], variants[4:5], variants[5:]]
-    # On a CPU a stack is no larger than the devices.
-    assert sweep.plan(variants[:4], jax.devices()[:3]) == [variants[:3], variants[3:4]]
+def test_texts_and_truths_can_be_swept(lmcl):
+    text = "train.schedule=constant,cosine train.attack.random_start=True,False"
+    found = sweep.expand(lmcl, text)
+    assert len({v.config.name for v in found}) == 4
+    assert found[1].config.train.attack.random_start is False
 
 
-def _solo(config, dataset):
-    state = train.init(config, (8, 8, 1))
-    *_, (state, _) = train.run(config, dataset, state, devices=jax.devices()[:1])
-    return jax.tree.map(np.array, state)
+def test_the_margins_of_the_config_are_valid():
+    config = lmcl_sweep.get_config("short")
+    text = config.sweep
+    del config.sweep
+    assert len(sweep.expand(config, text)) == 15
 
 
-def _together(members, dataset, devices):
-    states = [train.init(config, (8, 8, 1)) for config in members]
-    chunks = list(_fetched(sweep.run(members, dataset, states, devices=devices)))
-    return chunks[-1][0]
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "it names no key"),
+        ("seed", "'seed' is not of the form KEY=VALUE"),
+        ("seed=0,,1", "not of the form"),
+        ("=1", "not of the form"),
+        ("seed=0,0", "named twice"),
+        ("seed=0 seed=1", "named twice"),
+        ("name=a,b", "made of its values"),
+        ("loss.margins=0.1", r"config.loss.margins=0.1 is not a key.*loss.margin"),
+        ("loss.margin=3", r"config.loss.margin=3.0 is not valid.*\(0, 1.111\]"),
+        ("seed=zero", "config.seed='zero' is not valid: use a whole number"),
+        ("loss.margin.x=1", "is not a key"),
+        ("loss=1", "is not a key"),
+        ("seed=[1],[2]", r"config.seed=\(1,\) is not valid: use a whole number"),
+        ("seed={},{}", "named twice"),
+        ("seed={1},{2}", r"config.seed=\{1\} is not valid"),
+        ("train.milestones=(0.5,0.7", "not closed"),
+        ("data.name='a", "not closed"),
+        ("data.name=a,'a'", "named twice"),
+        ("train.attack.name=none,pgd", "of version 0.1: use defence.name=natural"),
+        ("seed=" + "9" * 5000, "config.seed='9+... is not valid"),
+    ],
+)
+def test_a_wrong_text_is_one_line(lmcl, text, message):
+    with pytest.raises(InputError, match=message) as error:
+        sweep.expand(lmcl, text)
+    assert "\n" not in str(error.value)
 
 
-def _fetched(chunks):
-    for fetch, rows in chunks:
-        yield fetch(), rows
+def test_tuples_stand_in_brackets(lmcl):
+    text = "train.milestones=(0.5, 0.75),(0.9,),[] evaluate.attacks=(pgd, fgsm),noise"
+    found = sweep.expand(lmcl, text)
+    assert [v.config.train.milestones for v in found[::2]] == [(0.5, 0.75), (0.9,), ()]
+    assert [v.config.evaluate.attacks for v in found[:2]] == [
+        ("pgd", "fgsm"), ("noise",),
+    ]  # fmt: skip
+    assert found[0].config.name == "lmcl_milestones0.5+0.75_attackspgd+fgsm"[:40]
+    assert len({v.config.name for v in found}) == len(found)
 
 
-@pytest.mark.parametrize("model", ["mlp", "table1"])
-@pytest.mark.parametrize(("rows", "count"), [(1, 3), (3, 1), (2, 2)])
-def test_each_run_is_as_if_alone(lmcl, dataset, monkeypatch, model, rows, count):
-    """One a device, all stacked on one, and stacks of which the last is not full."""
-    monkeypatch.setitem(sweep.ROWS, "cpu", rows)
-    lmcl.model.name = model
-    lmcl.train.steps = lmcl.train.checkpoint_every = 2
-    members = _variants(lmcl, seed=[0, 1])
-    members += _variants(
-        lmcl,
-        loss__margin=[1.1],
-        loss__scale=[5.0],
-        train__learning_rate=[1e-3],
-        train__attack__epsilon=[0.1],
-        train__attack__step_size=[0.05],
+def test_quotes_keep_spaces_and_commas(lmcl):
+    found = sweep.expand(lmcl, "data.dir='a b','c,d',/e")
+    assert [v.config.data.dir for v in found] == ["a b", "c,d", "/e"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "train.attack.step_size=0.10714285714285714,0.21428571428571427 "
+        "train.learning_rate=0.0003333,0.001 train.attack.epsilon=0.1,0.3",
+        "data.dir=/data/mnist,/data/other",
+        r"data.dir=a\b,a/b,a-b",
+        "data.name=" + ",".join(100 * letter for letter in "abc"),
+        "data.name=é,ü,日本",
+        "data.name=a,a_dirb data.dir=b_dirc,c",
+        "evaluate.carlini_l2.binary_search_steps=5,9 evaluate.carlini_l2.steps=1000,7",
+        "train.steps=5,7 evaluate.pgd.steps=5,7",
+    ],
+)
+def test_names_always_fit(lmcl, text):
+    lmcl.name = "a long name of thirty characters"
+    for name in ("lmcl", lmcl.name):
+        lmcl.name = name
+        found = sweep.expand(lmcl, f"{text} seed=0,1")
+        names = [variant.config.name for variant in found]
+        assert len(set(names)) == len(found) // 2
+        assert all(len(n) <= 40 and n.startswith(name[:4]) for n in names)
+        assert not any("/" in n or "\\" in n for n in names)
+        # A sweep that grows finds what it has.
+        first = text.split()[0].partition(",")[0]
+        if len(text.split()) == 1:
+            assert sweep.expand(lmcl, first)[0].config.name == names[0]
+
+
+def test_a_long_name_tells_its_values(lmcl):
+    text = (
+        "train.attack.step_size=0.10714285714285714 train.learning_rate=0.0003333 "
+        "train.attack.epsilon=0.1"
     )
-    devices = jax.devices()[:count]
-    assert sweep.plan(members, devices) == [members]
-    together = _together(members, dataset, devices)
-    for config, state in zip(members, together, strict=True):
-        # First moments are a sum of gradients, without Adam's division.
-        alone = _solo(config, dataset).opt_state[0].mu
-        for a, b in zip(
-            jax.tree.leaves(alone), jax.tree.leaves(state.opt_state[0].mu), strict=True
-        ):
-            np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-6)
+    (found,) = sweep.expand(lmcl, text)
+    assert found.config.name.startswith("lmcl_ss0.107_lr0.000333_eps0.1-")
 
 
-def test_several_stacks_one_after_the_other_have_a_run_s_own_bits(lmcl, dataset):
-    """One run a device: the program is the same however many there are."""
-    members = _variants(lmcl, seed=[0, 1, 2])
-    three = _together(members, dataset, jax.devices()[:3])
-    two = _together(members[1:], dataset, jax.devices()[:2])
-    for a, b in zip(jax.tree.leaves(three[1:]), jax.tree.leaves(two), strict=True):
-        assert a.tobytes() == b.tobytes()
-
-
-def _bits(config, workdir):
-    with checkpoints.open_folder(workdir) as manager:
-        state = checkpoints.restore(manager, config)
-    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
-
-
-@pytest.mark.parametrize("saves", [1, 2, 3, 5])
-def test_an_interrupted_stack_goes_on_with_the_same_bits(
-    lmcl, tmp_path, monkeypatch, saves
-):
-    """Also where only some of the runs had written their checkpoint."""
-    members = _variants(lmcl, seed=[0, 1, 2])
-    devices = jax.devices()[:3]
-    folders = {
-        name: [tmp_path / name / str(i) for i in range(3)] for name in ("whole", "cut")
-    }
-    fit.train_stack(members, folders["whole"], devices)
-    with monkeypatch.context() as patch:
-        stop_after(patch, saves)
-        with pytest.raises(KeyboardInterrupt):
-            fit.train_stack(members, folders["cut"], devices)
-    fit.train_stack(members, folders["cut"], devices)
-    for config, *pair in zip(members, *folders.values(), strict=True):
-        assert _bits(config, pair[0]) == _bits(config, pair[1])
-        steps = [[row["step"] for row in metrics.read(folder)] for folder in pair]
-        assert steps == [[2, 4, 6, 8]] * 2
-
-
-def test_a_finished_stack_is_left_as_it_is_and_grows(lmcl, tmp_path):
-    members = _variants(lmcl, seed=[0, 1, 2])
-    folders = [tmp_path / str(i) for i in range(3)]
-    devices = jax.devices()[:3]
-    fit.train_stack(members[:2], folders[:2], devices)
-    files = (p for p in tmp_path.rglob("*") if p.is_file() and p.name != lock.NAME)
-    before = {path: path.stat().st_mtime_ns for path in files}
-    fit.train_stack(members, folders, devices)
-    after = {p: p.stat().st_mtime_ns for p in before}
-    assert after == before
-    assert checkpoints.steps(folders[2]) == [4, 8]
-
-
-def test_a_run_that_diverges_does_not_hold_up_the_others(lmcl, tmp_path):
-    members = _variants(lmcl, train__learning_rate=[3e-3, 1e30])
-    folders = [tmp_path / "good", tmp_path / "bad"]
-    for _ in range(2):  # Again, it says the same.
-        with pytest.raises(DivergedError, match=r"learning_rate=1e\+30"):
-            fit.train_stack(members, folders, jax.devices()[:2])
-        assert checkpoints.steps(folders[0]) == [4, 8]
-        assert checkpoints.steps(folders[1]) == []
-
-
-def test_states_of_one_chunk_survive_the_next(lmcl, dataset):
-    """Buffers are donated: what was fetched must not be a view of them."""
-    (config,) = _variants(lmcl)
-    state = train.init(config, (8, 8, 1))
-    before = jax.tree.map(np.array, state)
-    list(train.run(config, dataset, state, devices=jax.devices()[:2]))
-    jax.tree.map(np.testing.assert_array_equal, before, jax.tree.map(np.array, state))
-    members = _variants(lmcl, seed=[0, 1])
-    states = [train.init(c, (8, 8, 1)) for c in members]
-    chunks = sweep.run(members, dataset, states, devices=jax.devices()[:2])
-    first = next(chunks)[0]()
-    copy = jax.tree.map(np.array, first)
-    list(chunks)
-    jax.tree.map(np.testing.assert_array_equal, copy, first)
-
-
-def test_rows_keep_their_device():
-    doubled = parallel.map_rows(
-        lambda state, shared, rows: (state + shared * rows, rows), jax.devices()[:2]
-    )
-    state, rows = doubled(np.zeros((2, 3)), np.float32(2), np.ones((2, 3)))
-    np.testing.assert_array_equal(state, 2 * np.ones((2, 3)))
-    assert rows.shape == (2, 3)
+def test_the_base_must_be_a_name(lmcl):
+    lmcl.name = "a/b"
+    with pytest.raises(InputError, match=r"config.name='a/b' is not valid"):
+        sweep.expand(lmcl, "seed=0,1")

@@ -1,14 +1,13 @@
-"""What attacks share: random keys, the ball and the box, success, the worst iterate."""
+"""What attacks share: random keys, norms, success, the worst iterate."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from advloss.errors import InputError
 from advloss.types import Array
 
 
@@ -31,24 +30,30 @@ def example_keys(key: Array, indices: Array) -> Array:
 def check_arguments(
     keys: Array, images: Array, labels: Array, targets: Array | None = None
 ) -> None:
-    """Holds arguments to the attack contract.
+    """Holds arguments to the attack contract; raises AssertionError.
 
-    Raises:
-        AssertionError: a shape or a type breaks it.
-        InputError: a target is the label. Under `jit`, where values are not known,
-            that is not seen; such an example counts as fooled where it is right.
+    Values are checked where they are known, see `direct.attack`. Under `jit` they are
+    not: an example whose target is its label counts as fooled where it is right.
     """
     classes = [labels] if targets is None else [labels, targets]
     chex.assert_type([images, *classes], [float, *(int for _ in classes)])
     chex.assert_equal_shape_prefix([images, keys, *classes], 1)
     chex.assert_rank([keys, *classes], 1)
-    if targets is None or isinstance(labels == targets, jax.core.Tracer):
-        return
-    if (same := np.flatnonzero(labels == targets)).size:
-        raise InputError(
-            f"targets[{same[0]}]={int(targets[same[0]])} is the label of that example: "
-            "use another class"
-        )
+
+
+class Round(NamedTuple):
+    """A part of an attack, after which what is fooled need not be attacked further.
+
+    Attributes:
+        settings: keyword arguments in place of the attack's own.
+        numbers: further ones that may be traced: rounds that differ in them alone are
+            one program.
+        resume: it takes the images that the round before it left, as `start`.
+    """
+
+    settings: Mapping[str, Any] = MappingProxyType({})
+    numbers: Mapping[str, int] = MappingProxyType({})
+    resume: bool = False
 
 
 class Norm(NamedTuple):
@@ -131,19 +136,23 @@ NORMS = {
 }
 
 
-def fooled(scores: Array, labels: Array, targets: Array | None) -> Array:
-    """`[batch]` bool: the prediction is not the label, or, given targets, is theirs."""
-    predictions = jnp.argmax(scores, axis=-1)
-    return predictions != labels if targets is None else predictions == targets
+def fooled(logits: Array, labels: Array, targets: Array | None) -> Array:
+    """`[batch]` bool: the prediction is not the label, or, given targets, is theirs.
+
+    Logits that are not numbers predict nothing: they never fool.
+    """
+    predictions = jnp.argmax(logits, axis=-1)
+    fools = predictions != labels if targets is None else predictions == targets
+    return fools & ~jnp.isnan(logits).any(axis=-1)
 
 
-def is_blind(gradient: Array) -> Array:
+def has_zero_gradient(gradient: Array) -> Array:
     """`[batch]` bool: the gradient is zero at every pixel, or not a number."""
     return ~jnp.any(jnp.abs(gradient) > 0, axis=_pixel_axes(gradient))
 
 
 def never_seen(labels: Array, gradients: int) -> Array:
-    """`[batch]` bool: blind before the first of so many gradients, if there is any."""
+    """`[batch]` bool: no gradient seen before the first of so many, if there is any."""
     return jnp.full(labels.shape, gradients > 0)
 
 

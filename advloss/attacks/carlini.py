@@ -32,7 +32,7 @@ from advloss.types import Array, AttackResult, Classifier
 # Pixels of 0 and 1 lie at infinite w; drawn in by this factor, they lie at +-3.8 and
 # can leave within tens of steps, at the price of moving by 0.0005.
 _SQUEEZE = 0.999
-# In float32, of the largest score: a lead smaller than this may vanish where another
+# In float32, of the largest logit: a lead smaller than this may vanish where another
 # program evaluates the same classifier.
 _ROUNDING = 1e-5
 _LARGEST_CONSTANT = 1e10
@@ -69,32 +69,32 @@ class Aim(NamedTuple):
     Attributes:
         labels: `[batch]` int, the true classes.
         targets: `[batch]` int, the classes to be reached, or None for any wrong one.
-        confidence: by how much, in units of score, the wrong class must lead.
+        confidence: by how much, in units of logit, the wrong class must lead.
     """
 
     labels: Array
     targets: Array | None
     confidence: Array | float
 
-    def margin(self, scores: Array) -> Array:
-        """`[batch]` the score that is still missing; negative where it is fooled."""
+    def margin(self, logits: Array) -> Array:
+        """`[batch]` the logit that is still missing; negative where it is fooled."""
         if self.targets is None:
-            return -losses.lead(scores, self.labels)
-        return losses.lead(scores, self.targets)
+            return -losses.margin(logits, self.labels)
+        return losses.margin(logits, self.targets)
 
-    def excess(self, scores: Array) -> Array:
+    def excess(self, logits: Array) -> Array:
         """`[batch]` the margin as it is minimised: no lower than need be."""
-        return jnp.maximum(self.margin(scores), -self.confidence)
+        return jnp.maximum(self.margin(logits), -self.confidence)
 
-    def fooled(self, scores: Array) -> Array:
+    def fooled(self, logits: Array) -> Array:
         """`[batch]` bool: by `confidence`."""
-        enough = self.margin(scores) <= -self.confidence
-        return enough & base.fooled(scores, self.labels, self.targets)
+        enough = self.margin(logits) <= -self.confidence
+        return enough & base.fooled(logits, self.labels, self.targets)
 
-    def surely_fooled(self, scores: Array) -> Array:
+    def surely_fooled(self, logits: Array) -> Array:
         """`[batch]` bool: by `confidence`, and by more than rounding."""
-        slack = _ROUNDING * jnp.max(jnp.abs(scores), axis=-1)
-        return self._replace(confidence=self.confidence + slack).fooled(scores)
+        slack = _ROUNDING * jnp.max(jnp.abs(logits), axis=-1)
+        return self._replace(confidence=self.confidence + slack).fooled(logits)
 
 
 def nothing_found(classifier: Classifier, images: Array, aim: Aim) -> Found:
@@ -104,7 +104,7 @@ def nothing_found(classifier: Classifier, images: Array, aim: Aim) -> Found:
 
 
 def as_result(
-    classifier: Classifier, aim: Aim, found: Found, *, gradients: int, blind: Array
+    classifier: Classifier, aim: Aim, found: Found, *, gradients: int, flat: Array
 ) -> AttackResult:
     """The result of an attack that began with `nothing_found`."""
     labels, success = aim.labels, jnp.isfinite(found.distance)
@@ -115,10 +115,10 @@ def as_result(
         distance=found.distance,
         worst_images=found.images,
         worst_success=success,
-        gradients=jnp.full(labels.shape, gradients, jnp.int32),
+        backward_passes=jnp.full(labels.shape, gradients, jnp.int32),
         # Of the originals, and of what was found.
-        forwards=jnp.full(labels.shape, 2, jnp.int32),
-        blind=blind & ~success,
+        forward_passes=jnp.full(labels.shape, 2, jnp.int32),
+        zero_gradient=flat & ~success,
     )
 
 
@@ -154,7 +154,7 @@ def solve_l2(
     """The closest fooling image that differs from the original in `mask` alone.
 
     Args:
-        classifier: images -> scores `[batch, classes]`.
+        classifier: images -> logits `[batch, classes]`.
         images: `[batch, height, width, channels]` the originals.
         aim: what fools.
         found: what was found before; only closer images replace it.
@@ -176,17 +176,17 @@ def solve_l2(
 
     def objective(variables: Array, constant: Array) -> tuple[Array, tuple]:
         x = jnp.where(mask, to_images(variables), images)
-        scores = classifier(x)
+        logits = classifier(x)
         # From the squeezed original, whose gradient is 0 where nothing has moved.
         change = jnp.where(mask, x - anchor, 0.0)
-        values = base.dot(change, change) + constant * aim.excess(scores)
-        return values.sum(), (x, aim.surely_fooled(scores))
+        values = base.dot(change, change) + constant * aim.excess(logits)
+        return values.sum(), (x, aim.surely_fooled(logits))
 
     def search(carry: tuple[_Search, Found, Array], _) -> tuple:
-        bounds, found, blind = carry
+        bounds, found, flat = carry
 
         def step(carry: tuple, _) -> tuple:
-            variables, moments, found, ever, blind = carry
+            variables, moments, found, ever, flat = carry
             gradient, (x, success) = jax.grad(objective, has_aux=True)(
                 variables, bounds.constant
             )
@@ -194,23 +194,23 @@ def solve_l2(
             distance = base.NORMS["l2"].distance(x, images)
             found = found.closer(x, distance, success)
             variables = variables - learning_rate * direction
-            blind = blind & base.is_blind(gradient)
-            return (variables, moments, found, ever | success, blind), None
+            flat = flat & base.has_zero_gradient(gradient)
+            return (variables, moments, found, ever | success, flat), None
 
         never = jnp.zeros(constant.shape, bool)
-        begin = (first, adam.init(first), found, never, blind)
-        (_, _, found, success, blind), _ = jax.lax.scan(step, begin, length=steps)
-        return (bounds.next(success), found, blind), None
+        begin = (first, adam.init(first), found, never, flat)
+        (_, _, found, success, flat), _ = jax.lax.scan(step, begin, length=steps)
+        return (bounds.next(success), found, flat), None
 
     bounds = _Search(
         constant, jnp.zeros_like(constant), jnp.full_like(constant, jnp.inf)
     )
-    blind = base.never_seen(constant, binary_search_steps * steps)
-    (bounds, found, blind), _ = jax.lax.scan(
-        search, (bounds, found, blind), length=binary_search_steps
+    flat = base.never_seen(constant, binary_search_steps * steps)
+    (bounds, found, flat), _ = jax.lax.scan(
+        search, (bounds, found, flat), length=binary_search_steps
     )
     least = jnp.where(jnp.isfinite(bounds.upper), bounds.upper, bounds.constant)
-    return found, least, blind
+    return found, least, flat
 
 
 def carlini_l2(
@@ -234,11 +234,11 @@ def carlini_l2(
     from the original. Of all iterates that fool, the closest is kept.
 
     Args:
-        classifier: images -> scores `[batch, classes]`.
+        classifier: images -> logits `[batch, classes]`.
         keys: `[batch]` one typed key an example; nothing is drawn from them.
         images: `[batch, height, width, channels]` float in [0, 1].
         labels: `[batch]` int, the true classes.
-        confidence: by how much, in units of score, the wrong class must lead; with 0
+        confidence: by how much, in units of logit, the wrong class must lead; with 0
             the images lie so near the boundary that only rounding is allowed for.
         learning_rate: Adam's, in units of w.
         binary_search_steps: how many weights are tried.
@@ -254,14 +254,13 @@ def carlini_l2(
 
     Raises:
         AssertionError: a shape or a type is not as above.
-        InputError: a target is the label.
 
     See "Towards Evaluating the Robustness of Neural Networks" by Carlini and Wagner,
     Sections V and VI-A.
     """
     base.check_arguments(keys, images, labels, targets)
     aim = Aim(labels, targets, confidence)
-    found, _, blind = solve_l2(
+    found, _, flat = solve_l2(
         classifier,
         images,
         aim,
@@ -274,4 +273,4 @@ def carlini_l2(
         steps=steps,
     )
     evaluations = binary_search_steps * steps
-    return as_result(classifier, aim, found, gradients=evaluations, blind=blind)
+    return as_result(classifier, aim, found, gradients=evaluations, flat=flat)

@@ -61,11 +61,11 @@ def carlini_l0(
     constants: a failure hands the next one on.
 
     Args:
-        classifier: images -> scores `[batch, classes]`.
+        classifier: images -> logits `[batch, classes]`.
         keys: `[batch]` one typed key an example; nothing is drawn from them.
         images: `[batch, height, width, channels]` float in [0, 1].
         labels: `[batch]` int, the true classes.
-        confidence: by how much, in units of score, the wrong class must lead.
+        confidence: by how much, in units of logit, the wrong class must lead.
         learning_rate: Adam's, in units of w.
         rounds: how many times the l2 attack is run, at least 1.
         share: of the allowed pixels, how many are dropped in a round, in (0, 1); one
@@ -82,7 +82,6 @@ def carlini_l0(
 
     Raises:
         AssertionError: a shape or a type is not as above.
-        InputError: a target is the label.
 
     See "Towards Evaluating the Robustness of Neural Networks" by Carlini and Wagner,
     Section VI-B.
@@ -94,7 +93,7 @@ def carlini_l0(
         return aim.margin(classifier(x)).sum()
 
     def search(carry: tuple[_Example, carlini.Found, Array], _) -> tuple:
-        example, fewest, blind = carry
+        example, fewest, flat = carry
         allowed = _drop(example.mask, example.use, example.share)
         near, constant, unseen = carlini.solve_l2(
             classifier,
@@ -127,7 +126,7 @@ def carlini_l0(
                 constant=constant,
             ),
             fewest,
-            blind & unseen,
+            flat & unseen,
         ), None
 
     one_channel = images[..., :1]
@@ -140,8 +139,6 @@ def carlini_l0(
     )
     fewest = carlini.nothing_found(classifier, images, aim)
     evaluations = rounds * (binary_search_steps * steps + 1)
-    blind = base.never_seen(labels, rounds * binary_search_steps * steps)
-    (_, fewest, blind), _ = jax.lax.scan(search, (start, fewest, blind), length=rounds)
-    return carlini.as_result(
-        classifier, aim, fewest, gradients=evaluations, blind=blind
-    )
+    flat = base.never_seen(labels, rounds * binary_search_steps * steps)
+    (_, fewest, flat), _ = jax.lax.scan(search, (start, fewest, flat), length=rounds)
+    return carlini.as_result(classifier, aim, fewest, gradients=evaluations, flat=flat)

@@ -52,11 +52,11 @@ def carlini_linf(
       fixed length has rounds left to use.)
 
     Args:
-        classifier: images -> scores `[batch, classes]`.
+        classifier: images -> logits `[batch, classes]`.
         keys: `[batch]` one typed key an example; nothing is drawn from them.
         images: `[batch, height, width, channels]` float in [0, 1].
         labels: `[batch]` int, the true classes.
-        confidence: by how much, in units of score, the wrong class must lead.
+        confidence: by how much, in units of logit, the wrong class must lead.
         learning_rate: Adam's, in units of w.
         rounds: how many thresholds are tried.
         steps: iterations in each round.
@@ -71,7 +71,6 @@ def carlini_linf(
 
     Raises:
         AssertionError: a shape or a type is not as above.
-        InputError: a target is the label.
 
     See "Towards Evaluating the Robustness of Neural Networks" by Carlini and Wagner,
     Section VI-C.
@@ -83,17 +82,17 @@ def carlini_linf(
 
     def objective(variables: Array, example: _Example) -> tuple[Array, tuple]:
         x = carlini.to_images(variables)
-        scores = classifier(x)
+        logits = classifier(x)
         tau = jnp.expand_dims(example.threshold, axes)
         excess = jnp.sum(jnp.maximum(jnp.abs(x - images) - tau, 0.0), axis=axes)
-        values = excess + example.constant * aim.excess(scores)
-        return values.sum(), (x, aim.surely_fooled(scores))
+        values = excess + example.constant * aim.excess(logits)
+        return values.sum(), (x, aim.surely_fooled(logits))
 
     def search(carry: tuple[_Example, carlini.Found, Array], _) -> tuple:
-        example, found, blind = carry
+        example, found, flat = carry
 
         def step(carry: tuple, _) -> tuple:
-            variables, moments, found, nearest, blind = carry
+            variables, moments, found, nearest, flat = carry
             gradient, (x, success) = jax.grad(objective, has_aux=True)(
                 variables, example
             )
@@ -102,15 +101,15 @@ def carlini_linf(
             nearest = nearest.closer(variables, distance, success)
             direction, moments = adam.update(gradient, moments)
             variables = variables - learning_rate * direction
-            blind = blind & base.is_blind(gradient)
-            return (variables, moments, found, nearest, blind), None
+            flat = flat & base.has_zero_gradient(gradient)
+            return (variables, moments, found, nearest, flat), None
 
         nearest = carlini.Found(
             example.variables, jnp.full_like(example.threshold, jnp.inf)
         )
         moments = adam.init(example.variables)
-        begin = (example.variables, moments, found, nearest, blind)
-        (last, _, found, nearest, blind), _ = jax.lax.scan(step, begin, length=steps)
+        begin = (example.variables, moments, found, nearest, flat)
+        (last, _, found, nearest, flat), _ = jax.lax.scan(step, begin, length=steps)
 
         success = jnp.isfinite(nearest.distance)
         within = nearest.distance < example.threshold
@@ -121,7 +120,7 @@ def carlini_linf(
         )
         constant = jnp.where(success, example.constant, 2 * example.constant)
         variables = base.select(within, nearest.images, last)
-        return (_Example(variables, threshold, constant), found, blind), None
+        return (_Example(variables, threshold, constant), found, flat), None
 
     start = _Example(
         carlini.to_variables(images),
@@ -129,8 +128,8 @@ def carlini_linf(
         jnp.full(labels.shape, initial_constant, images.dtype),
     )
     found = carlini.nothing_found(classifier, images, aim)
-    blind = base.never_seen(labels, rounds * steps)
-    (_, found, blind), _ = jax.lax.scan(search, (start, found, blind), length=rounds)
+    flat = base.never_seen(labels, rounds * steps)
+    (_, found, flat), _ = jax.lax.scan(search, (start, found, flat), length=rounds)
     return carlini.as_result(
-        classifier, aim, found, gradients=rounds * steps, blind=blind
+        classifier, aim, found, gradients=rounds * steps, flat=flat
     )

@@ -1,10 +1,16 @@
 """Projected gradient descent, the paper's universal adversary, and its relatives."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from advloss.attacks import base
+from advloss.errors import InputError
 from advloss.types import Array, AttackResult, Classifier, Objective
+
+_ROUND_STEPS = 10  # A program's dispatch is not worth fewer.
 
 
 def pgd(
@@ -22,6 +28,7 @@ def pgd(
     start: Array | None = None,
     random_start: bool = True,
     restarts: int = 1,
+    restart: Array | int | None = None,
 ) -> AttackResult:
     """Steps that climb the objective, projected onto the ball and onto [0, 1].
 
@@ -32,53 +39,60 @@ def pgd(
     where it is asked for.
 
     Args:
-        classifier: images -> scores `[batch, classes]`.
+        classifier: images -> logits `[batch, classes]`.
         keys: `[batch]` one typed key an example, see `base.example_keys`.
         images: `[batch, height, width, channels]` float in [0, 1].
         labels: `[batch]` int, the true classes.
-        objective: (scores, labels) -> `[batch]`, climbed; with targets,
-            (scores, targets) -> `[batch]`, descended.
+        objective: (logits, labels) -> `[batch]`, climbed; with targets,
+            (logits, targets) -> `[batch]`, descended.
         epsilon: the ball's radius, in units of pixel value; may be traced.
         step_size: the length of a step in the same norm; may be traced.
         steps: the number of iterations, at least 0.
         norm: "linf" or "l2".
         targets: `[batch]` int, the classes to be reached; by default any wrong one.
-        start: images in the ball to go on from; by default `images`.
-        random_start: whether to start at a random point of the ball instead.
+        start: images in the ball to go on from, without `random_start`; by default
+            `images`.
+        random_start: whether to start at a random point of the ball.
         restarts: how many times to start, at least 1; the result is each example's
             best, one that fools before one that does not, then by objective.
+        restart: the number of the one start to be made, of several; may be traced.
 
     Returns:
         The result for every example, with distances in the norm.
 
     Raises:
         AssertionError: a shape or a type is not as above.
-        InputError: a target is the label.
+        InputError: `start` is given, and `random_start` asked for.
         KeyError: no norm of that name.
 
     See "Robust Loss Functions" by Vu and Tran, Section II-B4, and "Towards Deep
     Learning Models Resistant to Adversarial Attacks" by Madry et al.
     """
     base.check_arguments(keys, images, labels, targets)
+    if start is not None and random_start:
+        raise InputError("start is given: use it with random_start=False")
+    if restart is not None:
+        keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, restart)
+        restarts = 1
     ball = base.NORMS[norm]
     goal, sign = (labels, 1.0) if targets is None else (targets, -1.0)
 
     def evaluate(x: Array) -> tuple[Array, base.Worst]:
-        scores = classifier(x)
-        values = sign * objective(scores, goal)
-        success = base.fooled(scores, labels, targets)
+        logits = classifier(x)
+        values = sign * objective(logits, goal)
+        success = base.fooled(logits, labels, targets)
         return values.sum(), base.Worst(x, success, values)
 
     def step(carry: tuple[Array, base.Worst, Array], _) -> tuple:
-        x, worst, blind = carry
+        x, worst, flat = carry
         gradient, seen = jax.grad(evaluate, has_aux=True)(x)
-        blind = blind & base.is_blind(gradient)
+        flat = flat & base.has_zero_gradient(gradient)
         gradient = jnp.where(jnp.isfinite(gradient), gradient, 0.0)
         x = ball.project(x + step_size * ball.ascend(gradient), images, epsilon)
-        return (x, base.worse(worst, seen), blind), None
+        return (x, base.worse(worst, seen), flat), None
 
     def attack(keys: Array) -> tuple[base.Worst, base.Worst, Array]:
-        """The last and the worst iterate from one start; whether it was blind."""
+        """The last and the worst iterate of a start; whether no gradient was met."""
         first = images if start is None else start
         if random_start:
             change = ball.draw(keys, images, epsilon)
@@ -86,16 +100,16 @@ def pgd(
         unseen = base.Worst(
             first, jnp.zeros(labels.shape, bool), jnp.full(labels.shape, -jnp.inf)
         )
-        blind = base.never_seen(labels, steps)
-        (x, worst, blind), _ = jax.lax.scan(step, (first, unseen, blind), length=steps)
+        begin = (first, unseen, base.never_seen(labels, steps))
+        (x, worst, flat), _ = jax.lax.scan(step, begin, length=steps)
         _, last = evaluate(x)
-        return last, base.worse(worst, last), blind
+        return last, base.worse(worst, last), flat
 
     if restarts == 1:
-        last, worst, blind = attack(keys)
+        last, worst, flat = attack(keys)
     else:
-        last, worst, blind = jax.vmap(attack)(keys_of_starts(keys, restarts))
-        last, worst, blind = base.worst_of(last), base.worst_of(worst), blind.all(0)
+        last, worst, flat = jax.vmap(attack)(_keys_of_starts(keys, restarts))
+        last, worst, flat = base.worst_of(last), base.worst_of(worst), flat.all(0)
     return AttackResult(
         images=last.images,
         success=last.success,
@@ -103,20 +117,32 @@ def pgd(
         distance=ball.distance(last.images, images),
         worst_images=worst.images,
         worst_success=worst.success,
-        gradients=jnp.full(labels.shape, restarts * steps, jnp.int32),
-        forwards=jnp.full(labels.shape, restarts, jnp.int32),
-        blind=blind & ~worst.success,
+        backward_passes=jnp.full(labels.shape, restarts * steps, jnp.int32),
+        forward_passes=jnp.full(labels.shape, restarts, jnp.int32),
+        zero_gradient=flat & ~worst.success,
     )
 
 
-def keys_of_starts(keys: Array, restarts: int) -> Array:
+def _keys_of_starts(keys: Array, restarts: int) -> Array:
     """`[restarts, batch]` keys, of which each of several starts takes a row."""
     starts = jnp.arange(restarts)
     each_start = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
     return jax.vmap(each_start, in_axes=(0, None), out_axes=1)(keys, starts)
 
 
-def fgs(
+def pgd_rounds(settings: Mapping[str, Any], classes: int) -> list[base.Round]:
+    """PGD start by start, in rounds of a few steps."""
+    starts, steps, found = settings["restarts"], settings["steps"], []
+    for start in range(starts):
+        number = {"restart": start} if starts > 1 else {}
+        found.append(base.Round({"restarts": 1, "steps": 0}, number))
+        for done in range(0, steps, _ROUND_STEPS):
+            part = {"steps": min(_ROUND_STEPS, steps - done), "random_start": False}
+            found.append(base.Round({"restarts": 1, **part}, resume=True))
+    return found
+
+
+def fgsm(
     classifier: Classifier,
     keys: Array,
     images: Array,
@@ -124,18 +150,18 @@ def fgs(
     *,
     epsilon: Array | float,
     random_start: bool = False,
-    **settings,
+    **settings: Any,
 ) -> AttackResult:
-    """Fast gradient sign: one step of PGD, as long as the ball's radius.
+    """Fast gradient sign method: one step of PGD, as long as the ball's radius.
 
     Arguments and result are those of `pgd`, without `step_size` and `steps`.
 
     See "Explaining and Harnessing Adversarial Examples" by Goodfellow et al., and
-    "Robust Loss Functions" by Vu and Tran, Section II-B3 (there targeted).
+    "Robust Loss Functions" by Vu and Tran, Section II-B3 (FGS, there targeted).
     """
     radius = {"epsilon": epsilon, "step_size": epsilon, "steps": 1}
-    settings |= {"random_start": random_start, **radius}
-    return pgd(classifier, keys, images, labels, **settings)
+    how = {"random_start": random_start, **radius}
+    return pgd(classifier, keys, images, labels, **how, **settings)
 
 
 def noise(
@@ -145,7 +171,7 @@ def noise(
     labels: Array,
     *,
     draws: int = 1,
-    **settings,
+    **settings: Any,
 ) -> AttackResult:
     """The strongest of some uniform random changes of every pixel, without gradients.
 
@@ -154,8 +180,15 @@ def noise(
 
     See "Robust Loss Functions" by Vu and Tran, Section III-A (there one draw).
     """
-    settings |= {"step_size": 0.0, "steps": 0, "restarts": draws}
-    return pgd(classifier, keys, images, labels, **settings)
+    none = {"step_size": 0.0, "steps": 0}
+    return pgd(classifier, keys, images, labels, restarts=draws, **none, **settings)
+
+
+def noise_rounds(settings: Mapping[str, Any], classes: int) -> list[base.Round]:
+    """One draw after the other."""
+    if settings["draws"] == 1:
+        return [base.Round()]
+    return [base.Round({}, {"restart": draw}) for draw in range(settings["draws"])]
 
 
 def multi_targeted(
@@ -166,12 +199,14 @@ def multi_targeted(
     *,
     objective: Objective,
     norm: str = "linf",
-    **settings,
+    offset: Array | int | None = None,
+    **settings: Any,
 ) -> AttackResult:
     """PGD towards every wrong class in turn; any wrong prediction is a success.
 
     Arguments and result are those of `pgd`, without `targets`; the objective returned
-    is the label's.
+    is the label's. With an `offset`, which may be traced, it goes towards the class
+    (label + offset) modulo the number of classes alone.
 
     See "An Alternative Surrogate Loss for PGD-based Adversarial Testing" by Gowal et
     al.
@@ -189,16 +224,17 @@ def multi_targeted(
             targets=(labels + offset) % classes,
             **settings,
         )
-        spent = result.gradients, result.forwards, result.blind
+        spent = result.backward_passes, result.forward_passes, result.zero_gradient
         return look(result.images), look(result.worst_images), spent
 
     def look(x: Array) -> base.Worst:
-        scores = classifier(x)
-        success = base.fooled(scores, labels, None)
-        return base.Worst(x, success, objective(scores, labels))
+        logits = classifier(x)
+        success = base.fooled(logits, labels, None)
+        return base.Worst(x, success, objective(logits, labels))
 
-    last, worst, spent = jax.lax.map(towards, jnp.arange(1, classes))
-    gradients, forwards, blind = spent
+    offsets = jnp.arange(1, classes) if offset is None else jnp.array([offset])
+    last, worst, spent = jax.lax.map(towards, offsets)
+    backward, forward, flat = spent
     last, worst = base.worst_of(last), base.worst_of(worst)
     worst = base.worse(worst, last)
     return AttackResult(
@@ -208,7 +244,14 @@ def multi_targeted(
         distance=base.NORMS[norm].distance(last.images, images),
         worst_images=worst.images,
         worst_success=worst.success,
-        gradients=gradients.sum(axis=0),
-        forwards=forwards.sum(axis=0) + 2 * (classes - 1),
-        blind=blind.all(axis=0) & ~worst.success,
+        backward_passes=backward.sum(axis=0),
+        forward_passes=forward.sum(axis=0) + 2 * len(offsets),
+        zero_gradient=flat.all(axis=0) & ~worst.success,
     )
+
+
+def multi_targeted_rounds(
+    settings: Mapping[str, Any], classes: int
+) -> list[base.Round]:
+    """One target after the other."""
+    return [base.Round({}, {"offset": offset}) for offset in range(1, classes)]

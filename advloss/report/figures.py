@@ -1,201 +1,282 @@
-"""Figures; each function draws one and returns it, or None where nothing is to be seen.
+"""Figures of runs, from plain data; each function draws one, with matplotlib.
 
-Colours are Okabe and Ito's, told apart by the colour-blind; nothing is said by colour
-alone.
+    drawing = figures.accuracy(["softmax", "LMCL"], [
+        Series("natural", "natural", [(97.7, 97.4, 98.0), (98.0, 97.7, 98.3)]),
+        Series("worst linf ε=0.3", "worst", [(88.9, 88.2, 89.5), None]),
+    ])
+
+Accuracies are in per cent.
 """
 
-import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.container import Container
 from matplotlib.figure import Figure
 
-from advloss import metrics, results
-from advloss.errors import InputError
-from advloss.report.rows import Row, columns, describe_attack
+from advloss.report import style
+from advloss.report.style import Look
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-HATCHES = ("", "//", "..", "xx", "\\\\", "++", "--")
-_GALLERY_COLUMNS = 10
+Interval = tuple[float, float, float]
+"""A number with the lower and upper end of its interval."""
+
+NATURAL, WORST, ATTACK = "natural", "worst", "attack"
+_POINT = 0.6  # The height of an attack's line, of a bar's.
 
 
-class Drawn(NamedTuple):
-    """A figure that was saved.
+class Series(NamedTuple):
+    """One accuracy of several runs.
 
     Attributes:
-        png: its file; the same name with .svg lies beside it.
-        caption: what it shows, in a sentence or two.
+        title: its name in the legend.
+        role: NATURAL, WORST or ATTACK; decides how it is drawn.
+        values: of every run, or of every swept value; None where it is not known.
     """
 
-    png: Path
-    caption: str
+    title: str
+    role: str
+    values: Sequence
 
 
-class Sketch(NamedTuple):
-    """A figure with its caption, not yet saved."""
-
-    figure: Figure
-    caption: str
-
-
-def save(sketch: Sketch, path: Path) -> Drawn:
-    """Writes PATH.png and PATH.svg."""
-    for ending in (".png", ".svg"):
-        with matplotlib.rc_context({"svg.hashsalt": "advloss"}):
-            sketch.figure.savefig(
-                path.with_suffix(ending),
-                dpi=150,
-                metadata={"Date": None} if ending == ".svg" else None,
-            )
-        sketch.figure.set_layout_engine("none")  # What stands stays, and is not sought.
-    return Drawn(path.with_suffix(".png"), sketch.caption)
+def _looks(series: Sequence[Series]) -> list[Look]:
+    """Natural and worst always look the same; attacks by their place."""
+    counts = dict.fromkeys((NATURAL, WORST, ATTACK), 0)
+    looks = {NATURAL: lambda _: style.natural(), WORST: style.worst, ATTACK: style.look}
+    found = []
+    for each in series:
+        found.append(looks[each.role](counts[each.role]))
+        counts[each.role] += 1
+    return found
 
 
-def accuracy(rows: Sequence[Row]) -> Sketch | None:
-    """Bars of every accuracy of every run, with 95 % intervals."""
-    rows = [row for row in rows if not row.status]
-    if not rows:
-        return None
-    measures = columns(rows)
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
+def accuracy(names: Sequence[str], series: Sequence[Series]) -> Figure:
+    """Of every run: bars of natural and worst accuracy, a point for each attack.
+
+    Args:
+        names: of the runs.
+        series: values are `Interval | None`, one for each run.
+    """
+    looks = _looks(series)
+    order = sorted(range(len(series)), key=lambda i: series[i].role == ATTACK)
+    entries: dict[int, Artist | Container] = {}
+    lines = [
+        (run, i) for run in range(len(names)) for i in order if series[i].values[run]
+    ]
+    heights = [_POINT if series[i].role == ATTACK else 1.0 for _, i in lines]
+    figure = style.new(0.9 + 0.22 * (sum(heights) + len(names)))
     axes = figure.subplots()
-    width = 0.8 / len(measures)
-    for i, measure in enumerate(measures):
-        found = [measure.of(row) for row in rows]
-        places = [n for n, cell in enumerate(found) if cell is not None]
-        heights, low, high = (
-            np.array([100 * found[n][key] for n in places])
-            for key in ("accuracy", "low", "high")
-        )
-        x = np.array(places) + (i - (len(measures) - 1) / 2) * width
-        axes.bar(
-            x,
-            heights,
-            width,
-            label=measure.title,
-            color=COLOURS[i % len(COLOURS)],
-            hatch=HATCHES[i % len(HATCHES)],
-            edgecolor="white",
-        )
-        # At 0 or 100 % rounding can put the interval's end on the wrong side.
-        errors = np.maximum([heights - low, high - heights], 0)
-        axes.errorbar(x, heights, errors, fmt="none", ecolor="black", capsize=3)
-        for place, height, top in zip(x, heights, high, strict=True):
-            axes.annotate(
-                f"{height:.1f}",
-                (place, top),
-                xytext=(0, 2),
-                textcoords="offset points",
-                ha="center",
-                fontsize=8,
-            )
-    axes.set_xticks(
-        range(len(rows)), [textwrap.fill(_plain(row.name), 14) for row in rows]
-    )
-    axes.set_ylim(0, 112)
-    axes.set_yticks(range(0, 101, 20))
-    axes.set_ylabel("accuracy (%)")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(
-        loc="outside upper center", ncols=min(len(measures), 4), frameon=False
-    )
-    return Sketch(
-        figure,
-        "Accuracy on test images. Whiskers: 95 % intervals over the choice of test "
-        "images (Wilson); they do not speak of the spread between seeds.",
-    )
+    place, ticks, latest = 0.0, [], -1
+    for (run, i), height in zip(lines, heights, strict=True):
+        if run != latest:
+            place, latest = place + (1.0 if ticks else 0.0), run
+            ticks.append((place + 0.5, style.text(names[run], 24)))
+        middle = place + height / 2
+        place += height
+        is_bar = series[i].role != ATTACK
+        entries[i] = _line(axes, middle, series[i].values[run], looks[i], is_bar=is_bar)
+    axes.set_yticks([at for at, _ in ticks], [name for _, name in ticks])
+    axes.set_ylim(place + 0.4, -0.4)
+    axes.set_xlim(0, 108)
+    axes.set_xticks(range(0, 101, 20))
+    axes.set_xlabel("accuracy (%)")
+    style.tidy(axes, "x")
+    explained = [(entries[i], series[i].title) for i in order if i in entries]
+    style.legend_below(figure, explained)
+    return figure
 
 
-def training(rows: Sequence[Row]) -> Sketch | None:
-    """The accuracy and the loss of the training batches, over the steps."""
-    curves = [(row, metrics.read(row.workdir)) for row in rows]
-    curves = [(row, points) for row, points in curves if points]
-    if not curves:
-        return None
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+def _line(
+    axes: Axes, at: float, value: Interval, look: Look, *, is_bar: bool
+) -> Artist | Container:
+    """One number with its interval, as a bar or as a point."""
+    middle, low, high = value
+    # At 0 and 100 % rounding can put an end on the wrong side.
+    reach = [[max(0.0, middle - low)], [max(0.0, high - middle)]]
+    if is_bar:
+        drawn = axes.barh(
+            at, middle, 0.9, color=look.colour, hatch=look.hatch, edgecolor="white"
+        )
+        axes.errorbar(middle, at, xerr=reach, fmt="none", ecolor="black", capsize=2)
+    else:
+        drawn = axes.errorbar(
+            middle, at, xerr=reach, fmt=look.marker, color=look.colour, capsize=2,
+            markersize=5, elinewidth=1,
+        )  # fmt: skip
+    axes.annotate(
+        f"{middle:.1f}", (max(middle, high), at), xytext=(4, 0), va="center",
+        textcoords="offset points", fontsize=8 if is_bar else 6.5,
+    )  # fmt: skip
+    return drawn
+
+
+class Training(NamedTuple):
+    """Of one run: steps, and accuracy in per cent and loss after each."""
+
+    name: str
+    steps: Sequence[float]
+    accuracy: Sequence[float]
+    loss: Sequence[float]
+
+
+def training(curves: Sequence[Training]) -> Figure:
+    """Accuracy and loss of the training batches, over the steps."""
+    figure = style.new(3.0)
     left, right = figure.subplots(1, 2)
-    styles = ("-", "--", ":", "-.")
-    for i, (row, points) in enumerate(curves):
-        steps = [point["step"] for point in points]
-        for axes, key, unit in ((left, "accuracy", 100), (right, "loss", 1)):
-            axes.plot(
-                steps,
-                [unit * point[key] for point in points],
-                styles[i % len(styles)],
-                color=COLOURS[i % len(COLOURS)],
-                label=_plain(row.name) if axes is left else None,
-            )
+    entries = []
+    for i, curve in enumerate(curves):
+        look = style.look(i)
+        marker = look.marker if len(curve.steps) == 1 else ""
+        for axes, values in ((left, curve.accuracy), (right, curve.loss)):
+            (line,) = axes.plot(
+                curve.steps, values, look.line, color=look.colour,
+                marker=marker,
+            )  # fmt: skip
+        entries.append((line, curve.name))
     left.set_ylabel("accuracy on training batches (%)")
     left.set_ylim(0, 102)
     right.set_ylabel("loss")
-    if all(point["loss"] > 0 for _, points in curves for point in points):
+    if all(value > 0 for curve in curves for value in curve.loss):
         right.set_yscale("log")
     for axes in (left, right):
         axes.set_xlabel("step")
-        axes.grid(alpha=0.3)
-    figure.legend(loc="outside upper center", ncols=min(len(curves), 4), frameon=False)
-    return Sketch(
-        figure,
-        "Training: accuracy and loss on the batches as they were trained on (attacked, "
-        "where the network was trained against an attack), averaged between two "
-        "points. Losses of different kinds have different scales.",
-    )
+        style.tidy(axes, "both")
+    style.legend_below(figure, entries)
+    return figure
 
 
-def gallery(row: Row) -> Sketch | None:
-    """Natural images, perturbations and attacked images, with the predictions."""
-    if row.status:
-        return None
-    attack = next(iter(row.results["attacks"]))
-    try:
-        examples = results.load_examples(row.workdir, attack)
-    except InputError:
-        return None  # The table still has the numbers.
-    chosen = _one_a_class(examples["labels"][: len(examples["natural_images"])])
-    natural, attacked = (
-        examples[key][chosen].astype(np.float32)
-        for key in ("natural_images", "attacked_images")
-    )
-    title = describe_attack(attack, row.results["attacks"][attack]["settings"])
-    change = np.mean(attacked - natural, axis=-1)
-    most = max(np.abs(change).max(), 1e-9)
-    change = change / (2 * most) + 0.5
+def gallery(
+    natural: np.ndarray,
+    attacked: np.ndarray,
+    labels: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+) -> tuple[Figure, float]:
+    """Natural images, perturbations and attacked images, with the predictions.
+
+    Args:
+        natural: `[n, height, width, channels]` in [0, 1], at most 10 or so.
+        attacked: the same after the attack.
+        labels: `[n]`.
+        before: `[n]` predictions of the natural images.
+        after: `[n]` predictions of the attacked ones.
+
+    Returns:
+        The figure, and the change of a pixel that is shown as black or white.
+    """
+    change = np.mean(attacked.astype(np.float32) - natural, axis=-1, keepdims=True)
+    most = max(float(np.abs(change).max()), 1e-9)
     lines = (
-        ("natural", natural, examples["natural"][chosen]),
-        ("perturbation", change, None),
-        ("attacked", attacked, examples["attacked"][chosen]),
+        ("natural", natural, before),
+        ("perturbation", change / (2 * most) + 0.5, None),
+        ("attacked", attacked, after),
     )
-    figure = Figure(figsize=(8, 3.1), layout="constrained")
-    grid = figure.subplots(len(lines), len(chosen), squeeze=False)
-    for axes_row, (label, images, predictions) in zip(grid, lines, strict=True):
-        axes_row[0].set_ylabel(label)
-        for i, axes in enumerate(axes_row):
-            axes.imshow(images[i], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axes.set_xticks([])
-            axes.set_yticks([])
-            if predictions is not None:
-                right = predictions[i] == examples["labels"][chosen[i]]
-                mark, colour = ("✓", COLOURS[0]) if right else ("✗", COLOURS[1])
-                axes.set_xlabel(f"{predictions[i]} {mark}", color=colour, labelpad=2)
-    figure.suptitle(f"{_plain(row.name)} under {title}", fontsize=11)
-    return Sketch(
-        figure,
-        f"{row.name}: the first attacked image of each class, what {title} adds "
-        f"to it (grey: nothing; black and white: ∓{most:.2g}), and the sum. Below "
-        "the images the prediction, ✓ right or ✗ wrong.",
-    )
+    figure = style.new(3.0)
+    grid = figure.subplots(len(lines), 1)
+    for axes, (title, images, predictions) in zip(grid, lines, strict=True):
+        centres = _strip(axes, images)
+        axes.set_ylabel(title)
+        axes.set_yticks([])
+        axes.set_xticks([])
+        axes.spines[:].set_visible(False)
+        if predictions is not None:
+            right = predictions == labels
+            pairs = zip(predictions, right, strict=True)
+            marks = [f"{found} {'✓' if is_right else '✗'}" for found, is_right in pairs]
+            axes.set_xticks(centres, marks)
+            axes.tick_params(length=0, pad=2)
+            for text, is_right in zip(axes.get_xticklabels(), right, strict=True):
+                text.set_color(style.BLUE if is_right else style.VERMILION)
+    return figure, most
 
 
-def _plain(name: str) -> str:
-    """A name that matplotlib takes as text: no formula, no hidden legend entry."""
-    name = name.replace("$", r"\$")
-    return f" {name}" if name.startswith("_") else name
+def _strip(axes: Axes, images: np.ndarray) -> list[float]:
+    """Draws images side by side; three channels are colours, others' mean is grey.
+
+    Returns:
+        The middle of each.
+    """
+    count, height, width, channels = images.shape
+    shown = images if channels == 3 else images.mean(axis=-1, keepdims=True)
+    shown = np.clip(np.repeat(shown, 3 // shown.shape[-1], axis=-1), 0, 1)
+    gap = max(1, width // 6)
+    strip = np.ones((height, count * (width + gap) - gap, 3))
+    starts = np.arange(count) * (width + gap)
+    for start, image in zip(starts, shown, strict=True):
+        strip[:, start : start + width] = image
+    axes.imshow(strip, interpolation="nearest")
+    return list(starts + (width - 1) / 2)
 
 
-def _one_a_class(labels: np.ndarray) -> np.ndarray:
-    """Places of the first example of each class, at most `_GALLERY_COLUMNS`."""
-    _, places = np.unique(labels, return_index=True)
-    return places[:_GALLERY_COLUMNS]
+class Curve(NamedTuple):
+    """Accuracies in per cent against epsilon; measured points, or every image's."""
+
+    title: str
+    epsilons: Sequence[float]
+    accuracies: Sequence[float]
+    stepped: bool = False
+
+
+def against_epsilon(curves: Sequence[Curve], norm: str) -> Figure:
+    """The accuracy that is left at every epsilon, in one norm."""
+    figure = style.new(3.6)
+    axes = figure.subplots()
+    entries = []
+    for i, curve in enumerate(curves):
+        look = style.look(i)
+        if curve.stepped:
+            (line,) = axes.step(
+                curve.epsilons, curve.accuracies, where="post", color=look.colour,
+                linestyle=look.line,
+            )  # fmt: skip
+        else:
+            (line,) = axes.plot(
+                curve.epsilons, curve.accuracies, look.line,
+                marker=look.marker, color=look.colour,
+            )  # fmt: skip
+        entries.append((line, curve.title))
+    axes.set_xlabel(f"ε ({norm})")
+    axes.set_ylabel("accuracy (%)")
+    axes.set_ylim(0, 102)
+    axes.set_xlim(left=0)
+    style.tidy(axes, "both")
+    style.legend_below(figure, entries)
+    return figure
+
+
+def swept(key: str, places: Sequence[float], series: Sequence[Series]) -> Figure:
+    """Every run and the mean over seeds, against the one key that was swept.
+
+    Args:
+        key: what was swept.
+        places: its values, growing.
+        series: values are, for each place, the runs' accuracies and the `Interval` of
+            their mean, nan at its ends where there is none: `(list, Interval)` or None.
+    """
+    figure = style.new(3.8)
+    axes = figure.subplots()
+    entries = []
+    for each, look in zip(series, _looks(series), strict=True):
+        points = [
+            (x, *cell) for x, cell in zip(places, each.values, strict=True) if cell
+        ]
+        for x, values, _ in points:
+            axes.plot(
+                [x] * len(values), values, look.marker, color=look.colour, alpha=0.3
+            )
+        xs = [x for x, _, _ in points]
+        mean, low, high = np.array([cell for _, _, cell in points]).reshape(-1, 3).T
+        reach = np.nan_to_num(np.maximum([mean - low, high - mean], 0))
+        line = axes.errorbar(
+            xs, mean, reach, color=look.colour, marker=look.marker,
+            linestyle=look.line, capsize=4,
+        )  # fmt: skip
+        entries.append((line, each.title))
+    axes.set_xlabel(style.text(key))
+    axes.set_ylabel("accuracy (%)")
+    axes.set_ylim(0, 102)
+    style.tidy(axes, "both")
+    style.legend_below(figure, entries)
+    return figure

@@ -1,195 +1,225 @@
-"""The report as one self-contained HTML page, and as Markdown."""
+"""Sections as files: one HTML page, Markdown, CSV, JSON, figures; templates by jinja2.
+
+    text = page.write("Three losses", sections, "runs/report", command="...")
+"""
 
 import base64
+import csv
+import io
 import json
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from html import escape
+from pathlib import Path
+from typing import Any
 
-from advloss import config as configs
-from advloss import results
-from advloss.report import tables
-from advloss.report.figures import Drawn
-from advloss.report.rows import Row
-from advloss.report.section import Section
+import jinja2
+import numpy as np
 
-_TITLE = "Robustness report"
-_STUDY = "Does the loss function make a deep network robust?"
-_NOTE = (
-    "The interval (Wilson) is over the choice of test images. The number after an "
-    "attack's name is its steps, ε the radius in which it may change an image. Below "
-    "an attack's name stands the accuracy at its last iterate, as the paper counts; "
-    "“worst” counts an image as lost if it or any iterate of any attack is "
-    "misclassified. Differences of a few points between networks of one seed each may "
-    "be chance."
-)
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
-       padding: 0 1rem; color: #1a1a1a; background: #fff; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
-.scroll { overflow-x: auto; }
-table { font-size: .82rem; border-collapse: collapse;
-        font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .45rem; border-bottom: 1px solid #ccc; text-align: left;
-         white-space: nowrap; }
-td.status { color: #8a3b00; white-space: normal; }
-figure { margin: 1rem 0 2rem; } img { max-width: 100%; height: auto; }
-figcaption, .note { color: #555; font-size: .9rem; }
-pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; font-size: .85rem; }
-"""
+from advloss import __version__
+from advloss.report import style, tables
+from advloss.report.section import Figure, Section
+from advloss.report.tables import shown_text
+from advloss.runtime import files
+
+_LONG = 32  # Characters from which a cell of the page is wrapped.
+_NUMBER = re.compile(r"[-+]?\d[\d.,]*( .*)?|-?|inf")
 
 
-def markdown(rows: Sequence[Row], drawn: Sequence[Drawn]) -> str:
-    """The table and the figures, which lie beside it as files."""
-    parts = [f"# {_TITLE}", tables.markdown_table(tables.text_table(rows, tables.LONG))]
-    parts += map(tables.escape_markdown, _notes(rows))
-    parts += map(_markdown_figure, drawn)
-    attacks = tables.attack_table(rows, tables.LONG)
-    parts += ["## Attack by attack", tables.markdown_table(attacks)]
-    return "\n\n".join(parts) + "\n"
-
-
-def _markdown_figure(item: Drawn) -> str:
-    caption = tables.escape_markdown(item.caption)
-    return f"![{caption}]({item.png.name})\n\n{caption}"
-
-
-def html(rows: Sequence[Row], drawn: Sequence[Drawn]) -> str:
-    """One page that needs no other file: the runs, and figures put into it."""
-    return _page(
-        _TITLE,
-        f"""<div class="scroll">{_run_table(rows)}</div>
-<p class="note">{escape(" ".join(_notes(rows)))}</p>
-{"".join(map(_figure, drawn))}
-{_appendix(rows)}""",
-    )
-
-
-def study_markdown(
-    made: Sequence[tuple[Section, Sequence[Drawn]]],
-    rows: Sequence[Row],
-    notes: Sequence[str],
+def write(
+    title: str,
+    sections: Sequence[Section],
+    folder: str | Path,
+    *,
+    notes: Sequence[str] = (),
+    command: str = "",
 ) -> str:
-    """A study: its sections with their figures, then every run.
+    """Writes a report of any sections.
+
+        report.html     one page that needs no other file
+        report.md       the same as Markdown; figures lie beside it
+        numbers.csv     every number, unrounded, one in a line
+        numbers.json    the same as a list of objects
+        NAME.png, NAME.svg  every figure
 
     Args:
-        made: sections, each with its figures as they were saved.
-        rows: the runs.
-        notes: what holds for all sections.
+        title: of the report; tells what was compared.
+        sections: in their order.
+        folder: made if need be; an earlier report there is replaced.
+        notes: sentences that hold for all sections.
+        command: makes the report again; "" where there is none.
+
+    Returns:
+        The tables and the page's path, for a terminal of 80 columns.
+
+    Raises:
+        OSError: a file can't be written.
     """
-    parts = [f"# {_STUDY}", *map(tables.escape_markdown, notes)]
-    for section, drawn in made:
-        parts.append(f"## {tables.escape_markdown(section.title)}")
-        if section.table:
-            parts.append(tables.markdown_table(section.table))
-        parts += map(tables.escape_markdown, section.notes)
-        parts += map(_markdown_figure, drawn)
-    parts += ["## Every network", tables.markdown_table(_all_runs(rows))]
-    return "\n\n".join(parts) + "\n"
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _remove_figures(folder)
+    sections = _with_own_names(sections)
+    for section in sections:
+        for figure in section.figures:
+            style.save(figure.drawing, folder / figure.name)
+    records = [_plain(record) for section in sections for record in section.records]
+    files.write_text(folder / "numbers.json", json.dumps(records, indent=1) + "\n")
+    files.write_text(folder / "numbers.csv", csv_text(records))
+    content = {
+        "title": shown_text(title),
+        "sections": [_shown(section, folder) for section in sections],
+        "notes": [shown_text(note) for note in notes],
+        "command": _code(command),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "version": __version__,
+    }
+    for name in ("report.md", "report.html"):
+        files.write_text(folder / name, _TEMPLATES.get_template(name).render(content))
+    return terminal_text(sections, notes, folder / "report.html")
 
 
-def study_html(
-    made: Sequence[tuple[Section, Sequence[Drawn]]],
-    rows: Sequence[Row],
-    notes: Sequence[str],
-) -> str:
-    """`study_markdown` as one page that needs no other file."""
-    body = [_paragraphs(notes)]
-    for section, drawn in made:
-        body.append(f"<h2>{escape(section.title)}</h2>")
-        if section.table:
-            body.append(f'<div class="scroll">{_table(section.table)}</div>')
-        body.append(_paragraphs(section.notes))
-        body += map(_figure, drawn)
-    body.append(f'<h2>Every network</h2><div class="scroll">{_run_table(rows)}</div>')
-    return _page(_STUDY, "\n".join([*body, _appendix(rows)]))
+def _remove_figures(folder: Path) -> None:
+    """Those of the report that is replaced: the files that its report.md shows."""
+    try:
+        earlier = (folder / "report.md").read_text("utf-8", errors="replace")
+    except FileNotFoundError:
+        return
+    for name in re.findall(r"^!\[.*\]\(([\w-]+)\.png\)$", earlier, re.MULTILINE):
+        for ending in (".png", ".svg"):
+            (folder / f"{name}{ending}").unlink(missing_ok=True)
 
 
-def _all_runs(rows: Sequence[Row]) -> list[list[str]]:
-    return tables.text_table(rows, tables.LONG)
+def _with_own_names(sections: Iterable[Section]) -> list[Section]:
+    """The sections, their figures' names made fit for files and unlike each other."""
+    taken: set[str] = set()
+
+    def rename(figure: Figure) -> Figure:
+        name = re.sub(r"[^\w-]", "_", figure.name, flags=re.ASCII)[:80] or "figure"
+        count, free = 1, name
+        while free in taken:
+            count += 1
+            free = f"{name}_{count}"
+        taken.add(free)
+        return figure._replace(name=free)
+
+    return [s._replace(figures=[rename(f) for f in s.figures]) for s in sections]
 
 
-def _paragraphs(sentences: Sequence[str]) -> str:
-    return "".join(f'<p class="note">{escape(text)}</p>' for text in sentences)
+def _shown(section: Section, folder: Path) -> dict[str, Any]:
+    """What the templates show of a section, all of it text."""
+    table = [[shown_text(cell) for cell in row] for row in section.table]
+    return {
+        "title": shown_text(section.title),
+        "table": table,
+        "classes": _classes(table),
+        "notes": [shown_text(note) for note in section.notes],
+        "figures": [
+            {
+                "name": figure.name,
+                "caption": shown_text(figure.caption),
+                "content": _base64(folder / f"{figure.name}.png"),
+            }
+            for figure in section.figures
+        ],
+        "blocks": [
+            {"title": shown_text(block.title), "text": _code(block.text)}
+            for block in section.blocks
+        ],
+    }
 
 
-def _page(title: str, body: str) -> str:
-    date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<h1>{title}</h1>
-<p class="note">Written by advloss on {date}.</p>
-{body}
-</body>
-</html>
-"""
+def _classes(table: Sequence[Sequence[str]]) -> list[str]:
+    """Of every column: numbers stand to the right, long texts are wrapped."""
+    found = []
+    for i in range(len(table[0]) if table else 0):
+        cells = [row[i] for row in table[1:] if len(row) == len(table[0])]
+        if cells and any(cells) and all(map(_NUMBER.fullmatch, cells)):
+            found.append("number")
+        else:
+            found.append("long" if max(map(len, cells), default=0) > _LONG else "")
+    return found
 
 
-def _appendix(rows: Sequence[Row]) -> str:
-    attacks = tables.attack_table(rows, tables.LONG)
-    return f"""<h2>Attack by attack</h2>
-<div class="scroll">{_table(attacks)}</div>
-<h2>How each network was made</h2>
-{"".join(map(_details, rows))}"""
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
 
 
-def _notes(rows: Sequence[Row]) -> list[str]:
-    return [tables.note(rows), _NOTE, *tables.warnings(rows)]
+def _code(text: str) -> str:
+    """Text of several lines that can be written."""
+    return "\n".join(map(shown_text, text.splitlines()))
 
 
-def _run_table(rows: Sequence[Row]) -> str:
-    table = _all_runs(rows)
-    spans = [len(table[0]) - 3 if row.status else 0 for row in rows]
-    return _table(table, spans)
+def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as JSON has it: no nan but null, infinity as the text "inf"."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, Mapping):
+            return {str(key): plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        if isinstance(value, float) and not math.isfinite(value):
+            return None if math.isnan(value) else str(value)
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        return shown_text(value)
+
+    return plain(record)
 
 
-def _table(table: list[list[str]], status_spans: Sequence[int] = ()) -> str:
-    """An HTML table; a row with a span ends in one cell so wide, its status."""
-    header, *body = table
-    lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in header) + "</tr>"]
-    for i, cells in enumerate(body):
-        last = ""
-        if i < len(status_spans) and (span := status_spans[i]):
-            first = len(cells) - span
-            status, cells = cells[first], cells[:first]
-            last = f'<td class="status" colspan="{span}">{escape(status)}</td>'
-        shown = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        lines.append(f"<tr>{shown}{last}</tr>")
-    return "<table>\n" + "\n".join(lines) + "\n</table>"
-
-
-def _figure(item: Drawn) -> str:
-    content = base64.b64encode(item.png.read_bytes()).decode()
-    caption = escape(item.caption)
-    return (
-        f'<figure><img alt="{caption}" src="data:image/png;base64,{content}">'
-        f"<figcaption>{caption}</figcaption></figure>\n"
-    )
-
-
-def _details(row: Row) -> str:
-    if row.config is None:
-        return ""
-    lines = [configs.command_line("train", row.config, row.workdir)]
-    attacks = (row.results or {}).get("attacks", {})
-    if attacks:
-        measured = results.measured_config(row.config, row.results)
-        lines.append(
-            configs.command_line("evaluate", measured, row.workdir, base=row.config)
+def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
+    """Records as CSV with a column for every key that any of them has."""
+    out = io.StringIO()
+    keys = dict.fromkeys(key for record in records for key in record)
+    writer = csv.DictWriter(out, keys, restval="", lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow(
+            {
+                key: json.dumps(value) if isinstance(value, dict | list) else value
+                for key, value in record.items()
+            }
         )
-    made = {"trained": row.environment}
-    made |= {name: attack.get("environment") for name, attack in attacks.items()}
-    text = "\n".join(
-        [*lines, "", configs.to_json(row.config), json.dumps(made, indent=2)]
+    return out.getvalue()
+
+
+def terminal_text(
+    sections: Sequence[Section], notes: Sequence[str], page: str | Path
+) -> str:
+    """The sections' tables, for a terminal."""
+    parts = []
+    for section in sections:
+        table = section.table if section.terminal is None else section.terminal
+        if table:
+            lines = [shown_text(section.title), "", tables.aligned(table)]
+            parts += ["\n".join(lines), *filter(None, [tables.filled(section.notes)])]
+    parts += filter(None, [tables.filled(notes)])
+    return "\n\n".join([*parts, f"Report: {page}"])
+
+
+def _markdown(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|$~&-])", r"\\\1", text)
+
+
+def _fenced(text: str) -> str:
+    """Text as a block of code, whatever backticks it has."""
+    longest = max(map(len, re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{text}\n{fence}"
+
+
+def _environment() -> jinja2.Environment:
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("advloss.report"),
+        autoescape=jinja2.select_autoescape(["html"]),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
     )
-    return (
-        f"<details><summary>{escape(row.name)}</summary>"
-        f"<pre>{escape(text)}</pre></details>\n"
-    )
+    found.filters |= {"plain": _markdown, "fenced": _fenced}
+    return found
+
+
+_TEMPLATES = _environment()

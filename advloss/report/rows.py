@@ -1,47 +1,158 @@
-"""What a report says of a run: its row, and the columns that rows share."""
+"""What a report knows of a run: its row, and the columns that rows share.
 
-from collections.abc import Mapping, Sequence
+Everything that a report reads is read here, and nothing that a damaged file holds is
+let through: it is said in the row's status or notes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
-from advloss import results, runs
-from advloss.errors import InputError
-from advloss.losses import LOSSES
+from advloss.config import saved
+from advloss.evaluation import results
+from advloss.evaluation.results import Measured, Summary
+from advloss.evaluation.statistics import Proportion
+from advloss.report import titles
+from advloss.report.figures import ATTACK, NATURAL, WORST, Training
+from advloss.report.reading import guarded
+from advloss.runtime import files, metrics
 
-_TITLES = {
-    "pgd": "PGD",
-    "pgd_l2": "PGD l2",
-    "fgs": "FGS",
-    "multi_targeted": "PGD, each target",
-    "carlini_l2": "CW l2",
-    "carlini_linf": "CW linf",
-    "carlini_l0": "CW l0",
-}
-# Settings that belong to a title unless they have these values.
-_USUAL = {"objective": "training", "objective_scale": 1.0, "restarts": 1, "draws": 1}
-_SHORT = {"step_size": "step", "objective_scale": "scale"}
+_GALLERY_COLUMNS = 10
 
 
 class Row(NamedTuple):
-    """One run in a table.
+    """One run.
 
     Attributes:
         workdir: where it is.
         name: what its config calls it, or its folder's name where there is no config.
         config: None where it could not be read.
         environment: versions and devices of its training, {} where unknown.
-        results: what `results.evaluate_run` wrote, or None.
-        status: "" for a finished run, or what is missing.
+        measured: what is shown of its evaluation, () where there is nothing.
+        summary: of `measured`, or None.
+        training: of its batches, by steps, or None.
+        status: "" for an evaluated run, or what is missing or damaged.
+        notes: sentences on what could not be read.
     """
 
     workdir: Path
     name: str
-    config: ConfigDict | None
-    environment: dict
-    results: dict | None
-    status: str
+    config: ConfigDict | None = None
+    environment: Mapping[str, Any] = {}
+    measured: Sequence[Measured] = ()
+    summary: Summary | None = None
+    training: Training | None = None
+    status: str = ""
+    notes: Sequence[str] = ()
+
+    @property
+    def images(self) -> int:
+        """How many test images it was measured on."""
+        return len(self.measured[0].labels) if self.measured else 0
+
+
+def load_row(workdir: str | Path) -> Row:
+    """A run's row, also where the run is missing, unfinished or damaged."""
+    workdir = Path(workdir)
+    config, notes = guarded("config.json", saved.load_config, workdir)
+    if config is None:
+        status = _lacking(workdir)
+        notes = notes if status.startswith("damaged") else []
+        return Row(workdir, workdir.name, status=status, notes=notes)
+    environment, more = guarded(
+        "environment.json", files.read_json, workdir / "environment.json"
+    )
+    notes += more
+    points, more = guarded("metrics.jsonl", _points, workdir)
+    notes += more
+    evaluation, more = guarded("evaluation", _evaluation, workdir)
+    notes += more
+    measured, summary = evaluation or ((), None)
+    status = ""
+    if summary is None:
+        status = "damaged: evaluation" if more else _unfinished(config, points)
+    return Row(
+        workdir,
+        config.name,
+        config,
+        environment or {},
+        measured,
+        summary,
+        points,
+        status,
+        tuple(notes),
+    )
+
+
+def _lacking(workdir: Path) -> str:
+    try:
+        if (workdir / "config.json").exists():
+            return "damaged: config.json"
+        return "the folder holds no run" if workdir.exists() else "no such run"
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+
+
+def _unfinished(config: ConfigDict, points: Training | None) -> str:
+    if points and points.steps[-1] < config.train.steps:
+        return f"trained for {points.steps[-1]:g} of {config.train.steps} steps"
+    return "not evaluated yet"
+
+
+def _evaluation(workdir: Path) -> tuple[Sequence[Measured], Summary | None]:
+    found = results.chosen(results.load(workdir))
+    return found, results.summarise(found) if found else None
+
+
+def _points(workdir: Path) -> Training | None:
+    rows = [
+        [_number(row.get(key)) for key in ("step", "accuracy", "loss")]
+        for row in metrics.read(workdir)
+    ]
+    rows = [row for row in rows if None not in row]
+    if not rows:
+        return None
+    steps, accuracy, loss = zip(*rows, strict=True)
+    return Training("", steps, [100 * value for value in accuracy], loss)
+
+
+def _number(value: Any) -> float | None:
+    """A finite number that can be drawn, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if -1e30 < value < 1e30 else None
+
+
+class Gallery(NamedTuple):
+    """Some images before and after an attack, with labels and predictions `[n]`."""
+
+    natural: np.ndarray
+    attacked: np.ndarray
+    labels: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+
+
+def load_gallery(measured: Measured) -> tuple[Gallery | None, list[str]]:
+    """The first example of each class, or None with the reason."""
+    return guarded(measured.path.name, _gallery, measured)
+
+
+def _gallery(measured: Measured) -> Gallery:
+    natural, attacked = results.load_images(measured)
+    count = min(len(natural), len(attacked), len(measured.labels))
+    if not count or natural.ndim != 4 or natural.shape[1:] != attacked.shape[1:]:
+        raise ValueError(f"images of shape {natural.shape} and {attacked.shape}")
+    _, places = np.unique(measured.labels[:count], return_index=True)
+    places = places[:_GALLERY_COLUMNS]
+    images = [each[places].astype(np.float32) for each in (natural, attacked)]
+    if not all(np.isfinite(each).all() for each in images):
+        raise ValueError("images with values that are not finite")
+    kept = (measured.labels, measured.natural, measured.attacked)
+    return Gallery(*images, *(each[places] for each in kept))
 
 
 class Column(NamedTuple):
@@ -49,111 +160,81 @@ class Column(NamedTuple):
 
     Attributes:
         title: its name, with the settings that matter.
-        path: where it stands in a row's results.
-        settings: of the attack that it belongs to, or None.
+        role: NATURAL, WORST or ATTACK, as in `figures`.
+        of: the row's proportion, or None where it was not measured.
     """
 
     title: str
-    path: tuple[str, ...]
-    settings: Mapping[str, Any] | None = None
-
-    def of(self, row: Row) -> dict | None:
-        """The row's accuracy with its interval, or None where it was not measured."""
-        cell = row.results
-        for part in self.path:
-            if part == "final" and cell and cell["settings"] != self.settings:
-                return None
-            cell = (cell or {}).get(part)
-        return cell
-
-
-def load_row(workdir: str | Path) -> Row:
-    """A run's row, also where the run is missing, unfinished or damaged."""
-    workdir = Path(workdir)
-    try:
-        config = runs.load_config(workdir)
-    except InputError:
-        status = "no such run"
-        if workdir.exists():
-            known = (workdir / "config.json").exists()
-            status = "damaged: config.json" if known else "the folder holds no run"
-        return Row(workdir, workdir.name, None, {}, None, status)
-    try:
-        environment = runs.load_environment(workdir) or {}
-    except InputError:
-        environment = {"damaged": "environment.json"}
-    try:
-        measured = results.load_results(workdir)
-        if measured:
-            results.measured_config(config, measured)  # To be shown as a command.
-        status = "" if measured else "not evaluated yet"
-    except InputError:
-        measured, status = None, "damaged: evaluation.json"
-    return Row(workdir, config.name, config, environment, measured, status)
-
-
-def describe_loss(config: ConfigDict) -> str:
-    """The loss with its hyperparameters, such as "lmcl (s=10, m=0.3)"."""
-    symbols = {"scale": "s", "margin": "m"}
-    settings = ", ".join(
-        f"{symbols.get(key, key)}={config.loss[key]:g}"
-        for key in sorted(LOSSES[config.loss.name].defaults, reverse=True)
-    )
-    name = config.loss.name.replace("softmax_cross_entropy", "softmax")
-    return f"{name} ({settings})" if settings else name
-
-
-def describe_attack(
-    name: str, settings: Mapping[str, Any], extra: Sequence[str] = ()
-) -> str:
-    """An attack with the settings that matter most, such as "PGD-100 ε=0.3".
-
-    Args:
-        name: its key in the registry.
-        settings: of the attack.
-        extra: further settings to be named.
-    """
-    title = _TITLES.get(name, name)
-    if "steps" in settings:
-        title += f"-{settings['steps']}"
-    words = [title, f"ε={settings['epsilon']:g}"]
-    for key, usual in _USUAL.items():
-        if settings.get(key, usual) != usual:
-            words.append(f"{_SHORT.get(key, key)}={settings[key]}")
-    words += [f"{_SHORT.get(key, key)}={settings[key]}" for key in extra]
-    return " ".join(words)
-
-
-def describe_adversary(config: ConfigDict) -> str:
-    """What a network was trained against, such as "PGD-40 ε=0.3", or "nothing"."""
-    attack = config.train.attack
-    return "nothing" if attack.name == "none" else describe_attack(attack.name, attack)
-
-
-def attack_columns(rows: Sequence[Row]) -> list[Column]:
-    """A column for each attack and each of its settings that any row has."""
-    found: list[tuple[str, dict]] = []
-    for row in rows:
-        for name, attack in (row.results or {}).get("attacks", {}).items():
-            if (name, attack["settings"]) not in found:
-                found.append((name, attack["settings"]))
-    columns = []
-    for name, settings in found:
-        others = [other for same, other in found if same == name]
-        # "PGD-100" twice would hide that they are two different attacks.
-        extra = [
-            key
-            for key in settings
-            if key not in ("steps", "epsilon", *_USUAL)
-            and any(other.get(key) != settings[key] for other in others)
-        ]
-        title = describe_attack(name, settings, extra)
-        columns.append(Column(title, ("attacks", name, "final"), settings))
-    return columns
+    role: str
+    of: Callable[[Row], Proportion | None]
 
 
 def columns(rows: Sequence[Row]) -> list[Column]:
-    """The accuracies that any of the rows has; the worst case last."""
-    attacks = attack_columns(rows)
-    worst = [Column("worst", ("worst_of_all",))] if attacks else []
-    return [Column("natural", ("natural",)), *attacks, *worst]
+    """The accuracies that any of the rows has: natural, the worst cases, attacks.
+
+    A worst case is one of a threat model, a norm and an epsilon. Where a run was
+    attacked under several, their union is a column of its own.
+    """
+    summaries = [row.summary for row in rows if row.summary]
+    found = [Column("natural", NATURAL, _of(lambda summary: summary.natural))]
+    threats = {(t.norm, t.epsilon) for summary in summaries for t in summary.worst}
+    for norm, epsilon in sorted(threats, key=lambda t: (t[0] != "linf", *t)):
+        title = titles.worst_title(norm, epsilon)
+        found.append(Column(title, WORST, _of_threat(norm, epsilon)))
+    if any(summary.union for summary in summaries):
+        found.append(Column(titles.UNION, WORST, _of(lambda summary: summary.union)))
+    attacks = titles.attack_titles(
+        (measured.attack, measured.settings)
+        for row in rows
+        for measured in row.measured
+    )
+    return found + [
+        Column(title, ATTACK, _of_attack(name, settings))
+        for name, settings, title in attacks
+    ]
+
+
+def _of(
+    measure: Callable[[Summary], Proportion | None],
+) -> Callable[[Row], Proportion | None]:
+    return lambda row: measure(row.summary) if row.summary else None
+
+
+def _of_threat(norm: str, epsilon: float) -> Callable[[Row], Proportion | None]:
+    def measure(summary: Summary) -> Proportion | None:
+        for threat in summary.worst:
+            if (threat.norm, threat.epsilon) == (norm, epsilon):
+                return threat.proportion
+        return None
+
+    return _of(measure)
+
+
+def _of_attack(
+    name: str, settings: Mapping[str, Any]
+) -> Callable[[Row], Proportion | None]:
+    def measure(summary: Summary) -> Proportion | None:
+        for measured, final, *_ in summary.attacks:
+            if (measured.attack, measured.settings) == (name, settings):
+                return final
+        return None
+
+    return _of(measure)
+
+
+def labels(rows: Sequence[Row]) -> list[str]:
+    """A name for each row: with its seed or its folder where names are the same."""
+    names = [row.name for row in rows]
+    seeded = [
+        f"{row.name}, seed {row.config.seed}" if row.config else row.name
+        for row in rows
+    ]
+    found = []
+    for i, row in enumerate(rows):
+        if names.count(names[i]) == 1:
+            found.append(names[i])
+        elif seeded.count(seeded[i]) == 1:
+            found.append(seeded[i])
+        else:
+            found.append(f"{row.name} ({row.workdir})")
+    return found

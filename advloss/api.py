@@ -1,0 +1,261 @@
+"""The front door, for those who have a network and arrays.
+
+result = advloss.evaluate(classifier, images, labels, epsilon=0.3)
+trained = advloss.fit(module, images, labels, defence="trades", epsilon=0.3)
+trained.classifier(images)      # -> logits
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from advloss import config as configs
+from advloss import networks
+from advloss.attacks import ATTACKS
+from advloss.attacks.direct import check_images
+from advloss.config import build
+from advloss.defences import DEFENCES
+from advloss.errors import InputError
+from advloss.evaluation.front import Result, evaluate
+from advloss.networks import Network
+from advloss.runtime import environment, files
+from advloss.training import guards, stack, step
+from advloss.types import Classifier, Dataset, PyTree, Split
+
+__all__ = ["Result", "Trained", "evaluate", "fit", "load"]
+
+_VARIABLES, _NETWORK = "variables.npz", "network.json"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trained:
+    """A network that `fit` has trained.
+
+    Attributes:
+        classifier: jitted and pure: images -> logits `[batch, classes]`.
+        variables: the network's whole tree; where a moving average of the weights is
+            kept, the average.
+        network: its pure functions.
+        config: what it was trained with, every key.
+        metrics: of every step by name, `[steps]`.
+        module: "table1" or another name of the registry, or the class's of one's own.
+    """
+
+    classifier: Classifier
+    variables: PyTree
+    network: Network
+    config: ConfigDict
+    metrics: dict[str, np.ndarray]
+    module: str
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the network into a folder, for `advloss.load`.
+
+        Raises:
+            InputError: the folder's path is not valid.
+            OSError: it can't be written.
+        """
+        folder = files.check_folder("folder", folder)
+        files.write_text(folder / configs.CONFIG, configs.to_json(self.config))
+        files.write_json(folder / _NETWORK, {"module": self.module})
+        files.write_arrays(folder / _VARIABLES, _flatten(self.variables))
+
+
+def _flatten(tree: PyTree) -> dict[str, np.ndarray]:
+    """Arrays by their path, its parts joined by "/"."""
+    found = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {"/".join(str(k.key) for k in path): np.array(x) for path, x in found}
+
+
+def _unflatten(arrays: Mapping[str, np.ndarray]) -> PyTree:
+    tree: dict[str, Any] = {}
+    for path, array in arrays.items():
+        *parts, last = path.split("/")
+        place = tree
+        for part in parts:
+            place = place.setdefault(part, {})
+        place[last] = array
+    return tree
+
+
+def load(folder: str | Path, module: Any = None) -> Trained:
+    """What `Trained.save` wrote.
+
+    Args:
+        folder: where it was written.
+        module: the flax module, of one's own; not needed for the library's networks.
+
+    Raises:
+        InputError: nothing or something else is there, or the module is missing.
+    """
+    folder = Path(folder)
+    noted = files.read_json(folder / _NETWORK)
+    if noted is None or not isinstance(noted.get("module"), str):
+        raise InputError(f"{folder} holds no network that Trained.save wrote")
+    config, name = configs.load_config(folder), noted["module"]
+    if module is None and name not in networks.NETWORKS:
+        raise InputError(f"{folder} holds a {name} of one's own: give it as module")
+    network = build.network(config) if module is None else networks.from_flax(module)
+    variables = _unflatten(files.read_arrays(folder / _VARIABLES))
+    return _trained(network, variables, config, {}, name)
+
+
+def _trained(
+    network: Network,
+    variables: PyTree,
+    config: ConfigDict,
+    metrics: dict[str, np.ndarray],
+    name: str,
+) -> Trained:
+    classifier = jax.jit(networks.classifier(network, variables))
+    return Trained(classifier, variables, network, config, metrics, name)
+
+
+def fit(
+    module: Any,
+    images: Any,
+    labels: Any,
+    *,
+    defence: str = "adversarial",
+    loss: str = "softmax_cross_entropy",
+    attack: str = "pgd",
+    epsilon: float = 0.3,
+    steps: int = 600,
+    batch_size: int = 50,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+    config: Mapping[str, Any] | None = None,
+    frozen: PyTree = None,
+    progress: bool = True,
+    devices: Sequence[jax.Device] | None = None,
+) -> Trained:
+    """Trains a network with a defence.
+
+    Args:
+        module: a flax module, images -> logits; or the name of a network of the
+            library, such as "table1". A loss with a cosine head asks a module of one's
+            own for cosines.
+        images: `[n, height, width, channels]` float in [0, 1].
+        labels: `[n]` int, from 0.
+        defence: a name in `defences.DEFENCES`.
+        loss: a name in `losses.LOSSES`.
+        attack: what the defence attacks with, a fixed-epsilon attack's name.
+        epsilon: its radius, in units of pixel value; a step is half as long unless
+            `config` says otherwise.
+        steps: updates in all.
+        batch_size: images in each, over all devices together.
+        learning_rate: at the start; it falls along a cosine.
+        seed: of initialisation, order of examples and random starts.
+        config: any other keys with their values, such as {"loss.margin": 0.2,
+            "train.optimiser": "sgd"}; they win over the arguments above.
+        frozen: what the defence reads and never changes, such as a teacher's variables.
+        progress: whether a bar is shown on standard error.
+        devices: they share every batch; by default as many as divide it.
+
+    Returns:
+        The trained network.
+
+    Raises:
+        InputError: an argument or a key is not valid; the message names it.
+        DivergedError: the loss is no longer finite.
+    """
+    split = _check_split(images, labels)
+    chosen = {
+        "name": "fit",
+        "seed": seed,
+        "loss.name": loss,
+        "defence.name": defence,
+        "defence.attack": attack,
+        "data.num_classes": max(2, int(split.labels.max()) + 1),
+        "train.steps": steps,
+        "train.batch_size": batch_size,
+        "train.learning_rate": learning_rate,
+        "train.chunk_steps": min(50, steps) if type(steps) is int else steps,
+        "train.checkpoint_every": min(50, steps) if type(steps) is int else steps,
+        **_radius(defence, attack, epsilon),
+        **({"model.name": module} if isinstance(module, str) else {}),
+        **(config or {}),
+    }
+    settings = _config(chosen)
+    network, name = _network(module, settings)
+    devices = _dividing(devices or jax.local_devices(), settings.train.batch_size)
+    dataset = Dataset(split, split, settings.data.num_classes)
+    if isinstance(module, str):
+        guards.check_images(dataset, settings)
+    state = step.init(settings, network, split)
+    where = stack.layout(1, settings.train.batch_size, devices)
+    chunks = stack.run(
+        [settings], network, dataset, [state], where=where, frozen=frozen
+    )
+    done, rows = 0, []
+    with environment.progress_bar(
+        f"{settings.defence.name}", settings.train.steps, "step", shown=progress
+    ) as bar:
+        for fetch, (metrics,) in chunks:
+            guards.check_finite(metrics, done, settings)
+            done += len(metrics["loss"])
+            rows.append(metrics)
+            bar.update(len(metrics["loss"]))
+            if done == settings.train.steps:
+                (state,) = fetch()
+    guards.check_state(state, settings)
+    metrics = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
+    variables = state.average if settings.train.average else state.variables
+    return _trained(network, variables, settings, metrics, name)
+
+
+def _check_split(images: Any, labels: Any) -> Split:
+    images, labels = np.asarray(images), np.asarray(labels)
+    check_images(images)
+    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+        raise InputError(
+            f"labels are {labels.dtype} {labels.shape}: use {len(images)} whole "
+            "numbers, one label an image"
+        )
+    if labels.min() < 0 or labels.max() >= 2**31:
+        raise InputError(f"labels go from {labels.min()}: use whole numbers from 0")
+    return Split(images.astype(np.float32), labels.astype(np.int32))
+
+
+def _radius(defence: str, attack: str, epsilon: float) -> dict[str, Any]:
+    """The keys of the training attack's radius, where it has one."""
+    known = defence in DEFENCES and attack in ATTACKS
+    if not (known and DEFENCES[defence].attacks):
+        return {}
+    found = {"epsilon": epsilon}
+    if isinstance(epsilon, int | float):
+        found["step_size"] = epsilon / 2
+    settings = ATTACKS[attack].settings
+    return {f"train.attack.{k}": v for k, v in found.items() if k in settings}
+
+
+def _config(values: Mapping[str, Any]) -> ConfigDict:
+    config = configs.default()
+    known = dict(configs.flatten(config))
+    for key, value in values.items():
+        if key not in known:
+            raise configs.unknown_key(key, value, known)
+        configs.put(config, key, value)
+    return configs.resolve(config)
+
+
+def _network(module: Any, config: ConfigDict) -> tuple[Network, str]:
+    if isinstance(module, str):
+        return build.network(config), module
+    try:
+        return networks.from_flax(module), type(module).__name__
+    except TypeError as error:
+        raise InputError(
+            f"module={module!r:.80} is not valid: use a flax module, or one of "
+            f"{', '.join(networks.NETWORKS)}"
+        ) from error
+
+
+def _dividing(devices: Sequence[jax.Device], size: int) -> Sequence[jax.Device]:
+    count = max(n for n in range(1, len(devices) + 1) if size % n == 0)
+    return devices[:count]

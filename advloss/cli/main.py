@@ -1,0 +1,73 @@
+"""`advloss COMMAND ...`, and what `python -m experiments.COMMAND` starts.
+
+Nothing that takes time is imported before `terminal.prepare`: a Ctrl-C in the seconds
+that JAX takes to be imported ends the process in one line.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import advloss
+from advloss.cli import terminal
+
+# Each is the work of the module of its name; a sweep is a study of another config.
+COMMANDS = {
+    "train": "trains one network",
+    "evaluate": "attacks a trained network and prints its accuracies",
+    "report": "writes tables and figures of one or more evaluated runs",
+    "study": "trains, attacks and compares many networks",
+    "sweep": "trains, attacks and compares every combination of some values",
+    "quickstart": "trains, attacks and compares three small networks",
+    "keys": "lists the keys of a config, their defaults and what is valid",
+}
+
+
+def main() -> None:
+    """The console script."""
+    terminal.prepare()
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # Config files import each other from there.
+    command, *arguments = sys.argv[1:] or ["--help"]
+    if command in ("--help", "-h", "help"):
+        print(overview())
+        sys.exit()
+    if command == "--version":
+        print(advloss.__version__)
+        sys.exit()
+    if command not in COMMANDS:
+        listed = ", ".join(COMMANDS)
+        terminal.fail(f"{command!r} is not a command: use one of {listed}")
+    run(command, ["advloss", command], arguments)
+
+
+def launch(command: str) -> None:
+    """What a file in experiments/ starts: the command of that name."""
+    terminal.prepare()
+    run(command, ["python", "-m", f"experiments.{command}"], sys.argv[1:])
+
+
+def run(command: str, program: Sequence[str], arguments: Sequence[str]) -> None:
+    """Runs a command to the end of the process; signals and streams are prepared."""
+    launcher = importlib.import_module("advloss.cli.launch")
+    name = "study" if command == "sweep" else command
+    module = importlib.import_module(f"advloss.cli.{name}")
+    launcher.run(module, program, arguments)
+    if reason := terminal.lost_output():
+        terminal.say(f"error: standard output can't be written: {reason}")
+        sys.exit(1)
+    sys.exit()
+
+
+def overview() -> str:
+    """What there is to be run, in 80 columns."""
+    lines = [f"    {name:<12}{text}" for name, text in COMMANDS.items()]
+    return f"""advloss {advloss.__version__}: do losses make networks robust?
+
+    advloss COMMAND --flag=value ...
+
+{chr(10).join(lines)}
+
+`advloss COMMAND --help` lists a command's flags, `advloss keys` the keys of a config,
+which are set as --config.KEY=VALUE."""

@@ -1,0 +1,24 @@
+"""Writes tables and figures of one or more evaluated runs.
+
+advloss report --runs=runs/softmax,runs/lmcl --workdir=runs/report
+"""
+
+from advloss import report
+from advloss.cli import flags
+from advloss.runtime.files import check_folder
+
+FLAGS = ("runs", "workdir")
+REQUIRED = ("runs", "workdir")
+
+
+def main(given: flags.Given) -> None:
+    """Writes the report of --runs into --workdir.
+
+    Raises:
+        InputError: a run's path names no folder.
+        OSError: a file can't be written.
+    """
+    runs = [check_folder("--runs", run) for run in given.flags.runs]
+    title = ", ".join(run.name for run in runs)
+    sections = report.sections_of_runs(runs)
+    print(report.write(title, sections, given.workdir, command=given.line))

@@ -1,0 +1,96 @@
+"""Trains, attacks and compares many networks: those of a study, or of a sweep.
+
+    advloss study --config=configs/paper.py:short --workdir=runs/short
+    advloss sweep --config=configs/lmcl_sweep.py --workdir=runs/margins
+
+An interrupted one goes on when the same command is given again; --report_only
+shows what there is without training. Studies in one folder share networks.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from advloss import report
+from advloss.cli import flags, members
+from advloss.errors import Stopped
+from advloss.evaluation.changes import write_changes
+from advloss.evaluation.run import evaluate_run
+from advloss.runtime import signals
+from advloss.runtime.devices import share
+from advloss.training import stack
+from advloss.training.run import train_runs
+
+FLAGS = ("config", "workdir", "report_only", *flags.DEVICES)
+RESUMES = True
+
+
+def main(given: flags.Given) -> None:
+    """Runs the study or the sweep of --config in --workdir, and writes its report.
+
+    Raises:
+        InputError: the config is neither, or a key is not valid; else as `run`.
+    """
+    config = given.config
+    if members.is_sweep(config):
+        variants = members.variants(config)
+        runs = [variant.config for variant in variants]
+    else:
+        runs = members.networks(config, tuple(report.PARTS))
+    devices = flags.devices(given, *(s for c in runs for s in flags.batch_sizes(c)))
+    if not given.flags.report_only:
+        run(runs, given.workdir, devices)
+    workdirs = [workdir_of(run, given.workdir) for run in runs]
+
+    def write() -> str:
+        if members.is_sweep(config):
+            title, notes = f"{config.name}: {config.sweep}", []
+            values = (variant.values for variant in variants)
+            own = report.sections_of_sweep(list(zip(values, workdirs, strict=True)))
+        else:
+            title, notes = f"Study: {', '.join(config.parts)}", [config.budget]
+            own = report.sections_of_paper(config.parts, workdirs)
+        return report.write(
+            title,
+            [*own, *report.sections_of_runs(workdirs, appendix=True)],
+            given.workdir / "report",
+            notes=notes,
+            command=given.line,
+        )
+
+    flags.show(write)
+
+
+def workdir_of(config: ConfigDict, folder: str | Path) -> Path:
+    """Where a run of the study is kept."""
+    return Path(folder) / f"{config.name}-seed{config.seed}"
+
+
+def run(
+    runs: Sequence[ConfigDict], folder: str | Path, devices: Sequence[jax.Device]
+) -> None:
+    """Trains, attacks and looks into every run that is not finished.
+
+    Runs of one program are trained together, see `stack.plan`.
+
+    Raises:
+        InputError: the devices don't divide a batch; nothing was trained then.
+        InputError, DivergedError: as `train_runs` and `evaluate_run`.
+        Stopped: the process was asked to end; all is saved.
+    """
+    stacks = stack.plan(runs, devices)
+    for together in stacks:  # Now, rather than after hours.
+        if len(together) == 1:
+            share("train.batch_size", together[0].train.batch_size, devices)
+        for config in together:
+            share("evaluate.batch_size", config.evaluate.batch_size, devices)
+    for together in stacks:
+        workdirs = [workdir_of(config, folder) for config in together]
+        train_runs(together, workdirs, devices)
+        for config, workdir in zip(together, workdirs, strict=True):
+            if signals.requested():
+                raise Stopped("stopped between two networks")
+            measured = evaluate_run(config, workdir, devices)
+            write_changes(config, workdir, measured, devices)

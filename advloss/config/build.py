@@ -1,0 +1,158 @@
+"""From a config to the pure functions that it names.
+
+Every function here takes a resolved config. What a sweep may vary is not bound: it
+comes in `hyperparameters`, as numbers that compiled programs take as arrays.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from advloss import losses, networks
+from advloss.attacks import ATTACKS
+from advloss.defences import DEFENCES
+from advloss.networks import ACTIVATIONS, NETWORKS, Network
+from advloss.registry import Setting
+from advloss.types import Array, AttackResult, Batch, Objective, PyTree
+
+Hyper = dict[str, Any]
+
+
+def _given(section: ConfigDict, settings: Mapping[str, Setting]) -> dict[str, Any]:
+    """The values that a section has for an entry's settings."""
+    return {key: section[key] for key in settings}
+
+
+def _split(
+    section: ConfigDict, settings: Mapping[str, Setting]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Those values that are bound, and those that stay arguments."""
+    values = _given(section, settings)
+    swept = {key: values.pop(key) for key in settings if settings[key].swept}
+    return values, swept
+
+
+def network(config: ConfigDict) -> Network:
+    """The network, with the head that the loss asks for."""
+    model = config.model
+    settings = {
+        **NETWORKS[model.name].settings,
+        **ACTIVATIONS[model.activation].settings,
+    }
+    return networks.build(
+        model.name,
+        head=losses.LOSSES[config.loss.name].head,
+        num_classes=config.data.num_classes,
+        init=model.init,
+        precision=model.precision,
+        activation=model.activation,
+        **_given(model, settings),
+    )
+
+
+def loss(config: ConfigDict) -> Callable[..., Array]:
+    """`(logits, labels, **hyper["loss"]) -> [batch]`."""
+    entry = losses.LOSSES[config.loss.name]
+    bound, _ = _split(config.loss, entry.settings)
+    return functools.partial(entry.function, **bound)
+
+
+def objective(config: ConfigDict) -> Objective:
+    """The training loss with all its numbers, as an attack climbs it."""
+    entry = losses.LOSSES[config.loss.name]
+    return losses.bind(config.loss.name, _given(config.loss, entry.settings))
+
+
+def hyperparameters(config: ConfigDict) -> Hyper:
+    """The numbers that enter the compiled step as arrays, by what takes them."""
+    defence = DEFENCES[config.defence.name]
+    attack = ATTACKS[config.defence.attack].settings if defence.attacks else {}
+    return {
+        "learning_rate": config.train.learning_rate,
+        "loss": _split(config.loss, losses.LOSSES[config.loss.name].settings)[1],
+        "attack": _split(config.train.attack, attack)[1],
+        "defence": _split(config.defence, defence.settings)[1],
+    }
+
+
+def defence(config: ConfigDict) -> Callable[..., tuple]:
+    """The seam: `(forward, variables, batch, key, hyper, frozen, memory)`.
+
+    The loss, the training attack and what is not swept are bound.
+    """
+    entry = DEFENCES[config.defence.name]
+    bound, _ = _split(config.defence, entry.settings)
+    own = loss(config)
+
+    def defend(
+        forward: Callable[..., tuple],
+        variables: PyTree,
+        batch: Batch,
+        key: Array,
+        hyper: Hyper,
+        frozen: PyTree,
+        memory: PyTree,
+    ) -> tuple:
+        numbers = {key: hyper[key] for key in ("loss", "attack", "defence")}
+        return entry.function(
+            forward, variables, batch, key, numbers, frozen, memory,
+            loss=own,
+            attack=training_attack(config, functools.partial(own, **hyper["loss"])),
+            **bound,
+        )  # fmt: skip
+
+    return defend
+
+
+def training_attack(
+    config: ConfigDict, training: Objective
+) -> Callable[..., AttackResult]:
+    """The attack `train.attack`, what is not swept bound, as a defence takes it.
+
+    Args:
+        config: resolved.
+        training: the objective that "training" stands for.
+    """
+    entry, section = ATTACKS[config.defence.attack], config.train.attack
+    if not DEFENCES[config.defence.name].attacks:
+        return _no_attack
+    bound, _ = _split(section, entry.settings)
+    bound["objective"] = losses.objective(
+        bound["objective"], training, bound.pop("objective_scale")
+    )
+    return functools.partial(entry.function, **bound)
+
+
+def _no_attack(*_: Any, **__: Any) -> AttackResult:
+    raise TypeError("this defence's entry says that it does not attack its batches")
+
+
+def evaluation_attack(config: ConfigDict, name: str) -> Callable[..., AttackResult]:
+    """The attack `evaluate.<name>`, its settings bound, and its own loss as training.
+
+    Returns:
+        `(classifier, keys, images, labels, **changes) -> AttackResult`.
+    """
+    return bind_attack(name, config.evaluate[name].to_dict(), objective(config))
+
+
+def bind_attack(
+    name: str, settings: Mapping[str, Any], training: Objective
+) -> Callable[..., AttackResult]:
+    """An attack with the settings of its entry bound.
+
+    Args:
+        name: a key of `ATTACKS`.
+        settings: values of its settings.
+        training: the objective that "training" stands for.
+    """
+    bound = dict(settings)
+    if ATTACKS[name].kind == "minimum-norm":
+        del bound["epsilon"]  # By which its result is judged.
+    if "objective" in bound:
+        bound["objective"] = losses.objective(
+            bound["objective"], training, bound.pop("objective_scale")
+        )
+    return functools.partial(ATTACKS[name].function, **bound)

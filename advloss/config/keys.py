@@ -1,0 +1,156 @@
+"""Keys of the config: what is known of each, and those that no registry declares."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from advloss.optimisers import OPTIMISERS, SCHEDULES
+from advloss.registry import (
+    Setting,
+    Valid,
+    boolean,
+    choice,
+    choices,
+    number,
+    positive,
+    shares,
+    whole,
+)
+
+
+class Key(NamedTuple):
+    """A key of the config.
+
+    Attributes:
+        default: its value where nothing is said; None of one that is `optional`.
+        valid: which values it takes; of an optional key the first entry's that has it,
+            the chosen entry's own are held to.
+        help: one line.
+        swept: runs that differ in it alone are trained as one program.
+        optional: unset it takes the default of the loss, defence, network or attack
+            that is chosen, and stays unset where that does not have it.
+    """
+
+    default: Any
+    valid: Valid
+    help: str
+    swept: bool = False
+    optional: bool = False
+
+
+def join(*parts: Mapping[str, Setting | Key]) -> dict[str, Setting | Key]:
+    """The keys of a section; one that several declare is one where they agree.
+
+    Raises:
+        ValueError: they don't: one key would have two meanings.
+    """
+    found: dict[str, Setting | Key] = {}
+    for part in parts:
+        for key, value in part.items():
+            old = found.setdefault(key, value)
+            if type(old) is not type(value) or (old.default, old.valid.kind) != (
+                value.default,
+                value.valid.kind,
+            ):
+                raise ValueError(f"{key} is declared twice, with other meanings")
+    return found
+
+
+def shared(entries: Mapping[str, Any]) -> dict[str, Key]:
+    """The settings of all entries that share a section; each is optional.
+
+    Raises:
+        ValueError: a setting is of several types.
+    """
+    of_key: dict[str, dict[str, Setting]] = {}
+    for name, entry in entries.items():
+        for key, setting in entry.settings.items():
+            of_key.setdefault(key, {})[name] = setting
+    return {key: _merge(key, settings) for key, settings in of_key.items()}
+
+
+def _merge(key: str, settings: Mapping[str, Setting]) -> Key:
+    first = next(iter(settings.values()))
+    if {setting.valid.kind for setting in settings.values()} != {first.valid.kind}:
+        raise ValueError(f"{key} is of several types")
+    told: dict[str, list[str]] = {}
+    for name, setting in settings.items():
+        told.setdefault(setting.help, []).append(name)
+    text = "; ".join(f"{', '.join(names)}: {one}" for one, names in told.items())
+    swept = all(setting.swept for setting in settings.values())
+    return Key(None, first.valid, text, swept, optional=True)
+
+
+def titles(text: str, entries: Mapping[str, Any]) -> str:
+    """A line of help that lists a registry's entries with their titles."""
+    return f"{text}: " + ", ".join(f"{k} ({e.title})" for k, e in entries.items())
+
+
+NAME = Valid(
+    str,
+    lambda value: bool(
+        re.fullmatch(r"(?!\.)[ -.0-\[\]-~]{1,40}", value) and value.strip()
+    ),
+    r"1 to 40 printable ASCII characters without / and \, the first of them no dot, "
+    "and not only spaces",
+)
+_BELOW_ONE = Valid(float, lambda value: 0 <= value < 1, "a number in [0, 1)")
+_AT_LEAST_ZERO = number(0, math.inf)
+
+
+def training() -> dict[str, Setting]:
+    """The keys of `config.train`, but for its attack."""
+    return {
+        "steps": Setting(600, whole(1), "updates in all"),
+        "batch_size": Setting(50, whole(1), "images an update, over all devices"),
+        "learning_rate": Setting(3e-3, positive(), "at its highest", swept=True),
+        "schedule": Setting(
+            "cosine",
+            choice(SCHEDULES),
+            "how the learning rate goes on to the last step",
+        ),
+        "milestones": Setting(
+            (0.5, 0.75),
+            shares(),
+            "shares of training; piecewise: where the rate falls to a tenth; "
+            "one_cycle: the first is where it is highest",
+        ),
+        "optimiser": Setting("adam", choice(OPTIMISERS), "what applies gradients"),
+        "momentum": Setting(0.9, _BELOW_ONE, "SGD's; Adam's decay of the first moment"),
+        "weight_decay": Setting(0.0, _AT_LEAST_ZERO, "per unit of learning rate"),
+        "clip_norm": Setting(
+            0.0, _AT_LEAST_ZERO, "longer gradients (l2) are shortened; 0: never"
+        ),
+        "average": Setting(
+            0.0,
+            _BELOW_ONE,
+            "decay of the moving average of the weights, which is then what is "
+            "evaluated; 0: none",
+        ),
+        "chunk_steps": Setting(
+            50, whole(1), "updates in one compiled program; metrics follow each"
+        ),
+        "checkpoint_every": Setting(
+            100, whole(1), "updates between checkpoints, a multiple of chunk_steps"
+        ),
+    }
+
+
+def evaluation(attacks: Iterable[str]) -> dict[str, Setting]:
+    """The keys of `config.evaluate`, but for the attacks' own. `attacks`: names."""
+    return {
+        "attacks": Setting(
+            ("pgd",),
+            choices(attacks),
+            "attacks or suites of them, set by the sections of their names",
+        ),
+        "batch_size": Setting(200, whole(1), "images at a time, over all devices"),
+        "examples": Setting(0, whole(), "the first so many test images; 0: all"),
+        "seed": Setting(0, whole(), "seed of the attacks' random starts"),
+        "survivors_only": Setting(
+            False,
+            boolean(),
+            "what is fooled once is attacked no further: the same worst case, sooner",
+        ),
+    }

@@ -1,0 +1,266 @@
+"""The config's keys, made from the registries, and what their values may be.
+
+    config = schema.default()                 # an ml_collections.ConfigDict
+    config.loss.name = "lmcl"
+    config = schema.resolve(config)           # defaults filled in, values checked
+
+A setting of a loss, an attack, a defence, a network, an activation or a data source is
+declared in its registry alone. Where several entries share a section, as losses share
+`config.loss`, a key is unset (None) until `resolve` fills in the chosen entry's
+default; set though the chosen entry lacks it, it is refused.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from advloss.attacks import ATTACKS, FIXED_EPSILON, SUITES
+from advloss.config.checks import check, conform
+from advloss.config.keys import (
+    NAME,
+    Key,
+    evaluation,
+    join,
+    shared,
+    titles,
+    training,
+)
+from advloss.config.trees import get, invalid, put
+from advloss.data import SOURCES
+from advloss.defences import DEFENCES
+from advloss.losses import LOSSES
+from advloss.networks import ACTIVATIONS, INITIALISERS, NETWORKS, PRECISIONS
+from advloss.registry import Setting, choice, number, whole
+
+
+def keys() -> dict[str, Key]:
+    """Every key there is, in the config's order.
+
+    Raises:
+        ValueError: two registries declare one key, or one of several types.
+    """
+    sections = {
+        "": _run(),
+        "loss.": join(_loss(), shared(LOSSES)),
+        "defence.": join(_defence(), shared(DEFENCES)),
+        "data.": join(_data(), *(source.settings for source in SOURCES.values())),
+        "model.": join(_model(), shared({**NETWORKS, **ACTIVATIONS})),
+        "train.": training(),
+        "train.attack.": join(shared(_fixed_epsilon()), _WARMUP),
+        "evaluate.": evaluation([*ATTACKS, *_suites()]),
+        **{f"evaluate.{name}.": attack.settings for name, attack in ATTACKS.items()},
+    }
+    return {
+        section + key: value if isinstance(value, Key) else Key(*value)
+        for section, settings in sections.items()
+        for key, value in settings.items()
+    }
+
+
+def _run() -> dict[str, Setting]:
+    return {
+        "name": Setting("softmax", NAME, "a short text that names the run in reports"),
+        "seed": Setting(
+            0,
+            whole(),
+            "seed of initialisation, order of examples and random starts",
+            swept=True,
+        ),
+    }
+
+
+def _loss() -> dict[str, Setting]:
+    text = titles("what the network is trained with", LOSSES)
+    return {"name": Setting("softmax_cross_entropy", choice(LOSSES), text)}
+
+
+def _defence() -> dict[str, Setting]:
+    text = titles("how a batch becomes a training loss", DEFENCES)
+    return {
+        "name": Setting("adversarial", choice(DEFENCES), text),
+        "attack": Setting(
+            "pgd",
+            choice(_fixed_epsilon()),
+            "what a defence attacks its batches with, set by train.attack",
+        ),
+    }
+
+
+def _data() -> dict[str, Setting]:
+    text = titles("where images come from", SOURCES)
+    return {
+        "source": Setting("mnist_5k", choice(SOURCES), text),
+        "num_classes": Setting(10, whole(2), "labels are 0 ... num_classes - 1"),
+    }
+
+
+def _model() -> dict[str, Setting]:
+    activations = titles("of every hidden layer", ACTIVATIONS)
+    return {
+        "name": Setting("table1", choice(NETWORKS), titles("the network", NETWORKS)),
+        "init": Setting(
+            "lecun",
+            choice(INITIALISERS),
+            "lecun: variance kept from layer to layer; madry: deviation and biases 0.1",
+        ),
+        "precision": Setting(
+            "float32",
+            choice(PRECISIONS),
+            "of products, but for the last layer's; the lower ones are faster on GPUs",
+        ),
+        "activation": Setting("relu", choice(ACTIVATIONS), activations),
+    }
+
+
+_WARMUP = {
+    "warmup": Setting(
+        0.3,
+        number(0, 1),
+        "share of training over which radius and step size grow from 0",
+    )
+}
+
+
+def _fixed_epsilon() -> dict[str, Any]:
+    return {name: a for name, a in ATTACKS.items() if a.kind == FIXED_EPSILON}
+
+
+def _suites() -> dict[str, tuple[str, ...]]:
+    """Suites by name, such as "strong" in l-inf and "strong_l2"."""
+    return {
+        name if norm == "linf" else f"{name}_{norm}": attacks
+        for name, norms in SUITES.items()
+        for norm, attacks in norms.items()
+    }
+
+
+def default() -> ConfigDict:
+    """A config of every key with its default; change values, never add keys."""
+    config = ConfigDict()
+    for key, entry in keys().items():
+        *path, last = key.split(".")
+        section = config
+        for part in path:
+            if part not in section:
+                section[part] = ConfigDict()
+            section = section[part]
+        section[last] = (
+            placeholder(entry.valid.kind) if entry.optional else entry.default
+        )
+    return config
+
+
+def swept() -> tuple[str, ...]:
+    """The keys in which runs of one compiled program may differ."""
+    return tuple(
+        key
+        for key, entry in keys().items()
+        if entry.swept and not key.startswith("evaluate.")  # After it, and apart.
+    )
+
+
+def resolve(config: ConfigDict) -> ConfigDict:
+    """A copy with the chosen entries' defaults filled in and every value checked.
+
+    Raises:
+        InputError: a key is missing, unknown or of version 0.1, a value is not valid,
+            or a setting is set that the chosen loss, defence, network or attack does
+            not have. The message names the key, the value and what is valid.
+    """
+    known = keys()
+    values, config = conform(config, known), default()
+    for key, value in values.items():
+        put(config, key, value)
+    chosen = _chosen(config, known)
+    for key, entry in known.items():
+        if entry.optional:
+            _fill(config, key, chosen)
+        elif _is_used(config, key):
+            check(config, key, entry.valid)
+    _check_together(config)
+    attacks = (_suites().get(name, (name,)) for name in config.evaluate.attacks)
+    config.evaluate.attacks = tuple(dict.fromkeys(name for a in attacks for name in a))
+    for name in config.evaluate.attacks:
+        for key in ATTACKS[name].settings:
+            check(
+                config, f"evaluate.{name}.{key}", known[f"evaluate.{name}.{key}"].valid
+            )
+    return config
+
+
+def _chosen(
+    config: ConfigDict, known: Mapping[str, Key]
+) -> dict[str, dict[str, Setting]]:
+    """The settings of the chosen entries, by section, with the defaults they get."""
+    for key in _CHOICES:
+        check(config, key, known[key].valid)
+    attack = ATTACKS[config.defence.attack]
+    trains = {
+        key: setting._replace(default=attack.training.get(key, setting.default))
+        for key, setting in attack.settings.items()
+    }
+    network, activation = config.model.name, config.model.activation
+    return {
+        "loss": LOSSES[config.loss.name].settings,
+        "defence": DEFENCES[config.defence.name].settings,
+        "model": {**NETWORKS[network].settings, **ACTIVATIONS[activation].settings},
+        "train.attack": trains,
+    }
+
+
+# What chooses the settings of each section that entries share.
+_CHOICES = {
+    "loss.name": "loss",
+    "defence.name": "defence",
+    "defence.attack": "train.attack",
+    "model.name": "model",
+    "model.activation": "model",
+}
+
+
+def _fill(
+    config: ConfigDict, key: str, chosen: Mapping[str, Mapping[str, Setting]]
+) -> None:
+    section, _, last = key.rpartition(".")
+    value, setting = get(config, key), chosen[section].get(last)
+    if setting is None and value is not None:
+        of = [get(config, name) for name, s in _CHOICES.items() if s == section]
+        raise invalid(key, value, f"unset, as {' with '.join(of)} has no {last}")
+    if setting is not None and value is None:
+        put(config, key, setting.default)
+    if setting is not None:
+        check(config, key, setting.valid)
+
+
+def _is_used(config: ConfigDict, key: str) -> bool:
+    """Whether the key is not of an attack: those that will be run are checked."""
+    section, *rest = key.split(".")
+    return section != "evaluate" or len(rest) == 1
+
+
+def _check_together(config: ConfigDict) -> None:
+    """What keys must have of each other."""
+    train, classes = config.train, config.data.num_classes
+    if train.checkpoint_every % train.chunk_steps:
+        raise invalid(
+            "train.checkpoint_every",
+            train.checkpoint_every,
+            f"a multiple of train.chunk_steps={train.chunk_steps}",
+        )
+    if train.steps * train.batch_size >= 2**31:
+        raise invalid("train.steps", train.steps, "less than 2**31 images in all")
+    if train.schedule in ("one_cycle", "piecewise") and not train.milestones:
+        raise invalid(
+            "train.milestones", (), f"at least one for train.schedule={train.schedule}"
+        )
+    for key, bound in LOSSES[config.loss.name].bounds.items():
+        highest = bound(classes)
+        if config.loss[key] > highest:
+            raise invalid(
+                f"loss.{key}",
+                config.loss[key],
+                f"a number in (0, {highest:.4g}] for {config.loss.name} with "
+                f"data.num_classes={classes}",
+            )

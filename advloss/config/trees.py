@@ -1,0 +1,111 @@
+"""Configs as trees of keys, and the one-line errors that name a key."""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from advloss.errors import InputError
+
+# Keys of version 0.1 and what they are called since.
+_KEYS = {
+    "evaluate.fgs": "evaluate.fgsm",
+    "evaluate.penalty": "evaluate.lbfgs",
+    "evaluate.worst_only": "evaluate.survivors_only",
+}
+_VALUES = {
+    "challenge": "madry",
+    "lead": "margin",
+    "fgs": "fgsm",
+    "penalty": "lbfgs",
+}
+
+
+def flatten(config: ConfigDict) -> Iterator[tuple[str, Any]]:
+    """Every value with its dotted key, section by section in the order of names.
+
+    Raises:
+        InputError: the config contains itself.
+    """
+    yield from _flatten(config, "", ())
+
+
+def _flatten(
+    config: ConfigDict, prefix: str, above: tuple[int, ...]
+) -> Iterator[tuple[str, Any]]:
+    if id(config) in above:
+        raise InputError(
+            f"config.{prefix.rstrip('.')} contains itself: use plain values"
+        )
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from _flatten(value, f"{prefix}{key}.", (*above, id(config)))
+        else:
+            yield f"{prefix}{key}", value
+
+
+def get(config: ConfigDict, key: str) -> Any:
+    """The value at a dotted key. Raises KeyError where there is none."""
+    value: Any = config
+    for part in key.split("."):
+        if not isinstance(value, ConfigDict):
+            raise KeyError(key)
+        value = value[part]
+    return value
+
+
+def put(config: ConfigDict, key: str, value: Any) -> None:
+    """Sets the value at a dotted key, of whatever type the old one is.
+
+    Raises:
+        KeyError: there is none.
+    """
+    get(config, key)
+    *path, last = key.split(".")
+    section = get(config, ".".join(path)) if path else config
+    with section.unlocked(), section.ignore_type():
+        section[last] = value
+
+
+def shown(value: Any) -> str:
+    """A value's repr on one line, and no longer than a line."""
+    try:
+        text = " ".join(repr(value).splitlines())
+    except Exception as error:  # Anything can stand in a config.
+        text = f"a {type(value).__name__} ({type(error).__name__})"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def invalid(key: str, value: Any, valid: str) -> InputError:
+    """The error of a value, with what would be valid."""
+    return InputError(f"config.{key}={shown(value)} is not valid: use {valid}")
+
+
+def renamed_value(value: Any) -> str | None:
+    """What a value of version 0.1 is called since."""
+    return _VALUES.get(value) if isinstance(value, str) else None
+
+
+def unknown_key(key: str, value: Any, known: Iterable[str]) -> InputError:
+    """The error of a key that there is not, with what it is called since, if it was.
+
+    Else with the nearest keys that there are.
+    """
+    if key == "train.attack.name":
+        attack = "pgd" if value == "none" else value
+        new = "natural" if value == "none" else f"adversarial defence.attack={attack}"
+        return InputError(
+            f"config.{key}={shown(value)} is of version 0.1: use defence.name={new}"
+        )
+    for old, new in _KEYS.items():
+        if key == old or key.startswith(f"{old}."):
+            return InputError(
+                f"config.{key}={shown(value)} is of version 0.1: use "
+                f"{new}{key.removeprefix(old)}"
+            )
+    close = difflib.get_close_matches(key, known, n=3, cutoff=0.0)
+    return InputError(
+        f"config.{key}={shown(value)} is not a key of configs/default.py: use one such "
+        f"as {', '.join(close)}"
+    )

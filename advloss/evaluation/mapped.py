@@ -1,0 +1,106 @@
+"""A function of a batch as one of any number of examples, on any devices."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from advloss.evaluation.batches import Finished
+from advloss.runtime import devices as runtime_devices
+from advloss.types import Batch, PyTree, Split
+
+Progress = Callable[[int], Any]
+"""Called after every batch with the number of examples that were just finished."""
+
+
+def no_progress(count: int) -> None:
+    """Tells nobody."""
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled(function: Callable, devices: tuple[jax.Device, ...]) -> Callable:
+    """The function over the devices: the same object compiles once a process."""
+    return runtime_devices.map_examples(function, devices)
+
+
+class Mapped:
+    """A function of a batch, as one of any number of examples.
+
+    Args:
+        function: `(shared, batch) -> result`, where batch and result are trees of
+            arrays `[batch, ...]`; compiled once for each object and shapes.
+        shared: what is the same for all examples.
+        batch_size: of the function, over all devices; the last batch is filled up.
+        devices: they share every batch.
+        progress: is told how many examples have just been finished.
+
+    Raises:
+        InputError: the devices do not divide the batch.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[PyTree, PyTree], PyTree],
+        shared: PyTree,
+        batch_size: int,
+        devices: Sequence[jax.Device],
+        progress: Callable[[PyTree], Any] = no_progress,
+    ):
+        runtime_devices.share("evaluate.batch_size", batch_size, devices)
+        self._function = _compiled(function, tuple(devices))
+        self._shared = runtime_devices.replicate(shared, devices)
+        self._batch_size, self._progress = batch_size, progress
+
+    def __call__(
+        self, arrays: PyTree, finished: Finished | None = None, name: str = ""
+    ) -> PyTree:
+        """The results of `[n, ...]` arrays, n at least 1, on the host.
+
+        Args:
+            arrays: a tree.
+            finished: keeps each batch, and gives those that it has already; the result
+                must be a dict of arrays then.
+            name: begins the names of the batches that are kept.
+        """
+        total = len(jax.tree.leaves(arrays)[0])
+        parts = []
+        for start in range(0, total, self._batch_size):
+            count = min(self._batch_size, total - start)
+            part = finished.load(f"{name}{start}") if finished else None
+            if part is None:
+                part = self._one_batch(arrays, start, count)
+                if finished:
+                    finished.save(f"{name}{start}", **part)
+            parts.append(part)
+            self._progress(count)
+        return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+    def _one_batch(self, arrays: PyTree, start: int, count: int) -> PyTree:
+        last = start + count - 1
+        chosen = np.minimum(np.arange(start, start + self._batch_size), last)
+        batch = jax.tree.map(lambda x: np.asarray(x)[chosen], arrays)
+        result = self._function(self._shared, batch)
+        return jax.tree.map(lambda x: np.asarray(x)[:count], result)
+
+
+def map_split(
+    function: Callable[[PyTree, Batch], PyTree],
+    shared: PyTree,
+    split: Split,
+    *,
+    batch_size: int,
+    devices: Sequence[jax.Device],
+    progress: Progress = no_progress,
+) -> PyTree:
+    """`function(shared, batch)` over a split, whose positions are the indices.
+
+    See `Mapped` for the arguments.
+
+    Raises:
+        InputError: the devices do not divide the batch.
+    """
+    indices = np.arange(len(split.labels), dtype=np.int32)
+    batch = Batch(np.asarray(split.images), np.asarray(split.labels), indices)
+    return Mapped(function, shared, batch_size, devices, progress)(batch)

@@ -1,0 +1,218 @@
+"""What one attack did to a run: one file, named by what its numbers depend on.
+
+workdir/evaluation/ATTACK-0123456789ab.npz holds what one attack did to each example;
+the digits are the digest of its identity. A file that is there and whole is a finished
+measurement. Accuracies are not kept: they follow from the examples.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from advloss.attacks import ATTACKS
+from advloss.errors import InputError
+from advloss.evaluation.programs import Outcome
+from advloss.runtime import files
+from advloss.types import Split
+
+FOLDER = "evaluation"
+GALLERY_IMAGES = 100  # Natural images that are kept, for the report's gallery.
+_METADATA = "metadata"
+_EXAMPLES = {
+    "labels": np.integer,
+    "natural": np.integer,
+    "attacked": np.integer,
+    "correct": np.bool_,
+    "worst_correct": np.bool_,
+    "zero_gradient": np.bool_,
+    "distance": np.floating,
+    "backward_passes": np.integer,
+    "forward_passes": np.integer,
+}
+_IMAGES = ("natural_images", "attacked_images")
+_IDENTITY = (
+    "step", "parameters", "data", "examples", "seed", "survivors_only", "attack",
+    "settings",
+)  # fmt: skip
+
+
+class Measured(NamedTuple):
+    """What one attack did to a run's network; arrays `[n]`, see `examples.Outcome`.
+
+    Attributes:
+        attack: its name.
+        settings: all of them.
+        norm, epsilon: the threat model.
+        identity: what the numbers depend on: "step" and "parameters" (digest) of the
+            network, "data" (digest), "examples", "seed", "survivors_only", "attack",
+            "settings"; of survivors also "before", the digests of the attacks whose
+            survivors were attacked.
+        environment: the versions and devices that it was measured with.
+        seconds: wall-clock time, compilation included.
+        finished: when, in seconds since 1970.
+        path: its file.
+    """
+
+    attack: str
+    settings: dict[str, Any]
+    norm: str
+    epsilon: float
+    identity: dict[str, Any]
+    environment: dict[str, Any]
+    seconds: float
+    finished: float
+    path: Path
+    labels: np.ndarray
+    natural: np.ndarray
+    attacked: np.ndarray
+    correct: np.ndarray
+    worst_correct: np.ndarray
+    zero_gradient: np.ndarray
+    distance: np.ndarray
+    backward_passes: np.ndarray
+    forward_passes: np.ndarray
+
+    @property
+    def workdir(self) -> Path:
+        """The run's work directory."""
+        return self.path.parents[1]
+
+    def __repr__(self) -> str:
+        return f"Measured({self.path}, {len(self.labels)} examples)"
+
+
+class Images(NamedTuple):
+    """Images of a result.
+
+    Attributes:
+        natural: the first `GALLERY_IMAGES` natural ones.
+        attacked: all attacked ones: what was made against one network can be shown to
+            another, and looked into.
+    """
+
+    natural: np.ndarray
+    attacked: np.ndarray
+
+
+def digest(identity: Mapping[str, Any]) -> str:
+    """12 hexadecimal digits of what a result depends on."""
+    text = json.dumps(identity, sort_keys=True)
+    return hashlib.blake2b(text.encode("utf-8")).hexdigest()[:12]
+
+
+def path_of(workdir: Path, identity: Mapping[str, Any]) -> Path:
+    """Where the result of that identity is, or will be."""
+    return workdir / FOLDER / f"{identity['attack']}-{digest(identity)}.npz"
+
+
+def write(
+    path: Path, identity: dict, outcome: Outcome, test: Split, **metadata: Any
+) -> None:
+    """Writes a result whole or not at all.
+
+    Args:
+        path: from `path_of`.
+        identity: JSON.
+        outcome: of the attack.
+        test: the examples that were attacked.
+        metadata: environment and finished, see `Measured`.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    metadata = {"identity": identity, "seconds": round(outcome.seconds, 1), **metadata}
+    text = json.dumps(metadata).encode("utf-8")
+    arrays = {
+        _METADATA: np.frombuffer(text, np.uint8),
+        "labels": np.asarray(test.labels),
+        **{name: getattr(outcome, name) for name in _EXAMPLES if name != "labels"},
+        "natural_images": np.asarray(test.images[:GALLERY_IMAGES]),
+        "attacked_images": outcome.images,
+    }
+    files.write_arrays(path, arrays)
+
+
+def read(path: Path) -> Measured:
+    """The result in a file, whole and held to what it claims to be.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    return _read(path)[0]
+
+
+def load_images(measured: Measured) -> Images:
+    """The images of a result. Raises InputError as `read`."""
+    return _read(measured.path)[1]
+
+
+def _read(path: Path) -> tuple[Measured, Images]:
+    arrays = files.read_arrays(path)
+    try:
+        metadata = json.loads(arrays.pop(_METADATA).tobytes().decode("utf-8"))
+        identity = metadata["identity"]
+        name, settings = identity["attack"], identity["settings"]
+        if missing := [key for key in _IDENTITY if key not in identity]:
+            raise ValueError(f"its identity lacks {missing[0]}")
+        if path != path_of(path.parents[1], identity):
+            raise ValueError("its name is not that of what it holds")
+        images = Images(*(arrays[key] for key in _IMAGES))
+        examples = {key: arrays[key] for key in _EXAMPLES}
+        measured = Measured(
+            attack=name,
+            settings=settings,
+            norm=ATTACKS[name].norm,
+            epsilon=_number(settings["epsilon"]),
+            identity=identity,
+            environment=dict(metadata["environment"]),
+            seconds=_number(metadata["seconds"]),
+            finished=_number(metadata["finished"]),
+            path=path,
+            **examples,
+        )
+        _check(measured, images)
+    except (
+        AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError,
+    ) as error:  # fmt: skip
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{path} is damaged: {type(error).__name__}: {reason}"
+        ) from error
+    return measured, images
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} is no number")
+    if not np.isfinite(value) or value < 0:
+        raise ValueError(f"{value!r} is not finite, or below 0")
+    return float(value)
+
+
+def _check(measured: Measured, images: Images) -> None:
+    """Holds a result to itself; raises ValueError."""
+    count = measured.identity["examples"]
+    for name, kind in _EXAMPLES.items():
+        array = getattr(measured, name)
+        if not np.issubdtype(array.dtype, kind) or array.shape != (count,):
+            raise ValueError(f"{name} is {array.dtype} {array.shape}, of {count}")
+        if not np.issubdtype(kind, np.bool_) and (array < 0).any():
+            raise ValueError(f"{name} has values below 0")
+    if count < 1:
+        raise ValueError("it has no examples")
+    for name, array, expected in zip(
+        Images._fields, images, (min(count, GALLERY_IMAGES), count), strict=True
+    ):
+        right = array.ndim == 4 and len(array) == expected
+        if not right or not np.issubdtype(array.dtype, np.floating):
+            raise ValueError(f"{name} images are {array.dtype} {array.shape}")
+        if not ((array >= 0) & (array <= 1)).all():
+            raise ValueError(f"{name} images are not in [0, 1]")
+    if (measured.worst_correct & (measured.natural != measured.labels)).any():
+        raise ValueError("worst_correct where the natural image is classified wrongly")
+    if (measured.worst_correct & ~measured.correct).any():
+        raise ValueError("worst_correct where correct is false")

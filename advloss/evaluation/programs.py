@@ -1,0 +1,183 @@
+"""Who attacks whom, what comes of it, and what is compiled for it.
+
+The same functions give the same program: nothing is compiled twice in a process.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from advloss.attacks import MINIMUM_NORM, Attack, base, example_keys
+from advloss.types import Array, AttackResult, Batch, Classifier, PyTree
+
+_ROUNDING = 1e-6  # Of a distance, in float32.
+
+
+class Target(NamedTuple):
+    """A network to be attacked.
+
+    Attributes:
+        classifier_of: variables -> (images -> logits), pure. The same object is
+            compiled once.
+        variables: its arrays; {} where the classifier holds them itself.
+    """
+
+    classifier_of: Callable[[PyTree], Classifier]
+    variables: PyTree
+
+
+class Adversary(NamedTuple):
+    """An attack with its settings.
+
+    Attributes:
+        function: `f(classifier, keys, images, labels, **changes) -> AttackResult`, with
+            the settings bound; changes replace some. The same object is compiled once.
+        entry: of the registry.
+        settings: by name; of a minimum-norm attack also `epsilon`, within which an
+            image counts as fooled.
+        traced: changes that enter the compiled program as arrays.
+    """
+
+    function: Callable[..., AttackResult]
+    entry: Attack
+    settings: Mapping[str, Any]
+    traced: Mapping[str, float] = {}
+
+
+class Outcome(NamedTuple):
+    """What one attack did to a split; arrays `[n, ...]` on the host.
+
+    Attributes:
+        natural: the predictions for the natural images.
+        attacked: the predictions for `images`.
+        images: the attack's final images; of a minimum-norm attack also those further
+            away than its `epsilon`. Of survivors: the first that fool, the last iterate
+            where none does, and the natural image where nothing was attacked.
+        correct: `images` are classified correctly: the paper's accuracy. Of a
+            minimum-norm attack: no image within `epsilon` fools. Of survivors: as
+            `worst_correct`.
+        worst_correct: neither the natural image nor any iterate fools the network; of
+            survivors, nor did an earlier attack.
+        distance: of `images` from the natural ones, in the attack's norm; inf where a
+            minimum-norm attack found none; nan where an example was not attacked, since
+            an earlier attack had fooled it.
+        zero_gradient: nothing was found, and every gradient was zero or not a number.
+        backward_passes: gradients that were computed for the example,
+        forward_passes: and evaluations without one.
+        seconds: wall-clock time, compilation included; also of earlier processes that
+            were interrupted.
+    """
+
+    natural: np.ndarray
+    attacked: np.ndarray
+    images: np.ndarray
+    correct: np.ndarray
+    worst_correct: np.ndarray
+    distance: np.ndarray
+    zero_gradient: np.ndarray
+    backward_passes: np.ndarray
+    forward_passes: np.ndarray
+    seconds: float
+
+
+def is_within(distance: np.ndarray, epsilon: float) -> np.ndarray:
+    """Whether an image at this distance counts as within epsilon."""
+    return distance <= epsilon + _ROUNDING
+
+
+@functools.lru_cache(maxsize=16)
+def look(classifier_of: Callable[[PyTree], Classifier]) -> Callable:
+    """`(variables, images) -> {"prediction", "finite"}`, each `[batch]`."""
+
+    def one_batch(variables: PyTree, images: Array) -> dict[str, Array]:
+        return _seen(classifier_of(variables)(images))
+
+    return one_batch
+
+
+@functools.lru_cache(maxsize=16)
+def _logits(classifier_of: Callable[[PyTree], Classifier]) -> Callable:
+    return lambda variables, images: classifier_of(variables)(images)
+
+
+def logits_of(target: Target, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    """What the network gives for images of a shape, without computing it."""
+    images = jax.ShapeDtypeStruct(shape, np.float32)
+    return jax.eval_shape(_logits(target.classifier_of), target.variables, images)
+
+
+def _seen(logits: Array) -> dict[str, Array]:
+    return {
+        "prediction": jnp.argmax(logits, axis=-1).astype(jnp.int32),
+        "finite": jnp.isfinite(logits).all(axis=-1),
+    }
+
+
+def attack_round(
+    target: Target, adversary: Adversary, part: base.Round, *, stop: bool
+) -> Callable:
+    """One round of an attack, as a function of what changes between rounds.
+
+    Args:
+        target: whose classifier is attacked.
+        adversary: the attack.
+        part: the round.
+        stop: an image that fools is enough: it is the result, not the last iterate.
+
+    Returns:
+        `((variables, key, numbers), (batch, images)) -> dict` of `[batch, ...]`: the
+        key of all examples' draws, changed settings as arrays, and the images that the
+        round before has left.
+    """
+    return _attack_round(
+        target.classifier_of,
+        adversary.function,
+        adversary.entry.norm if stop and adversary.entry.kind != MINIMUM_NORM else None,
+        tuple(sorted(part.settings.items())),
+        part.resume,
+    )
+
+
+@functools.lru_cache(maxsize=32)
+def _attack_round(
+    classifier_of: Callable[[PyTree], Classifier],
+    function: Callable[..., AttackResult],
+    stop_in_norm: str | None,
+    settings: tuple[tuple[str, Any], ...],
+    resume: bool,
+) -> Callable:
+    def one_batch(shared: tuple, arrays: tuple[Batch, Array]) -> dict[str, Array]:
+        (variables, key, numbers), (batch, current) = shared, arrays
+        classifier = classifier_of(variables)
+        result = function(
+            classifier,
+            example_keys(key, batch.indices),
+            batch.images,
+            batch.labels,
+            **dict(settings),
+            **numbers,
+            **({"start": current} if resume else {}),
+        )
+        images, success, distance = result.images, result.success, result.distance
+        if stop_in_norm:
+            success = result.worst_success
+            images = base.select(success, result.worst_images, images)
+            distance = base.NORMS[stop_in_norm].distance(images, batch.images)
+        seen = _seen(classifier(images))
+        return {
+            "images": images,
+            "attacked": seen["prediction"],
+            "success": success,
+            "worst_success": result.worst_success,
+            "distance": distance,
+            "zero_gradient": result.zero_gradient,
+            "backward_passes": result.backward_passes,
+            "forward_passes": result.forward_passes,
+            "finite": seen["finite"],
+        }
+
+    return one_batch

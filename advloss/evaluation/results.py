@@ -1,0 +1,175 @@
+"""The results of attacks on a run, in its work directory: found and summarised.
+
+    measured = results.chosen(results.load(workdir))
+    summary = results.summarise(measured)
+    summary.worst[0].proportion.accuracy    # under the worst of all attacks
+
+Results of other settings, examples or data stand side by side. They are sorted into
+groups that can be compared, and accuracies are derived from their examples.
+"""
+
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from advloss.attacks import ATTACKS, MINIMUM_NORM
+from advloss.errors import InputError
+from advloss.evaluation import measured as one
+from advloss.evaluation.measured import FOLDER, GALLERY_IMAGES, Measured, load_images
+from advloss.evaluation.statistics import Proportion, proportion
+from advloss.runtime import checkpoints, files
+
+__all__ = ["FOLDER", "GALLERY_IMAGES", "Measured", "Proportion", "load_images"]
+
+_NAME = re.compile(r"[a-z0-9_]+-[0-9a-f]{12}\.npz")
+_GROUP = ("data", "examples", "seed", "survivors_only")
+
+
+class AttackSummary(NamedTuple):
+    """What one attack leaves.
+
+    Attributes:
+        measured: its result.
+        final: the accuracy under its final iterate, as the paper.
+        worst: under the worst of its iterates and the natural image.
+        median_distance: of a minimum-norm attack, inf where fewer than half were
+            fooled at all; else None.
+    """
+
+    measured: Measured
+    final: Proportion
+    worst: Proportion
+    median_distance: float | None
+
+
+class ThreatModel(NamedTuple):
+    """What is left where the worst attack in one ball counts, example by example."""
+
+    norm: str
+    epsilon: float
+    proportion: Proportion
+    attacks: tuple[str, ...]
+
+
+class Summary(NamedTuple):
+    """What a group of results says.
+
+    Attributes:
+        natural: the accuracy without an attack.
+        attacks: in the order of the results.
+        worst: one for each threat model.
+        union: where the worst attack of several threat models counts; None where there
+            is one alone.
+    """
+
+    natural: Proportion
+    attacks: list[AttackSummary]
+    worst: list[ThreatModel]
+    union: Proportion | None
+
+
+def network_digest(workdir: Path) -> str:
+    """Of the variables of a run's network, as its newest checkpoint holds them.
+
+    Raises:
+        DamagedError: the checkpoint is damaged.
+    """
+    with checkpoints.open_folder(workdir) as manager:
+        state: Any = checkpoints.restore(manager)
+    return files.digest(state.get("average") or state["variables"])
+
+
+def load(workdir: str | Path) -> list[Measured]:
+    """All results of the run's network as it is now, the oldest first.
+
+    What is damaged is left out, with a warning that names it.
+
+    Raises:
+        InputError: the network is damaged.
+    """
+    workdir = Path(workdir)
+    folder = workdir / FOLDER
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    paths = [path for path in paths if _NAME.fullmatch(path.name)]
+    if not paths or not checkpoints.steps(workdir):
+        return []
+    parameters = network_digest(workdir)
+    found = []
+    for path in paths:
+        try:
+            each = one.read(path)
+        except InputError as error:
+            warnings.warn(f"left out: {error}", stacklevel=2)
+            continue
+        if each.identity["parameters"] == parameters:
+            found.append(each)
+    return sorted(found, key=lambda each: each.finished)
+
+
+def groups(measured: Sequence[Measured]) -> list[list[Measured]]:
+    """Results that can stand side by side: of the same data, examples, seed and mode.
+
+    Returns:
+        The group with the most examples first, of equal ones the newest; none empty.
+    """
+    found: dict[tuple, list[Measured]] = {}
+    for each in measured:
+        key = tuple(str(each.identity.get(name)) for name in _GROUP)
+        found.setdefault(key, []).append(each)
+
+    def rank(group: list[Measured]) -> tuple[int, float]:
+        return len(group[0].labels), max(each.finished for each in group)
+
+    return sorted(found.values(), key=rank, reverse=True)
+
+
+def chosen(measured: Sequence[Measured]) -> list[Measured]:
+    """The group to be shown: the first of `groups`, or nothing."""
+    return next(iter(groups(measured)), [])
+
+
+def summarise(measured: Sequence[Measured]) -> Summary:
+    """Accuracies with intervals from a group of results, at least one.
+
+    Raises:
+        InputError: they are not of the same examples.
+    """
+    if len(groups(measured)) != 1:
+        raise InputError(
+            f"{len(measured)} results of {len(groups(measured))} groups can't be "
+            "summarised as one: choose a group of the same data, examples and seed"
+        )
+    balls: dict[tuple[str, float], list[Measured]] = {}
+    for each in measured:
+        balls.setdefault((each.norm, each.epsilon), []).append(each)
+    return Summary(
+        natural=proportion(measured[-1].natural == measured[-1].labels),
+        attacks=[_summarise_attack(each) for each in measured],
+        worst=[
+            ThreatModel(
+                *ball,
+                _worst(inside),
+                tuple(dict.fromkeys(each.attack for each in inside)),
+            )
+            for ball, inside in balls.items()
+        ],
+        union=_worst(measured) if len(balls) > 1 else None,
+    )
+
+
+def _summarise_attack(measured: Measured) -> AttackSummary:
+    median = None
+    if ATTACKS[measured.attack].kind == MINIMUM_NORM:
+        # Of survivors, not all were attacked: nan, and no median.
+        median = float(np.median(measured.distance))
+        median = None if np.isnan(median) else median
+    final, worst = proportion(measured.correct), proportion(measured.worst_correct)
+    return AttackSummary(measured, final, worst, median)
+
+
+def _worst(measured: Sequence[Measured]) -> Proportion:
+    return proportion(np.all([each.worst_correct for each in measured], axis=0))

@@ -1,0 +1,163 @@
+"""Networks as pure functions, and the only room that imports flax.
+
+    network = networks.build("table1", head="linear", num_classes=10)
+    variables = network.init(key, (28, 28, 1))
+    logits, activations, variables = network.apply(variables, images)
+
+`variables` is the whole flax tree. `activations` holds every layer's output by name;
+under `jit`, what is not used is not computed. An attack sees
+`networks.classifier(network, variables)`, images -> logits.
+
+To add a network: write a subclass of `layers.Architecture`, and enter it in `NETWORKS`
+(docs/add-a-network.md).
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from advloss.networks import mlp, table1
+from advloss.networks.layers import (
+    ACTIVATIONS,
+    HEADS,
+    INITIALISERS,
+    PRECISIONS,
+    Architecture,
+)
+from advloss.registry import Setting
+from advloss.types import Array, Axis, Classifier, PyTree
+
+__all__ = ["ACTIVATIONS", "HEADS", "INITIALISERS", "NETWORKS", "PRECISIONS"]
+
+
+class Entry(NamedTuple):
+    """An entry of the registry.
+
+    Attributes:
+        module: the class, called with the settings beside what every network takes.
+        title: its name in tables.
+        settings: keys of `config.model`.
+    """
+
+    module: type[Architecture]
+    title: str
+    settings: Mapping[str, Setting] = {}
+
+
+NETWORKS = {
+    "table1": Entry(table1.Table1, "the network of Table I"),
+    "mlp": Entry(mlp.Mlp, "a dense network"),
+}
+
+
+class Network(NamedTuple):
+    """A network's two pure functions.
+
+    Attributes:
+        init: (key, image_shape) -> variables; image_shape is (height, width,
+            channels).
+        apply: (variables, images, *, train=False, axis=None) -> logits
+            `[batch, classes]`, the activations of every layer by name, each
+            `[batch, ...]`, and the variables, in which `train` renews the statistics
+            of batches, over the devices of the axis.
+        layers: the names of the layers in their order: each but the first takes what
+            the one before it gives.
+    """
+
+    init: Callable[[Array, tuple[int, int, int]], PyTree]
+    apply: Callable[..., tuple[Array, dict[str, Array], PyTree]]
+    layers: tuple[str, ...]
+
+
+def build(
+    name: str,
+    *,
+    head: str,
+    num_classes: int,
+    init: str = "lecun",
+    precision: str = "float32",
+    activation: str = "relu",
+    **settings: Any,
+) -> Network:
+    """The network of that name in `NETWORKS`.
+
+    Args:
+        name: a key of `NETWORKS`.
+        head: of the last layer, a key of `HEADS`.
+        num_classes: the number of logits.
+        init: how weights and biases begin, a key of `INITIALISERS`.
+        precision: of all layers but the last, a key of `PRECISIONS`; parameters,
+            logits and what `apply` returns are float32 at each.
+        activation: of every hidden layer, a key of `ACTIVATIONS`.
+        settings: those of the network and of the activation.
+    """
+    entry, chosen = NETWORKS[name], ACTIVATIONS[activation]
+    own = {key: value for key, value in settings.items() if key in chosen.settings}
+    rest = {key: value for key, value in settings.items() if key not in own}
+    function = functools.partial(chosen.function, **own) if own else chosen.function
+    module = entry.module(num_classes, head, init, precision, function, **rest)
+    return _network(module, ("train", "axis"), entry.module.layers)
+
+
+def from_flax(module: nn.Module) -> Network:
+    """Any flax module, images -> logits, as a network.
+
+    Where its `__call__` takes `train` it is told whether it is trained, and where it
+    takes `axis` (`types.Axis` or None), over which devices statistics are averaged. One
+    that returns a dict gives activations by name, the logits last.
+
+    Raises:
+        TypeError: `module` is no flax module.
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"{module!r} is no flax.linen.Module")
+    taken = inspect.signature(type(module).__call__).parameters
+    taken = tuple(name for name in ("train", "axis") if name in taken)
+    return _network(module, taken, ())
+
+
+def _network(
+    module: nn.Module, taken: tuple[str, ...], layers: tuple[str, ...]
+) -> Network:
+    @functools.partial(jax.jit, static_argnums=1)  # As one program, not twenty.
+    def initialise(key: Array, image_shape: tuple[int, int, int]) -> PyTree:
+        modes = {"train": False, "axis": None}
+        modes = {name: modes[name] for name in taken}
+        return dict(module.init(key, jnp.zeros((1, *image_shape)), **modes))
+
+    def apply(
+        variables: PyTree,
+        images: Array,
+        *,
+        train: bool = False,
+        axis: Axis | None = None,
+    ) -> tuple[Array, dict[str, Array], PyTree]:
+        chex.assert_rank(images, 4)
+        chex.assert_type(images, float)
+        modes = {"train": train, "axis": axis}
+        modes = {name: modes[name] for name in taken}
+        # What training renews: all but what gradients change.
+        renewed = [name for name in variables if name != "params"] if train else []
+        found, changed = module.apply(variables, images, mutable=renewed, **modes)
+        found = found if isinstance(found, dict) else {"logits": found}
+        found = {name: value.astype(jnp.float32) for name, value in found.items()}
+        *_, last = found
+        return found[last], found, {**variables, **changed}
+
+    return Network(initialise, apply, layers)
+
+
+def classifier(network: Network, variables: PyTree) -> Classifier:
+    """What an attack sees of a network: images -> logits."""
+    return lambda images: network.apply(variables, images)[0]
+
+
+def predictor(network: Network, variables: PyTree) -> Callable[[Array], Array]:
+    """Images -> the most likely class of each, `[batch]`."""
+    return lambda images: jnp.argmax(network.apply(variables, images)[0], axis=-1)

@@ -1,0 +1,139 @@
+"""What networks are made of: initialisers, precisions, activations, layers, heads."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from advloss.registry import Setting, positive
+from advloss.types import Array
+
+# Of weights and of biases. "madry" is the public MNIST challenge's of Madry et al.,
+# whose network and recipe the paper follows: logits begin in the tens, which takes a
+# thousand steps to come down. "lecun" keeps every layer's variance from the start.
+INITIALISERS = {
+    "lecun": (nn.initializers.lecun_normal(), nn.initializers.zeros),
+    "madry": (
+        nn.initializers.truncated_normal(stddev=0.1),
+        nn.initializers.constant(0.1),
+    ),
+}
+# The type of activations, and how products of float32 are made: a GPU has units for
+# tensorfloat32 and takes them unless told not to, a TPU for bfloat16.
+PRECISIONS = {
+    "float32": (jnp.float32, jax.lax.Precision.HIGHEST),
+    "tensorfloat32": (jnp.float32, jax.lax.Precision.HIGH),
+    "bfloat16": (jnp.bfloat16, jax.lax.Precision.DEFAULT),
+}
+# Feature and class vectors shorter than this are divided by it, not by their length:
+# the gradient at a zero vector stays finite.
+_SHORTEST = 1e-6
+
+
+class Activation(NamedTuple):
+    """An entry of the registry.
+
+    Attributes:
+        function: `f(x, *, settings)`, elementwise; it must not fall where x grows,
+            since networks take it after pooling, on a quarter of the values.
+        title: its name in tables.
+        settings: keys of `config.model`.
+    """
+
+    function: Callable[..., Array]
+    title: str
+    settings: Mapping[str, Setting] = {}
+
+
+def bounded_relu(x: Array, *, ceiling: float = 1.0) -> Array:
+    """`min(max(0, x), ceiling)`: what a perturbation can pile up is bounded.
+
+    See "Efficient Defenses Against Adversarial Attacks" by Zantedeschi et al.
+    """
+    return jnp.clip(x, 0.0, ceiling)
+
+
+ACTIVATIONS = {
+    "relu": Activation(nn.relu, "ReLU"),
+    "bounded_relu": Activation(
+        bounded_relu,
+        "bounded ReLU",
+        {"ceiling": Setting(1.0, positive(), "t, the largest value of a unit")},
+    ),
+}
+
+
+class CosineHead(nn.Module):
+    """Cosines of the angles between the features and each class's vector; no bias."""
+
+    num_classes: int
+    initialiser: str
+
+    @nn.compact
+    def __call__(self, features: Array) -> Array:
+        shape = (features.shape[-1], self.num_classes)
+        kernel = self.param("kernel", INITIALISERS[self.initialiser][0], shape)
+        vectors = normalise(features, axis=-1), normalise(kernel, axis=0)
+        return jnp.matmul(*vectors, precision=PRECISIONS["float32"][1])
+
+
+def normalise(vectors: Array, *, axis: int) -> Array:
+    """Vectors of length 1 along `axis`; the zero vector stays zero."""
+    squares = jnp.sum(jnp.square(vectors), axis=axis, keepdims=True)
+    return vectors * jax.lax.rsqrt(jnp.maximum(squares, _SHORTEST**2))
+
+
+def dense(features: int, init: str, name: str, precision: str = "float32") -> nn.Module:
+    """A dense layer without its activation."""
+    weights, biases = INITIALISERS[init]
+    dtype, products = PRECISIONS[precision]
+    return nn.Dense(
+        features,
+        dtype=dtype,
+        precision=products,
+        kernel_init=weights,
+        bias_init=biases,
+        name=name,
+    )
+
+
+def _cosine_head(num_classes: int, init: str, name: str) -> nn.Module:
+    return CosineHead(num_classes, init, name=name)
+
+
+HEADS = {"linear": dense, "cosine": _cosine_head}
+
+
+class Architecture(nn.Module):
+    """What every network of the registry takes.
+
+    A subclass's `__call__(images, *, train, axis)` gives activations by name, the
+    logits last. `train` asks for the statistics of the batch where a layer has any,
+    over the devices of `axis`. The last layer is of float32 at every precision:
+    losses and predictions live on differences of logits.
+
+    Attributes:
+        layers: the names of its layers, from the images to the logits.
+        divisor: what must divide the images' height and width.
+    """
+
+    layers: ClassVar[tuple[str, ...]]
+    divisor: ClassVar[int] = 1
+
+    num_classes: int
+    head: str
+    initialiser: str
+    precision: str
+    activation: Callable[[Array], Array]
+
+    def dense(self, x: Array, features: int, name: str) -> Array:
+        """A hidden layer."""
+        layer = dense(features, self.initialiser, name, self.precision)
+        return self.activation(layer(x))
+
+    def logits(self, x: Array, name: str) -> Array:
+        """The last layer."""
+        head: Any = HEADS[self.head](self.num_classes, self.initialiser, name)
+        return head(x.astype(jnp.float32))

@@ -1,0 +1,107 @@
+"""What an entry of a registry says of its settings.
+
+    Setting(0.3, positive(), "the margin m on the cosine", swept=True)
+
+Losses, attacks, defences, networks, activations and data sources are entries in
+explicit dicts. An entry holds its function and its settings; the config's keys, their
+checks, what a sweep may vary, the help and the reference are made from them
+(`config.schema`).
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+
+class Valid(NamedTuple):
+    """Which values a setting takes.
+
+    Attributes:
+        kind: the values' type: bool, int, float, str or tuple.
+        accepts: whether a value of that type is valid.
+        text: what is valid, to go on from "use ...".
+    """
+
+    kind: type
+    accepts: Callable[[Any], bool]
+    text: str
+
+
+class Setting(NamedTuple):
+    """One setting of an entry.
+
+    Attributes:
+        default: what holds where nothing is said.
+        valid: which values it takes.
+        help: one line, in units where there are any.
+        swept: it is a number that enters compiled programs as an array: runs that
+            differ in it alone are trained as one program.
+    """
+
+    default: Any
+    valid: Valid
+    help: str
+    swept: bool = False
+
+
+def number(low: float, high: float, *, above: bool = False) -> Valid:
+    """A number in [low, high]; where `above`, not low itself."""
+
+    def accepts(value: float) -> bool:
+        return low <= value <= high and not (above and value == low)
+
+    if math.isinf(high):
+        text = f"a finite number {'>' if above else '>='} {low:g}"
+        return Valid(float, lambda value: accepts(value) and value < high, text)
+    return Valid(
+        float, accepts, f"a number in {'(' if above else '['}{low:g}, {high:g}]"
+    )
+
+
+def positive() -> Valid:
+    """A finite number above 0."""
+    return number(0, math.inf, above=True)
+
+
+def whole(least: int = 0) -> Valid:
+    """A whole number from `least` to 2**31 - 1."""
+    text = f"a whole number from {least} to 2147483647"
+    return Valid(int, lambda value: least <= value < 2**31, text)
+
+
+def boolean() -> Valid:
+    """True or False."""
+    return Valid(bool, lambda value: True, "True or False")
+
+
+def text() -> Valid:
+    """Any text."""
+    return Valid(str, lambda value: True, "a text")
+
+
+def choice(names: Iterable[str]) -> Valid:
+    """One of some names."""
+    known = tuple(names)
+    listed = f"one of {', '.join(sorted(known))}"
+    return Valid(str, lambda value: value in known, listed)
+
+
+def choices(names: Iterable[str]) -> Valid:
+    """A tuple of names, at least one."""
+    known = tuple(names)
+    listed = f"one or more of {', '.join(sorted(known))}"
+    return Valid(tuple, lambda value: bool(value) and set(value) <= set(known), listed)
+
+
+def shares() -> Valid:
+    """A tuple of growing numbers between 0 and 1."""
+
+    def accepts(value: tuple) -> bool:
+        numbers = all(type(item) in (int, float) for item in value)
+        return (
+            numbers
+            and all(0 < item < 1 for item in value)
+            and (list(value) == sorted(set(value)))
+        )
+
+    return Valid(tuple, accepts, "growing numbers between 0 and 1, such as (0.5, 0.75)")

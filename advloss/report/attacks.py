@@ -1,0 +1,141 @@
+"""What every attack left of a network, and what it cost: rows, records, curves.
+
+Each function takes the summaries of runs with their labels.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from advloss.attacks import ATTACKS, MINIMUM_NORM
+from advloss.evaluation.results import Measured, Summary
+from advloss.report import tables, titles
+from advloss.report.figures import Curve
+
+_HEADER = (
+    "network",
+    "attack",
+    "accuracy %",
+    "worst iterate %",
+    "median distance",
+    "backward passes",
+    "forward passes",
+    "zero gradient",
+    "seconds",
+)
+NOTE = (
+    "The accuracy is that at an attack's last iterate; passes are means per image; "
+    "seconds include compilation. A median distance is that of the nearest image that "
+    "fools, inf where fewer than half of the images were fooled."
+)
+
+
+def naming(summaries: Sequence[Summary]) -> Callable[[Measured], str]:
+    """From a result to its attack's title, unlike the others' in these summaries."""
+    known = titles.attack_titles(
+        (each.measured.attack, each.measured.settings)
+        for summary in summaries
+        for each in summary.attacks
+    )
+
+    def title(measured: Measured) -> str:
+        wanted = (measured.attack, measured.settings)
+        return next(title for *attack, title in known if tuple(attack) == wanted)
+
+    return title
+
+
+def table(labelled: Sequence[tuple[str, Summary]], form: str) -> list[list[str]]:
+    """Header, and a row for each attack on each run: what it left, what it cost."""
+    found, named = [list(_HEADER)], naming([summary for _, summary in labelled])
+    blank = [""] * 5
+    for label, summary in labelled:
+        natural = tables.percent(summary.natural, form)
+        found.append([label, "none (natural)", natural, natural, *blank])
+        for measured, final, worst, median in summary.attacks:
+            found.append(
+                [
+                    label,
+                    named(measured),
+                    tables.percent(final, form),
+                    tables.percent(worst, form),
+                    tables.median(median),
+                    f"{np.mean(measured.backward_passes):.4g}",
+                    f"{np.mean(measured.forward_passes):.4g}",
+                    str(int(measured.zero_gradient.sum())),
+                    f"{measured.seconds:.0f}",
+                ]
+            )
+        for threat in summary.worst:
+            what = titles.worst_title(threat.norm, threat.epsilon)
+            left = tables.percent(threat.proportion, form)
+            found.append([label, what, "", left, *blank])
+        if summary.union:
+            left = tables.percent(summary.union, form)
+            found.append([label, titles.UNION, "", left, *blank])
+    return found
+
+
+def records(summary: Summary, named: Callable[[Measured], str]) -> list[dict[str, Any]]:
+    """Every number of every attack, at its last iterate and at the worst one."""
+    found = []
+    for measured, final, worst, median in summary.attacks:
+        what = {
+            "measure": named(measured),
+            "attack": measured.attack,
+            "settings": measured.settings,
+        }
+        cost = {
+            "backward_passes": float(np.mean(measured.backward_passes)),
+            "forward_passes": float(np.mean(measured.forward_passes)),
+            "zero_gradient": int(measured.zero_gradient.sum()),
+            "seconds": measured.seconds,
+        }
+        distance = {} if median is None else {"median_distance": median}
+        found.append({**what, **tables.proportion(final), **distance, **cost})
+        what["measure"] += ", worst iterate"
+        found.append({**what, **tables.proportion(worst)})
+    return found
+
+
+def warnings(label: str, summary: Summary) -> list[str]:
+    """A sentence for each attack that had nothing to follow."""
+    return [
+        f"{label}: {measured.attack} met no gradient at {blind} of "
+        f"{len(measured.labels)} images; where an objective is flat, robustness is not "
+        f"shown: try --config.evaluate.{measured.attack}.objective=margin"
+        for measured, *_ in summary.attacks
+        if (blind := int(measured.zero_gradient.sum()))
+    ]
+
+
+def curves(label: str, summary: Summary, norm: str) -> list[Curve]:
+    """Accuracies against epsilon in a norm, as far as they are known.
+
+    The worst case at every radius that was attacked, where there are several; and of
+    every minimum-norm attack, what it leaves within each radius.
+    """
+    found = []
+    worst = {t.epsilon: t.proportion.accuracy for t in summary.worst if t.norm == norm}
+    if len(worst) > 1:
+        left = {0.0: summary.natural.accuracy} | worst
+        radii = sorted(left)
+        points = [100 * left[radius] for radius in radii]
+        found.append(Curve(f"{label}, worst", radii, points))
+    named = naming([summary])
+    for measured, *_ in summary.attacks:
+        attack = ATTACKS[measured.attack]
+        # Of survivors alone, the distances of the others are nan.
+        whole = not np.isnan(measured.distance).any()
+        if whole and attack.norm == norm and attack.kind == MINIMUM_NORM:
+            found.append(_within(f"{label}, {named(measured)}", measured))
+    return found
+
+
+def _within(title: str, measured: Measured) -> Curve:
+    correct = measured.natural == measured.labels
+    fooled = np.sort(measured.distance[correct & np.isfinite(measured.distance)])
+    left = correct.sum() - np.arange(len(fooled) + 1)
+    percents = 100 * left / len(correct)
+    return Curve(title, [0.0, *fooled], percents, stepped=True)

@@ -1,0 +1,92 @@
+"""Table II: how well each loss defends, over seeds."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from advloss.report import paper_figures, seeds
+from advloss.report.section import Figure, Section
+
+Values = Mapping[int, float]
+"""Of each seed, a percentage."""
+
+
+class Accuracies(NamedTuple):
+    """Of one loss: natural, under PGD, in the worst case; on so many images each."""
+
+    natural: Values
+    attacked: Values
+    worst: Values
+    images: int
+
+
+def section(
+    measured: Mapping[str, Accuracies],
+    printed: Mapping[str, tuple[float, float]],
+    notes: Sequence[str],
+    records: Sequence[Mapping[str, Any]],
+) -> Section:
+    """The table, what seeds say of the differences, and a figure.
+
+    Args:
+        measured: of every loss by name, "softmax" among them.
+        printed: the paper's numbers, under attack and natural; {} to leave them out.
+        notes: what is missing.
+        records: every number.
+    """
+    paper = ["paper", "Δ"] if printed else []
+    table = [["loss", "seeds", "natural %", *paper, "attacked %", *paper, "worst %"]]
+    for name, found in measured.items():
+        cells = []
+        for place, values in ((1, found.natural), (0, found.attacked)):
+            cells.append(_text(values, found.images))
+            if printed:
+                number = printed[name][place]
+                cells += [f"{number:.2f}", _beside(values, found.images, number)]
+        worst = _text(found.worst, found.images)
+        table.append([name, str(len(found.natural)), *cells, worst])
+    said = [seeds.NOTE, "worst: no iterate of any attack in the same ball fools."]
+    if printed:
+        said.append(
+            "Δ is ours minus the paper's single number; * where that lies outside our "
+            "interval."
+        )
+    attacked = {name: found.attacked for name, found in measured.items()}
+    natural = {name: found.natural for name, found in measured.items()}
+    said += seeds.verdict("Under attack", attacked, "softmax")
+    said += seeds.verdict("On natural images", natural, "softmax")
+    title = "Table II: how well each loss defends"
+    drawn = _figures(measured, printed)
+    return Section(title, table, [*said, *notes], drawn, records)
+
+
+def _text(values: Values, images: int) -> str:
+    return seeds.text(list(values.values()), images)
+
+
+def _beside(values: Values, images: int, printed: float) -> str:
+    """Ours minus the paper's; starred where the paper's is outside our interval."""
+    if not values:
+        return "-"
+    mean, low, high = seeds.interval(list(values.values()), images)
+    star = " *" if printed < low or printed > high else ""
+    return f"{mean - printed:+.1f}{star}"
+
+
+def _figures(
+    measured: Mapping[str, Accuracies], printed: Mapping[str, tuple[float, float]]
+) -> list[Figure]:
+    there = {name: found for name, found in measured.items() if found.attacked}
+    if not there:
+        return []
+    values = {name: list(found.attacked.values()) for name, found in there.items()}
+    means = {
+        name: seeds.interval(values[name], found.images)
+        for name, found in there.items()
+    }
+    paper = {name: printed[name][0] for name in there if name in printed}
+    caption = (
+        "Accuracy under PGD by training loss: every seed, and the mean with its 95 % "
+        f"interval where there are at least {seeds.FEWEST} seeds"
+        f"{', and the number that the paper prints' if paper else ''}."
+    )
+    return [Figure("table2", paper_figures.losses(values, means, paper), caption)]

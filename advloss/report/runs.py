@@ -1,0 +1,266 @@
+"""The sections of a list of runs: accuracies, curves, images, attacks, how they came.
+
+sections = sections_of_runs(["runs/softmax", "runs/lmcl"])
+print(page.write("Softmax and LMCL", sections, "runs/report"))
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from advloss.report import attacks, figures, made, rows, tables, titles
+from advloss.report.figures import ATTACK, Series
+from advloss.report.rows import Column, Row
+from advloss.report.section import Figure, Section
+
+_HOW = (
+    "Intervals (Wilson, 95 %) are over the choice of test images; they don't speak of "
+    "the spread between seeds, and differences of a few points between single networks "
+    "may be chance. “worst” counts an image as lost if it, or any iterate of any "
+    "attack of that norm and radius ε, is misclassified. The number after an attack's "
+    "name is its steps; its column is the accuracy at its last iterate."
+)
+
+
+def sections_of_runs(
+    workdirs: Sequence[str | Path], *, appendix: bool = False
+) -> list[Section]:
+    """What there is to say of some runs, in the order given.
+
+    A run that is missing, unfinished or damaged is a row that says so.
+
+    Args:
+        workdirs: the runs.
+        appendix: they follow other sections: tables alone, and none for a terminal.
+    """
+    found = [rows.load_row(workdir) for workdir in workdirs]
+    if appendix:
+        every = _accuracies(found, "Every network")._replace(figures=(), terminal=())
+        sections = [every, _attacks(found), _made(found)]
+    else:
+        sections = [
+            _accuracies(found, "Accuracy"),
+            _against_epsilon(found),
+            _training(found),
+            _galleries(found),
+            _attacks(found),
+            _made(found),
+        ]
+    return [section for section in sections if section]
+
+
+def terminal_attack_table(row: Row) -> str:
+    """The attacks on one run, for a terminal of 80 columns."""
+    if not row.summary:
+        return tables.filled([f"{row.name}: {row.status}", *row.notes])
+    adversary = titles.defence_title(row.config)
+    title = f"{row.name}: {titles.loss_title(row.config)}, trained against {adversary}"
+    table = [cells[1:] for cells in attacks.table(_labelled([row]), tables.SHORT)]
+    said = tables.filled([_counted([row]), *_warnings([row])])
+    return f"{tables.filled([title])}\n\n{tables.aligned(table)}\n\n{said}"
+
+
+def _labelled(found: Sequence[Row]) -> list[tuple[str, Any]]:
+    """The summaries that there are, with their rows' labels."""
+    pairs = zip(rows.labels(found), found, strict=True)
+    return [(label, row.summary) for label, row in pairs if row.summary]
+
+
+def _accuracies(found: Sequence[Row], title: str) -> Section:
+    columns = rows.columns(found)
+    return Section(
+        title,
+        _run_table(found, columns),
+        [_counted(found), _HOW, *_warnings(found)],
+        _accuracy_figure(found, columns),
+        _records(found, columns),
+        terminal=_terminal_table(found, columns),
+    )
+
+
+def _run_table(found: Sequence[Row], columns: Sequence[Column]) -> list[list[str]]:
+    """Header and rows; one without results ends in its status.
+
+    Where rows were measured on different numbers of images, a column says so.
+    """
+    many = _differ(found)
+    header = ["network", "seed", "loss", "trained against", *["images"] * many]
+    table = [[*header, *(f"{column.title} %" for column in columns)]]
+    for label, row in zip(rows.labels(found), found, strict=True):
+        cells = [label, *map(str, _identity(row).values())]
+        if row.summary:
+            cells += [f"{row.images:,}"] * many
+            numbers = [tables.percent(column.of(row)) for column in columns]
+            table.append([*cells, *numbers])
+        else:
+            table.append([*cells, row.status])
+    return table
+
+
+def _terminal_table(found: Sequence[Row], columns: Sequence[Column]) -> list[list[str]]:
+    """The same in fewer characters, the numbers before what a network is."""
+    many = _differ(found)
+    header = [*(f"{column.title} %" for column in columns), *["images"] * many]
+    table = [["network", *header, "loss", "trained against", "seed"]]
+    for label, row in zip(rows.labels(found), found, strict=True):
+        if not row.summary:
+            table.append([label, row.status])
+            continue
+        numbers = [tables.percent(column.of(row), tables.SHORT) for column in columns]
+        seed, *words = map(str, _identity(row).values())
+        table.append([label, *numbers, *[f"{row.images:,}"] * many, *words, seed])
+    return table
+
+
+def _differ(found: Sequence[Row]) -> bool:
+    """Whether rows were measured on different numbers of images."""
+    return len({row.images for row in found if row.summary}) > 1
+
+
+def _identity(row: Row) -> dict[str, Any]:
+    """Seed, loss and adversary, where they are known."""
+    if row.config is None:
+        return {}
+    return {
+        "seed": row.config.seed,
+        "loss": titles.loss_title(row.config),
+        "trained_against": titles.defence_title(row.config),
+    }
+
+
+def _counted(found: Sequence[Row]) -> str:
+    counts = {row.images for row in found if row.summary}
+    count = f"{counts.pop():,} " if len(counts) == 1 else ""
+    sentence = f"Accuracy in % with its 95 % interval over {count}test images."
+    if any(m.identity["survivors_only"] for row in found for m in row.measured):
+        sentence += (
+            " Attacks were shown only what those before them under the same threat "
+            "model had left: an attack's accuracy is what stands after all of them "
+            "(evaluate.survivors_only)."
+        )
+    return sentence
+
+
+def _warnings(found: Sequence[Row]) -> list[str]:
+    """What could not be read, and attacks that had nothing to follow."""
+    pairs = list(zip(rows.labels(found), found, strict=True))
+    unread = [f"{label}: {note}" for label, row in pairs for note in row.notes]
+    blind = [attacks.warnings(*pair) for pair in _labelled(found)]
+    return [*unread, *(sentence for each in blind for sentence in each)]
+
+
+def _accuracy_figure(found: Sequence[Row], columns: Sequence[Column]) -> list[Figure]:
+    shown = [row for row in found if row.summary]
+    if not shown:
+        return []
+
+    def interval(row: Row, column: Column) -> tuple[float, ...] | None:
+        cell = column.of(row)
+        return cell and tuple(100 * value for value in cell)
+
+    series = [
+        Series(column.title, column.role, [interval(row, column) for row in shown])
+        for column in columns
+    ]
+    names = [label for label, _ in _labelled(found)]
+    caption = (
+        "Accuracy on test images: bars for the natural and the worst-case accuracy, a "
+        "point for every attack. Whiskers: 95 % intervals over the choice of images."
+    )
+    return [Figure("accuracy", figures.accuracy(names, series), caption)]
+
+
+def _records(found: Sequence[Row], columns: Sequence[Column]) -> list[dict[str, Any]]:
+    """Every number of every run, or its status."""
+    named = attacks.naming([summary for _, summary in _labelled(found)])
+    records: list[dict[str, Any]] = []
+    for label, row in zip(rows.labels(found), found, strict=True):
+        run = {"part": "runs", "network": label, **_identity(row)}
+        run["workdir"] = str(row.workdir)
+        if not row.summary:
+            records.append({**run, "status": row.status})
+            continue
+        run |= {"steps": row.measured[0].identity["step"], "images": row.images}
+        for column in columns:
+            cell = column.of(row)
+            if cell and column.role != ATTACK:
+                numbers = tables.proportion(cell)
+                records.append({**run, "measure": column.title, **numbers})
+        records += [{**run, **each} for each in attacks.records(row.summary, named)]
+    return records
+
+
+def _attacks(found: Sequence[Row]) -> Section | None:
+    labelled = _labelled(found)
+    if not labelled:
+        return None
+    table = attacks.table(labelled, tables.LONG)
+    return Section("Attack by attack", table, [attacks.NOTE], terminal=())
+
+
+def _training(found: Sequence[Row]) -> Section | None:
+    curves = [
+        row.training._replace(name=label)
+        for label, row in zip(rows.labels(found), found, strict=True)
+        if row.training
+    ]
+    if not curves:
+        return None
+    caption = (
+        "Accuracy and loss on the batches as they were trained on (attacked, where the "
+        "network was trained against an attack), averaged between two points. Losses "
+        "of different kinds have different scales."
+    )
+    figure = Figure("training", figures.training(curves), caption)
+    return Section("Training", figures=[figure])
+
+
+def _against_epsilon(found: Sequence[Row]) -> Section | None:
+    """A figure for each norm in which several radii are known."""
+    drawn = []
+    for norm in ("linf", "l2", "l0"):
+        each = [attacks.curves(*pair, norm) for pair in _labelled(found)]
+        curves = [curve for found in each for curve in found]
+        if curves:
+            caption = (
+                f"Accuracy against the radius ε in {norm}: of the worst case at every "
+                "radius that was attacked; of a minimum-norm attack, what it leaves "
+                "within each radius."
+            )
+            drawing = figures.against_epsilon(curves, norm)
+            drawn.append(Figure(f"epsilon_{norm}", drawing, caption))
+    return Section("Accuracy against ε", figures=drawn) if drawn else None
+
+
+def _galleries(found: Sequence[Row]) -> Section | None:
+    """Of every run, images under the first of its attacks."""
+    drawn, notes = [], []
+    for i, (label, row) in enumerate(zip(rows.labels(found), found, strict=True)):
+        if not row.summary:
+            continue
+        images, problems = rows.load_gallery(row.measured[0])
+        notes += [f"{label}: {problem}" for problem in problems]
+        if images is None:
+            continue
+        title = attacks.naming([row.summary])(row.measured[0])
+        drawing, most = figures.gallery(*images)
+        caption = (
+            f"{label}: the first image of each class, what {title} adds to it (grey: "
+            f"nothing; black and white: ∓{most:.2g}), and the sum. Below the images "
+            "the prediction, ✓ right or ✗ wrong."
+        )
+        drawn.append(Figure(f"gallery_{i}", drawing, caption))
+    return Section("Attacked images", (), notes, drawn) if drawn or notes else None
+
+
+def _made(found: Sequence[Row]) -> Section | None:
+    pairs = zip(rows.labels(found), found, strict=True)
+    blocks = [
+        block
+        for label, row in pairs
+        if row.config
+        for block in made.blocks(
+            label, row.workdir, row.config, row.environment, row.measured
+        )
+    ]
+    return Section("How each network was made", blocks=blocks) if blocks else None

@@ -1,0 +1,145 @@
+"""Losses, attacks and defences in words: titles from their registries, and settings.
+
+attack_title("pgd", {"epsilon": 0.3, "steps": 100})     # PGD-100 ε=0.3
+defence_title(config)                                   # TRADES (β=6), PGD-5 ε=0.3
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from advloss.attacks import ATTACKS
+from advloss.defences import DEFENCES
+from advloss.losses import LOSSES
+from advloss.registry import Setting
+
+# How mathematics writes some settings; others stand as their keys.
+_SYMBOLS = {
+    "beta": "β",
+    "epsilon": "ε",
+    "margin": "m",
+    "scale": "s",
+    "temperature": "T",
+}
+# Said by the title's form, or of little weight; named where nothing else tells apart.
+_UNSAID = ("epsilon", "steps", "step_size")
+UNION = "union of threat models"
+
+
+def value_text(value: Any) -> str:
+    """A setting's value: numbers as short as they are exact to 4 digits, n/255 known.
+
+    >>> value_text(0.3), value_text(8 / 255), value_text(10)
+    ('0.3', '8/255', '10')
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    short = f"{value:.4g}"
+    if float(short) == value:
+        return short
+    levels = 255 * value
+    known = 0 < levels < 255 and abs(levels - round(levels)) < 1e-4
+    return f"{round(levels)}/255" if known else short
+
+
+def worst_title(norm: str, epsilon: float) -> str:
+    """The worst case under a threat model, such as "worst linf ε=0.3"."""
+    return f"worst {norm} ε={value_text(epsilon)}"
+
+
+def loss_title(config: ConfigDict) -> str:
+    """The loss with its hyperparameters, such as "LMCL (s=10, m=0.3)"."""
+    loss = LOSSES[config.loss.name]
+    return loss.title + _in_brackets(loss.settings, config.loss)
+
+
+def attack_title(
+    name: str,
+    settings: Mapping[str, Any],
+    extra: Collection[str] = (),
+    *,
+    training: bool = False,
+) -> str:
+    """An attack with the settings that matter most, such as "PGD-100 ε=0.3".
+
+    Args:
+        name: its key in the registry.
+        settings: of the attack.
+        extra: further settings to be named.
+        training: its defaults are those of training.
+    """
+    attack = ATTACKS[name]
+    title, norm = attack.title, f" {attack.norm}"
+    usual = {key: each.default for key, each in attack.settings.items()}
+    usual |= attack.training if training else {}
+    if "steps" in settings:
+        steps = value_text(settings["steps"])
+        own = norm if title.endswith(norm) else ""
+        title = f"{title.removesuffix(own)}-{steps}{own}"
+    words = [title]
+    if "epsilon" in settings:
+        words.append(f"ε={value_text(settings['epsilon'])}")
+    for key, value in settings.items():
+        unusual = key in usual and value != usual[key] and key not in _UNSAID
+        if unusual or key in extra:
+            words.append(f"{key}={value_text(value)}")
+    return " ".join(words)
+
+
+def attack_titles(
+    attacks: Iterable[tuple[str, Mapping[str, Any]]],
+) -> list[tuple[str, Mapping[str, Any], str]]:
+    """Every attack with its settings once, and a title unlike the others'."""
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    for attack in attacks:
+        if attack not in found:
+            found.append(attack)
+    titled = []
+    for name, settings in found:
+        others = [other for same, other in found if same == name]
+        # "PGD-100" twice would hide that they are two different attacks.
+        extra = [
+            key
+            for key in settings
+            if key not in ("steps", "epsilon")
+            and any(other.get(key) != settings[key] for other in others)
+        ]
+        titled.append((name, settings, attack_title(name, settings, extra)))
+    return titled
+
+
+def training_attack(config: ConfigDict) -> tuple[str, dict[str, Any]]:
+    """The attack that a defence trains against, with its settings filled in."""
+    name = config.defence.attack
+    attack, chosen = ATTACKS[name], config.train.attack
+    usual = {key: each.default for key, each in attack.settings.items()}
+    usual |= attack.training
+    given = {key: chosen[key] for key in usual if chosen.get(key) is not None}
+    return name, usual | given
+
+
+def defence_title(config: ConfigDict) -> str:
+    """What a network was trained against.
+
+    "nothing"; "PGD-40 ε=0.3" of adversarial training; of another defence its title and
+    settings, then its attack.
+    """
+    name = config.defence.name
+    if name == "natural":
+        return "nothing"
+    defence = DEFENCES[name]
+    own = defence.title + _in_brackets(defence.settings, config.defence)
+    if not defence.attacks:
+        return own
+    attack = attack_title(*training_attack(config), training=True)
+    return attack if name == "adversarial" else f"{own}, {attack}"
+
+
+def _in_brackets(settings: Mapping[str, Setting], chosen: ConfigDict) -> str:
+    words = []
+    for key, setting in settings.items():
+        value = chosen.get(key)
+        value = setting.default if value is None else value
+        words.append(f"{_SYMBOLS.get(key, key)}={value_text(value)}")
+    return f" ({', '.join(words)})" if words else ""

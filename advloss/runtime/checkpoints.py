@@ -1,0 +1,233 @@
+"""Checkpoints of a run, written by orbax so that a kill leaves the last good one.
+
+A checkpoint holds the state (step, variables, the optimiser's moments, the average, the
+defence's memory) and the config that it belongs to. Nothing in it is code: arrays and
+JSON only.
+"""
+
+import errno
+import itertools
+import logging
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from advloss.errors import DamagedError, causes, line
+from advloss.runtime import hosts
+from advloss.runtime.files import digest
+from advloss.types import TrainState
+
+# What fails in orbax is raised, too.
+logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+
+_FOLDER = "checkpoints"
+# A host that could not write never comes to where the others wait for it.
+_BARRIER_SECONDS = 60
+_HARMLESS_BYTES = 2**28
+Manager = ocp.CheckpointManager  # For the types of those who import no orbax.
+KEPT = 2  # The newest; runs that train together may have to go back by one.
+
+
+class _Literal(type(epath.Path("/"))):
+    """A path as orbax takes it, whose own `[`, `*` and `?` stand for themselves.
+
+    Orbax looks for files by patterns below a folder, and reads the folder's name as a
+    part of the pattern: it would find nothing, or what belongs to another run.
+    """
+
+    def glob(self, pattern: str) -> Iterator["_Literal"]:
+        found = Path(self).glob(pattern)
+        return (type(self)(path) for path in sorted(found))
+
+
+def _where(manager: ocp.CheckpointManager, step: int) -> Path:
+    return Path(manager.directory) / str(step)
+
+
+@contextmanager
+def open_folder(
+    workdir: Path, *, together: bool = False
+) -> Iterator[ocp.CheckpointManager]:
+    """The checkpoints of a work directory, for `restore`.
+
+    Where there are several hosts, `save` takes all of them `together`.
+
+    Raises:
+        OSError: what was saved could not be written, for want of space, say.
+    """
+    alone = jax.process_index()
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=KEPT,
+        create=together,
+        async_options=ocp.AsyncOptions(timeout_secs=_BARRIER_SECONDS),
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            primary_host=0 if together else alone,
+            active_processes=None if together else {alone},
+            # Runs that train together save side by side.
+            barrier_sync_key_prefix=workdir.name if together else None,
+        ),
+    )
+    folder = _Literal((workdir / _FOLDER).absolute())
+    manager = ocp.CheckpointManager(folder, options=options)
+    try:
+        yield manager
+    finally:
+        with _writing(manager):  # Saving goes on in the background till here.
+            manager.close()
+
+
+@contextmanager
+def _writing(manager: ocp.CheckpointManager) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # Where the system refused, all else followed from it.
+        refused = next(filter(None, map(_refusal, causes(error))), None)
+        raise OSError(
+            f"a checkpoint in {manager.directory} can't be written: "
+            f"{refused or line(error)}; those before it are kept"
+        ) from (None if refused else error)
+
+
+def _refusal(error: BaseException) -> str | None:
+    """The system's own words, where it does not let us write."""
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+        if (words := os.strerror(number)) in str(error):
+            return words
+    return None
+
+
+def steps(workdir: Path) -> list[int]:
+    """The steps of a work directory's checkpoints, the newest last."""
+    folder = workdir / _FOLDER
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    numbers = [int(name) for name in names if name.isdecimal() and name.isascii()]
+    return sorted(number for number in numbers if str(number) in names)
+
+
+def save(
+    manager: ocp.CheckpointManager, state: TrainState, config: dict[str, Any]
+) -> None:
+    """Writes a checkpoint; it counts only once it is complete.
+
+    Args:
+        manager: from `open_folder`.
+        state: any part of it may be empty, but no array.
+        config: what JSON can hold.
+
+    Raises:
+        OSError: it, or the one before it, could not be written.
+    """
+    # A copy: orbax writes on while the next chunk uses the state's memory up.
+    host = jax.tree.map(np.array, state)
+    args = ocp.args.Composite(
+        state=ocp.args.StandardSave(host),
+        config=ocp.args.JsonSave(config),
+        digest=ocp.args.JsonSave({"blake2b": digest(host)}),
+    )
+    with _writing(manager):
+        manager.save(int(host.step), args=args)
+
+
+def load_config(
+    manager: ocp.CheckpointManager, step: int | None = None
+) -> dict[str, Any]:
+    """The config that a checkpoint was saved with, by default the newest.
+
+    Raises:
+        DamagedError: the checkpoint is damaged; the message names the folder.
+    """
+    step = manager.latest_step() if step is None else step
+    try:
+        config = _read(manager, step, config=ocp.args.JsonRestore())
+        if not isinstance(config, dict):
+            raise ValueError("its config is no JSON object")
+    except Exception as error:
+        raise _damaged(manager, step, error) from error
+    return config
+
+
+def restore(
+    manager: ocp.CheckpointManager,
+    template: TrainState | None = None,
+    step: int | None = None,
+) -> TrainState | dict[str, Any]:
+    """A checkpoint's state, on the host.
+
+    Args:
+        manager: from `open_folder`, with at least one checkpoint.
+        template: a state of the same structure, shapes and types; without one the state
+            comes as nested dicts.
+        step: of the checkpoint; by default the newest.
+
+    Raises:
+        DamagedError: the checkpoint is damaged, or of another step than its name says;
+            the message names the folder.
+    """
+    step = manager.latest_step() if step is None else step
+    arguments = () if template is None else (jax.tree.map(np.asarray, template),)
+    folder = manager.directory / str(step)
+    try:
+        _check_claim(folder / "state")
+        state = _read(manager, step, state=ocp.args.StandardRestore(*arguments))
+        written = _read(manager, step, digest=ocp.args.JsonRestore())
+        if written["blake2b"] != digest(state):
+            raise ValueError("its arrays are not those that were written")
+        held = state["step"] if isinstance(state, dict) else state.step
+        if int(held) != step:
+            raise ValueError(f"it holds step {int(held)}: its folder was renamed")
+    except Exception as error:
+        raise _damaged(manager, step, error) from error
+    return state
+
+
+def _check_claim(folder: epath.Path) -> None:
+    """Refuses arrays that the files can't hold, before there is memory for them."""
+    told = ocp.StandardCheckpointHandler().metadata(folder)
+    claimed = sum(
+        math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
+        for leaf in jax.tree.leaves(told.tree)
+    )
+    files = (path for path in Path(folder).rglob("*") if path.is_file())
+    held = sum(path.stat().st_size for path in files)
+    # What a network has learnt hardly compresses; what a defence keeps may at first.
+    if claimed > max(100 * held, _HARMLESS_BYTES):
+        raise ValueError(f"it claims {claimed} bytes of arrays, in {held} of files")
+
+
+def _read(manager: ocp.CheckpointManager, step: int, **item):
+    ((name, args),) = item.items()
+    return manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
+
+
+def _damaged(
+    manager: ocp.CheckpointManager, step: int, error: Exception
+) -> DamagedError:
+    earlier = sorted(saved for saved in manager.all_steps() if saved < step)
+    return DamagedError(
+        f"{_where(manager, step)} is damaged and can't be restored "
+        f"({type(error).__name__}: {line(error)})",
+        f"to train again from step {earlier[-1] if earlier else 0} give the command "
+        "that trained it",
+    )
+
+
+@hosts.first_only
+def put_aside(workdir: Path, step: int) -> None:
+    """Moves a checkpoint out of the way, to `damaged/`."""
+    aside = workdir / "damaged"
+    aside.mkdir(exist_ok=True)
+    target = next(
+        aside / name
+        for i in itertools.count()
+        if not (aside / (name := f"{step}.{i}" if i else str(step))).exists()
+    )
+    (workdir / _FOLDER / str(step)).rename(target)

@@ -1,0 +1,146 @@
+"""Training metrics on disk: JSON lines for programs, event files for TensorBoard.
+
+A row is a step and scalars by name: "loss", "accuracy" and any others.
+"""
+
+import contextlib
+import json
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO
+
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
+
+from advloss.errors import InputError, line
+from advloss.runtime import files, hosts
+
+_LINES = "metrics.jsonl"
+_EVENTS = "tensorboard"
+_KEYS = {"step", "loss", "accuracy"}  # Every row has these, and more.
+
+
+class Writer:
+    """Appends rows of numbers to a work directory; a context manager.
+
+    Rows after `step`, which an interrupted run wrote but whose state was lost, are
+    removed first: what is on disk is what one uninterrupted run would have written. On
+    several hosts the first alone writes.
+
+    A file that can't be written is no reason to end a training: it is warned of once,
+    and left.
+    """
+
+    def __init__(self, workdir: Path, *, step: int):
+        self._lines: IO[str] | None = None
+        self._events: EventsWriter | None = None
+        self._warned = False
+        if hosts.is_first():
+            self._attempt(lambda: self._open_lines(workdir, step))
+            self._attempt(lambda: self._open_events(workdir, step))
+
+    def _open_lines(self, workdir: Path, step: int) -> None:
+        path = workdir / _LINES
+        kept = [row for row in read(workdir) if row["step"] <= step]
+        files.write_text(path, "".join(map(_line, kept)))
+        self._lines = path.open("a", encoding="utf-8")
+
+    def _open_events(self, workdir: Path, step: int) -> None:
+        folder = (workdir / _EVENTS).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        # Files are named by the second: two in one would be the same file.
+        self._events = EventsWriter(str(folder / "events"), f".from{step}")
+        # What an interrupted run wrote after the step is not to be shown.
+        start = SessionLog(status=SessionLog.START)
+        self._add_event(Event(session_log=start), step + 1)
+        self._events.flush()
+
+    def _add_event(self, event: Event, step: int) -> None:
+        event.step, event.wall_time = step, time.time()
+        self._events.write_event(event)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds one row; the values become scalars under `train/` in TensorBoard."""
+        if self._lines and not self._attempt(lambda: self._write_line(step, values)):
+            self._lines = _abandon(self._lines)
+        if self._events and not self._attempt(lambda: self._write_events(step, values)):
+            self._events = _abandon(self._events)
+
+    def _write_line(self, step: int, values: Mapping[str, float]) -> None:
+        self._lines.write(_line({"step": step, **values}))
+        self._lines.flush()
+
+    def _write_events(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._add_event(Event(summary=scalar(f"train/{name}", value)), step)
+        self._events.flush()
+
+    def _attempt(self, act: Callable[[], None]) -> bool:
+        try:
+            act()
+        except (OSError, InputError) as error:
+            if not self._warned:
+                warnings.warn(
+                    f"metrics can't be written ({line(error)}): the training goes on "
+                    "without them",
+                    stacklevel=3,
+                )
+            self._warned = True
+            return False
+        return True
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *_) -> None:
+        for file in (self._lines, self._events):
+            if file:
+                self._attempt(file.close)
+
+
+def _abandon(file: IO[str] | EventsWriter) -> None:
+    with contextlib.suppress(OSError):
+        file.close()
+
+
+def _line(row: Mapping[str, float]) -> str:
+    return json.dumps(dict(row)) + "\n"
+
+
+def read(workdir: Path) -> list[dict[str, float]]:
+    """The rows written so far, up to the first damaged one: a kill may cut the last.
+
+    Raises:
+        InputError: the file can't be read.
+    """
+    path = workdir / _LINES
+    try:
+        files.check_regular(path)
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path} is damaged: {reason}") from error
+    rows = []
+    for one in text.splitlines():
+        try:
+            row = json.loads(one)
+        except (ValueError, RecursionError):
+            break
+        if not _is_row(row):
+            break
+        rows.append(row)
+    return rows
+
+
+def _is_row(row: object) -> bool:
+    return (
+        isinstance(row, dict)
+        and row.keys() >= _KEYS
+        and type(row["step"]) is int
+        and all(type(value) in (int, float) for value in row.values())
+    )

@@ -1,0 +1,270 @@
+"""Trains runs in their work directories, so that they can stop and go on anywhere.
+
+run.train_runs([config], [workdir], devices)
+run.train_runs(configs, workdirs, devices)     # together, those of one `stack.plan`
+"""
+
+import functools
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from advloss import config as configs
+from advloss.config import build
+from advloss.errors import DivergedError, Stopped
+from advloss.runtime import (
+    checkpoints,
+    environment,
+    files,
+    hosts,
+    lock,
+    metrics,
+    signals,
+)
+from advloss.runtime import devices as on_devices
+from advloss.training import guards, stack, step
+from advloss.training import workdir as folders
+from advloss.types import Dataset, PyTree, TrainState
+
+
+class Member(NamedTuple):
+    """A run that is trained: its config, resolved, and its work directory."""
+
+    config: ConfigDict
+    workdir: Path
+
+
+def train_runs(
+    stacked: Sequence[ConfigDict],
+    workdirs: Sequence[str | Path],
+    devices: Sequence[jax.Device],
+    *,
+    frozen: PyTree = None,
+) -> None:
+    """Trains one run or several together, or goes on where they stopped.
+
+    Each is as if alone. They are kept in step: where the process ended between two
+    runs' checkpoints, the one ahead goes back to the step that both have, and repeats
+    the same bits.
+
+    Args:
+        stacked: resolved, of one stack of `stack.plan`.
+        workdirs: made if need be; metrics and checkpoints go there.
+        devices: over which runs and batches are spread, see `stack.layout`.
+        frozen: what their defence reads and never changes.
+
+    Raises:
+        InputError: the data can't be read or are not those that a run began with, the
+            devices don't divide the batch, or a work directory is another config's, is
+            damaged, or was moved.
+        DivergedError: a loss is no longer finite; the message names the step. The run
+            does not hold up the others, and is named when they are finished.
+        Stopped: the process was asked to end, see `signals`; all is saved.
+    """
+    if len(stacked) == 1:
+        on_devices.share("train.batch_size", stacked[0].train.batch_size, devices)
+    folders_of = [files.check_folder("--workdir", workdir) for workdir in workdirs]
+    members = [Member(*m) for m in zip(stacked, folders_of, strict=True)]
+    for member in members:
+        guards.check_owner(member.workdir, member.config)
+
+    @functools.cache
+    def load() -> Dataset:
+        dataset = folders.load_data(stacked[0])
+        guards.check_images(dataset, stacked[0])
+        return dataset
+
+    if not all(map(_is_finished, members)):
+        load()  # Where there are no data, no folder is made.
+    hosts.wait_for_all()  # To here nothing was written.
+    where = stack.layout(len(members), stacked[0].train.batch_size, devices)
+    with ExitStack() as exits:
+        held = {m.workdir: exits.enter_context(lock.hold(m.workdir)) for m in members}
+        if hosts.is_first():
+            for member in members:
+                guards.check_checkpoints(member.workdir, member.config)
+        failures: list[DivergedError] = []
+        while decided := _next(members):
+            start, together = decided
+            failed = _train_together(together, start, load(), where, held, frozen)
+            members = [member for member in members if member.workdir not in failed]
+            failures += failed.values()
+    if failures:
+        raise failures[0]
+
+
+def _is_finished(member: Member) -> bool:
+    return member.config.train.steps in checkpoints.steps(member.workdir)
+
+
+def _next(members: Sequence[Member]) -> tuple[int, list[Member]] | None:
+    """The step of the run that is furthest behind, and the runs that can start there.
+
+    A finished run does so where it has a checkpoint of that step: it was together with
+    the others a moment ago. None where all are finished.
+    """
+
+    def can_start(member: Member, step: int) -> bool:
+        kept = checkpoints.steps(member.workdir)
+        lost_none = len(kept) < checkpoints.KEPT and not _is_finished(member)
+        return step in kept or (step == 0 and lost_none)
+
+    waiting = [m for m in members if not _is_finished(m)]
+    behind = [max(checkpoints.steps(m.workdir), default=0) for m in waiting]
+    start = min(behind, default=-1)
+    chosen = [bool(waiting) and can_start(m, start) for m in members]
+    # One host decides: what it writes, others may see a moment later.
+    start, chosen = hosts.from_first([start, chosen])
+    if start < 0:
+        return None
+    return start, list(itertools.compress(members, chosen))
+
+
+def _train_together(
+    members: Sequence[Member],
+    start: int,
+    dataset: Dataset,
+    where: stack.Layout,
+    held: Mapping[Path, Callable[[], None]],
+    frozen: PyTree,
+) -> dict[Path, DivergedError]:
+    """From a step to the last. Returns the runs that diverged, by work directory."""
+    for member in members:
+        if not (member.workdir / configs.CONFIG).exists():  # Marks it as a run's.
+            _write_config(member)
+        folders.check_data(member.workdir, dataset, member.config)
+    stacked = [member.config for member in members]
+    network = build.network(stacked[0])
+    with ExitStack() as exits:
+        managers = [
+            exits.enter_context(checkpoints.open_folder(m.workdir, together=True))
+            for m in members
+        ]
+        states = [
+            _state_at(start, member.config, network, manager, dataset)
+            for member, manager in zip(members, managers, strict=True)
+        ]
+        opened = [
+            _open(member, manager, start, where, held[member.workdir], exits)
+            for member, manager in zip(members, managers, strict=True)
+        ]
+        bar = exits.enter_context(_bar(members, start))
+        trained = stack.run(
+            stacked, network, dataset, states, where=where, frozen=frozen
+        )
+        return _keep(opened, trained, bar, start)
+
+
+class _Open(NamedTuple):
+    """A run whose files are open."""
+
+    config: ConfigDict
+    workdir: Path
+    manager: ocp.CheckpointManager
+    writer: metrics.Writer
+    still_ours: Callable[[], None]
+
+
+def _open(
+    member: Member,
+    manager: ocp.CheckpointManager,
+    start: int,
+    where: stack.Layout,
+    still_ours: Callable[[], None],
+    exits: ExitStack,
+) -> _Open:
+    _write_config(member)  # Where the data lie may have changed since.
+    made_with = environment.environment(where.devices)
+    files.write_json(member.workdir / folders.ENVIRONMENT, made_with)
+    writer = exits.enter_context(metrics.Writer(member.workdir, step=start))
+    return _Open(*member, manager, writer, still_ours)
+
+
+def _keep(
+    opened: Sequence[_Open], trained, bar: tqdm, start: int
+) -> dict[Path, DivergedError]:
+    """Writes metrics and checkpoints as chunks are finished."""
+    settings = opened[0].config.train
+    failed: dict[Path, DivergedError] = {}
+
+    def of_each(act: Callable[..., None], items: Sequence, *arguments) -> None:
+        for run, item in zip(opened, items, strict=True):
+            if run.workdir in failed:
+                continue
+            try:
+                act(run, item, *arguments)
+            except DivergedError as error:
+                failed[run.workdir] = error
+
+    done, started = start, time.perf_counter()
+    for fetch, chunk in trained:
+        of_each(_report, chunk, done, time.perf_counter() - started)
+        if len(failed) == len(opened):
+            break
+        steps = len(chunk[0]["loss"])
+        done += steps
+        bar.set_postfix_str(_summary(chunk))
+        bar.update(steps)
+        finished, stops = done == settings.steps, signals.requested()
+        if done % settings.checkpoint_every == 0 or finished or stops:
+            of_each(_save, fetch())
+        if stops and not finished:
+            raise Stopped(f"stopped at step {done} of {settings.steps}, saved")
+        started = time.perf_counter()
+    return failed
+
+
+def _bar(members: Sequence[Member], start: int) -> tqdm:
+    name, total = members[0].config.name, members[0].config.train.steps
+    text = name if len(members) == 1 else f"{len(members)} runs: {name}"
+    return environment.progress_bar(text, total, "step", done=start)
+
+
+def _summary(chunk: Sequence[step.Metrics]) -> str:
+    loss, accuracy = (
+        np.mean([own[key] for own in chunk]) for key in ("loss", "accuracy")
+    )
+    return f"loss {loss:.3f} acc {accuracy:.1%}"
+
+
+def _report(run: _Open, chunk: step.Metrics, done: int, seconds: float) -> None:
+    guards.check_finite(chunk, done, run.config)
+    row = {key: float(np.mean(value)) for key, value in chunk.items()}
+    row["steps_per_second"] = len(chunk["loss"]) / seconds
+    run.writer.write(done + len(chunk["loss"]), row)
+
+
+def _save(run: _Open, state: TrainState) -> None:
+    guards.check_state(state, run.config)
+    run.still_ours()
+    checkpoints.save(run.manager, state, run.config.to_dict())
+
+
+def _state_at(
+    step_number: int,
+    config: ConfigDict,
+    network: build.Network,
+    manager: ocp.CheckpointManager,
+    dataset: Dataset,
+) -> TrainState:
+    """The state of that step; what a run has beyond it is given up."""
+    state = step.init(config, network, dataset.train)
+    if step_number:
+        state = folders.restore(manager, config, state, step_number)
+    for later in [saved for saved in manager.all_steps() if saved > step_number]:
+        manager.delete(later)
+    return state
+
+
+def _write_config(member: Member) -> None:
+    text = configs.to_json(member.config)
+    files.write_text(member.workdir / configs.CONFIG, text)

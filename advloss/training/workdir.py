@@ -1,0 +1,141 @@
+"""A run's work directory, and the trained network that it holds.
+
+workdir/
+  config.json       the whole config, defaults filled in
+  data.json         digests of the images and labels that it is trained and tested on
+  environment.json  versions and devices that it was last trained on
+  metrics.jsonl     training metrics; also in tensorboard/
+  checkpoints/      variables, the optimiser's state, step, config
+  evaluation/       what attacks found, a file each
+
+`run` trains it there; what attacks find is kept by `evaluation.results`.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+
+from advloss import config as configs
+from advloss import data, networks
+from advloss.config import build
+from advloss.errors import DamagedError, InputError
+from advloss.networks import Network
+from advloss.runtime import checkpoints, files
+from advloss.types import Classifier, Dataset, PyTree, Split, TrainState
+
+ENVIRONMENT, DATA = "environment.json", "data.json"
+
+
+class Run(NamedTuple):
+    """A trained network, loaded from its work directory.
+
+    Attributes:
+        config: as it was trained and evaluated.
+        network: its pure functions.
+        variables: the network's whole tree; of a run that keeps a moving average of
+            the weights, the average.
+        classifier: jitted and pure: images `[batch, height, width, channels]` in
+            [0, 1] -> logits `[batch, classes]`.
+        step: the updates that it was trained for: of an interrupted run, those of its
+            newest checkpoint.
+    """
+
+    config: ConfigDict
+    network: Network
+    variables: PyTree
+    classifier: Classifier
+    step: int
+
+
+def load_data(config: ConfigDict) -> Dataset:
+    """The data set that a config names. Raises InputError as `data.load` does."""
+    return data.load(**config.data)
+
+
+def load_run(workdir: str | Path, config: ConfigDict | None = None) -> Run:
+    """A trained network from its work directory.
+
+    Args:
+        workdir: where it was trained.
+        config: what it must have been trained with; by default what it was.
+
+    Raises:
+        InputError: no run or no checkpoint there, a damaged one, or another config's.
+    """
+    workdir = Path(workdir)
+    if config is None:
+        config = configs.load_config(workdir)
+    if not checkpoints.steps(workdir):
+        raise InputError(f"--workdir={workdir} has no checkpoint: train a run there")
+    with checkpoints.open_folder(workdir) as manager:
+        state = restore(manager, config)
+    network = build.network(config)
+    variables = state["average" if config.train.average else "variables"]
+    classifier = jax.jit(networks.classifier(network, variables))
+    return Run(config, network, variables, classifier, int(state["step"]))
+
+
+def restore(
+    manager: ocp.CheckpointManager,
+    config: ConfigDict,
+    template: TrainState | None = None,
+    step: int | None = None,
+) -> TrainState | dict[str, Any]:
+    """A checkpoint's state, which must be the config's.
+
+    Args:
+        manager, template, step: as `checkpoints.restore`.
+        config: what the run is to be.
+
+    Raises:
+        DamagedError: the checkpoint is damaged.
+        InputError: it belongs to another config; the message names keys and values.
+    """
+    step = manager.latest_step() if step is None else step
+    where = Path(manager.directory) / str(step)
+    values = checkpoints.load_config(manager, step)
+    try:
+        saved = configs.from_saved(values, where, quiet=True)  # config.json said it.
+        differences = configs.training_differences(saved, config)
+    except InputError as error:
+        raise DamagedError(f"{where}: {error}", "train the run again") from error
+    if differences:
+        raise InputError(
+            f"{where} belongs to another config: {'; '.join(differences)}; use its "
+            "config or another --workdir"
+        )
+    return checkpoints.restore(manager, template, step)
+
+
+def load_environment(workdir: str | Path) -> dict[str, Any] | None:
+    """Versions and devices of a training, or None. Raises InputError if damaged."""
+    return files.read_json(Path(workdir) / ENVIRONMENT)
+
+
+def check_data(workdir: Path, dataset: Dataset, config: ConfigDict) -> None:
+    """The data must be those that the run began with, and are noted where it begins.
+
+    Raises:
+        InputError: other images or labels.
+    """
+    now = {name: _digest(getattr(dataset, name)) for name in ("train", "test")}
+    noted = files.read_json(workdir / DATA)
+    if noted is None:
+        files.write_json(workdir / DATA, now)
+        return
+    for name in now:
+        if noted.get(name) != now[name]:
+            where = f"config.data.source={config.data.source!r}"
+            if config.data.dir:
+                where += f" with config.data.dir={config.data.dir!r}"
+            raise InputError(
+                f"{where}: the {name}ing images or labels are not those that "
+                f"--workdir={workdir} began with: use these, or another --workdir"
+            )
+
+
+def _digest(split: Split) -> str:
+    return files.digest(tuple(split))

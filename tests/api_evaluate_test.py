@@ -1,0 +1,365 @@
+"""The front door: a network and arrays in, what is left of its accuracy out."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advloss import losses
+from advloss.errors import InputError
+from advloss.evaluation import front
+
+CLASSES, COUNT = 3, 60
+QUICK = {"steps": 8, "progress": False, "devices": jax.devices()[:1]}
+
+
+def _weights():
+    return np.random.default_rng(0).normal(size=(16, CLASSES)).astype(np.float32)
+
+
+WEIGHTS = _weights()
+
+
+def linear(images):
+    """Logits of a linear network: its robustness is known."""
+    return (images - 0.5).reshape(len(images), -1) @ WEIGHTS
+
+
+@pytest.fixture(scope="module")
+def images():
+    # Far enough from 0 and 1 that the box is never reached.
+    pixels = np.random.default_rng(1).uniform(0.3, 0.7, size=(COUNT, 4, 4, 1))
+    return pixels.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def labels(images):
+    labels = np.argmax(np.asarray(linear(images)), axis=-1)
+    labels[::10] = (labels[::10] + 1) % CLASSES
+    return labels
+
+
+def _exactly_robust(images, labels, epsilon, order):
+    """By hand: a wrong class's lead grows by epsilon times the dual norm, at most."""
+    logits = np.asarray(linear(images), np.float64)
+    robust = np.ones(len(labels), bool)
+    for wrong in range(CLASSES):
+        gap = logits[np.arange(len(labels)), labels] - logits[:, wrong]
+        change = WEIGHTS[:, labels].T - WEIGHTS[:, [wrong]].T
+        reach = epsilon * np.linalg.norm(change, order, axis=-1)
+        robust &= (gap > reach) | (labels == wrong)
+    return robust
+
+
+@pytest.mark.parametrize(
+    ("norm", "dual", "epsilons"), [("linf", 1, (0.01, 0.03)), ("l2", 2, (0.03, 0.1))]
+)
+def test_of_a_linear_network_robustness_is_known(images, labels, norm, dual, epsilons):
+    found = front.evaluate(linear, images, labels, epsilon=epsilons, norm=norm, **QUICK)
+    for i, epsilon in enumerate(epsilons):
+        expected = _exactly_robust(images, labels, epsilon, dual)
+        assert 0.1 < expected.mean() < 0.95
+        np.testing.assert_array_equal(found.robust[i], expected)
+        assert found.robust_accuracy[i] == pytest.approx(expected.mean())
+        assert found.low[i] < found.robust_accuracy[i] < found.high[i]
+    assert found.natural_accuracy == pytest.approx(0.9)
+    assert found.natural.low < 0.9 < found.natural.high
+
+
+@pytest.mark.parametrize("attack", ["carlini_linf", "pgd", "multi_targeted", "fgsm"])
+def test_a_curve_falls_and_is_that_of_single_calls(images, labels, attack):
+    epsilons = [0.05, 0.01, 0.03, 0.03]  # In any order.
+    settings = {} if attack == "fgsm" else {"steps": 20}
+    how = {"attacks": attack, "objective": "margin", **QUICK, **settings}
+    if attack in ("carlini_linf", "fgsm"):
+        del how["objective"]
+    if attack == "fgsm":
+        del how["steps"]
+    curve = front.evaluate(linear, images, labels, epsilon=epsilons, **how)
+    assert curve.robust.shape == (4, COUNT)
+    np.testing.assert_array_equal(curve.epsilons, epsilons)
+    np.testing.assert_array_equal(curve.robust[2], curve.robust[3])
+    assert (curve.robust[0] <= curve.robust[2]).all()
+    assert (curve.robust[2] <= curve.robust[1]).all()
+    for i, epsilon in enumerate(epsilons):
+        single = front.evaluate(linear, images, labels, epsilon=epsilon, **how)
+        np.testing.assert_array_equal(single.robust[0], curve.robust[i])
+        (row,) = single.attacks
+        assert row.robust_accuracy[0] == curve.attacks[0].robust_accuracy[i]
+
+
+def test_the_nearest_images_are_looked_for_once(images, labels):
+    """Every epsilon is read off their distances."""
+    how = {"attacks": "carlini_linf", **QUICK}
+    few, many = (
+        front.evaluate(linear, images, labels, epsilon=epsilon, **how)
+        for epsilon in ([0.01], [0.01, 0.03, 0.05])
+    )
+    np.testing.assert_array_equal(few.backward_passes, many.backward_passes)
+    assert many.robust_accuracy[2] < few.robust_accuracy[0]
+
+
+def test_an_attack_takes_on_whom_those_before_it_left(images, labels):
+    found = front.evaluate(
+        linear, images, labels, epsilon=[0.01, 0.03],
+        attacks=["noise", "fgsm", "strong"], **QUICK,
+    )  # fmt: skip
+    names = ["noise", "fgsm", "pgd", "multi_targeted"]
+    assert [row.name for row in found.attacks] == names
+    left = np.array([row.robust_accuracy for row in found.attacks])
+    assert (np.diff(left, axis=0) <= 0).all()
+    np.testing.assert_array_equal(left[-1], found.robust_accuracy)
+    fooled_first = ~found.robust[0]
+    wrong = np.argmax(linear(images), axis=-1) != labels
+    for row in found.attacks:
+        assert (row.backward_passes[wrong] == 0).all()
+        assert (row.forward_passes[wrong] == 0).all()
+    # Noise looks once at each radius; who was fooled at the first, once.
+    noise = found.attacks[0].forward_passes
+    assert set(noise[~wrong & fooled_first]) == {1}
+    assert set(noise[found.robust[0]]) == {2}
+    total = sum(row.backward_passes for row in found.attacks)
+    np.testing.assert_array_equal(found.backward_passes, total)
+    assert (found.forward_passes[wrong] == 1).all()
+
+
+def test_a_network_is_compiled_once(images, labels):
+    traced = []
+
+    def classifier(x):
+        traced.append(x.shape)
+        return linear(x)
+
+    how = {**QUICK, "attacks": "strong", "batch_size": 20}
+    front.evaluate(classifier, images, labels, epsilon=0.01, **how)
+    once = len(traced)
+    assert once > 0
+    # A curve of other radii, other values, another seed; the batches are as large.
+    front.evaluate(classifier, images, labels, epsilon=[0.02, 0.03], **how)
+    front.evaluate(classifier, images**2, labels, epsilon=0.02, seed=3, **how)
+    assert len(traced) == once
+
+
+class _Module(nn.Module):
+    @nn.compact
+    def __call__(self, images):
+        flat = (images - 0.5).reshape(len(images), -1)
+        return nn.Dense(CLASSES, use_bias=False)(flat)
+
+
+class _Trained:
+    classifier = staticmethod(linear)
+
+
+class _Unhashable:
+    __hash__ = None
+
+    def __call__(self, images):
+        return linear(images)
+
+
+@pytest.mark.parametrize(
+    "classifier",
+    [
+        (_Module(), {"params": {"Dense_0": {"kernel": WEIGHTS}}}),
+        _Trained(),
+        _Unhashable(),
+        jax.jit(linear),
+        lambda images: linear(images),
+    ],
+    ids=["flax", "trained", "unhashable", "jit", "lambda"],
+)
+def test_many_things_are_a_classifier(images, labels, classifier):
+    expected = front.evaluate(linear, images, labels, epsilon=0.03, **QUICK)
+    found = front.evaluate(classifier, images, labels, epsilon=0.03, **QUICK)
+    np.testing.assert_array_equal(found.robust, expected.robust)
+
+
+def test_arrays_of_jax_and_lists_are_taken(images, labels):
+    expected = front.evaluate(linear, images, labels, epsilon=0.03, **QUICK)
+    for given in (
+        (jnp.asarray(images), jnp.asarray(labels), jnp.float32(0.03)),
+        (images.astype(np.float64), labels.astype(np.uint8), [np.float64(0.03)]),
+        (images, labels.tolist(), (0.03,)),
+    ):
+        *data, epsilon = given
+        found = front.evaluate(linear, *data, epsilon=epsilon, **QUICK)
+        np.testing.assert_array_equal(found.robust, expected.robust)
+
+
+def test_an_objective_may_be_a_name_or_a_function(images, labels):
+    how = {"epsilon": 0.03, "attacks": "pgd", **QUICK}
+    for objective in ("margin", "hinge", losses.margin):
+        found = front.evaluate(linear, images, labels, objective=objective, **how)
+        expected = _exactly_robust(images, labels, 0.03, 1)
+        assert (found.robust[0] >= expected).all()
+        assert found.robust_accuracy[0] <= expected.mean() + 0.1
+
+
+def test_devices_and_batches_change_nothing(images, labels):
+    how = {"epsilon": [0.01, 0.03], "steps": 8, "progress": False}
+    one = front.evaluate(linear, images, labels, devices=jax.devices()[:1], **how)
+    for devices, batch_size in ((1, 7), (4, 8), (4, None)):
+        chosen = jax.devices()[:devices]
+        other = front.evaluate(
+            linear, images, labels, devices=chosen, batch_size=batch_size, **how
+        )
+        np.testing.assert_array_equal(other.robust, one.robust)
+
+
+def test_the_table_fits_a_terminal(images, labels, capsys):
+    attacks = ["strong", "fgsm", "noise", "carlini_linf"]
+    found = front.evaluate(
+        linear, images, labels, epsilon=[0.01, 0.03], attacks=attacks,
+        **{**QUICK, "progress": True},
+    )  # fmt: skip
+    text = str(found)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "epsilon 0.03" in text
+    assert "multi_targeted" in text
+    assert f"{100 * found.robust_accuracy[1]:.1f} [" in text
+    assert "60/60" in capsys.readouterr().err
+
+
+def test_without_a_gradient_the_table_says_so(images):
+    def classifier(x):
+        return jnp.round(4 * x.reshape(len(x), -1)[:, :CLASSES])
+
+    labels = np.argmax(np.asarray(classifier(jnp.asarray(images))), axis=-1)
+    found = front.evaluate(classifier, images, labels, epsilon=0.01, **QUICK)
+    assert found.attacks[0].zero_gradient.any()
+    assert "pgd had no gradient to follow at" in str(found)
+
+
+def test_all_may_be_fooled_from_the_start(images, labels):
+    wrong = (np.argmax(linear(images), axis=-1) + 1) % CLASSES
+    found = front.evaluate(linear, images, wrong, epsilon=[0.01, 0.02], **QUICK)
+    assert found.natural_accuracy == 0
+    assert (found.robust_accuracy == 0).all()
+    assert (found.backward_passes == 0).all()
+    assert "epsilon 0.02" in str(found)
+
+
+def _numpy(images):
+    return np.asarray(images).reshape(len(images), -1) @ WEIGHTS
+
+
+def _spoilt(value):
+    def spoil(images, labels):
+        images = images.copy()
+        images[0, 0, 0, 0] = value
+        return images, labels
+
+    return spoil
+
+
+BAD_DATA = [
+    (lambda x, y: (255 * x, y), r"images lie in \[7[67]\.\d+, 178[\d.]*\]: use values"),
+    (
+        lambda x, y: (2 * x - 1, y),
+        r"images lie in \[-0.\d+, 0.\d+\]: use values in \[0",
+    ),
+    ((_spoilt(np.nan)), r"1 values of images are not finite"),
+    ((_spoilt(-np.inf)), r"1 values of images are not finite"),
+    (lambda x, y: ((255 * x).astype(np.uint8), y), r"images are uint8: .*/ 255"),
+    (lambda x, y: (x > 0.5, y), r"images are bool"),
+    (lambda x, y: (x[..., 0], y), r"shape \(60, 4, 4\)"),
+    (lambda x, y: (x[0], y[:1]), r"shape \(4, 4, 1\)"),
+    (lambda x, y: (x[:0], y[:0]), r"shape \(0, 4, 4, 1\)"),
+    (lambda x, y: ("images", y), r"images are <U6"),
+    (lambda x, y: (None, y), r"images are object"),
+    (lambda x, y: (np.full((2, 3, 8, 8), 0.5), y[:2]), r"channels first"),
+    (lambda x, y: (x.reshape(60, 2, 2, 4)[..., :3], y), r"fails for images of shape"),
+    (lambda x, y: (x, y[:-1]), r"labels have shape \(59,\): use \(60,\)"),
+    (lambda x, y: (x, y[:, None]), r"labels have shape \(60, 1\)"),
+    (lambda x, y: (x, jax.nn.one_hot(y, 3)), r"labels are float32: use whole numbers"),
+    (lambda x, y: (x, y == 1), r"labels are bool"),
+    (lambda x, y: (x, y + 1), r"labels\[\d+\]=3 is no class: use 0 to 2"),
+    (lambda x, y: (x, y - 1), r"labels\[\d+\]=-1 is no class"),
+    (lambda x, y: (x, None), r"labels are object"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD_DATA)
+def test_data_that_are_not_valid_are_told(images, labels, change, message):
+    images, labels = change(images, labels)
+    with pytest.raises(InputError, match=message) as told:
+        front.evaluate(linear, images, labels, **QUICK)
+    assert "\n" not in str(told.value)
+
+
+BAD_CLASSIFIERS = [
+    (None, r"classifier=None is not valid"),
+    ("resnet", r"classifier='resnet' is not valid"),
+    (lambda images: images, r"gives float32 \(60, 4, 4, 1\) for 60 images"),
+    (lambda images: linear(images)[:, 0], r"gives float32 \(60,\)"),
+    (lambda images: linear(images)[:, :1], r"of at least 2 classes"),
+    (lambda images: linear(images)[:1], r"gives float32 \(1, 3\)"),
+    (lambda images: jnp.argmax(linear(images), axis=-1), r"gives int32 \(60,\)"),
+    (lambda images: linear(images) > 0, r"gives bool \(60, 3\)"),
+    (lambda images: {"logits": linear(images)}, r"gives dict"),
+    (lambda images: None, r"gives NoneType"),
+    (lambda: 3, r"the classifier fails for images of shape"),
+    (lambda images: 1 / 0, r"ZeroDivisionError"),
+    (_numpy, r"it must be a JAX function .*TracerArrayConversionError"),
+    ((lambda x: x, {}), r"use a flax module with its variables"),
+    ((_Module(), {}), r"the classifier fails .*ScopeCollectionNotFound"),
+    (lambda x: jnp.nan * linear(x), r"logits are not finite for 60 of 60 images"),
+    (lambda x: linear(x) / 0, r"logits are not finite for 60 of 60 images"),
+]
+
+
+@pytest.mark.parametrize(("classifier", "message"), BAD_CLASSIFIERS)
+def test_what_is_no_classifier_is_told(images, labels, classifier, message):
+    with pytest.raises(InputError, match=message) as told:
+        front.evaluate(classifier, images, labels, **QUICK)
+    assert "\n" not in str(told.value)
+
+
+BAD_ARGUMENTS = [
+    ({"epsilon": -0.1}, r"epsilon=-0.1 is not valid: use a number in \[0, 1\]"),
+    ({"epsilon": [0.1, np.nan]}, r"epsilon=nan is not valid"),
+    ({"epsilon": np.inf}, r"epsilon=inf is not valid"),
+    ({"epsilon": 8}, r"epsilon=8 is not valid: use a number in \[0, 1\]"),
+    ({"epsilon": "big"}, r"epsilon='big' is not valid"),
+    ({"epsilon": None}, r"epsilon=None is not valid"),
+    ({"epsilon": True}, r"epsilon=True is not valid"),
+    ({"epsilon": []}, r"epsilon=\[\] is not valid"),
+    ({"epsilon": [[0.1]]}, r"epsilon=\[\[0.1\]\] is not valid"),
+    ({"epsilon": [0.1, "a"]}, r"epsilon=\[0.1, 'a'\] is not valid"),
+    ({"epsilon": [[0.1], 0.1]}, r"is not valid"),
+    ({"attacks": "pdg"}, r"attacks='pdg' is not valid in linf: use some of .*pgd"),
+    ({"attacks": "pgd_l2"}, r"attacks='pgd_l2' is not valid in linf"),
+    ({"attacks": ["pgd", 3]}, r"attacks=\['pgd', 3\] is not valid"),
+    ({"attacks": 3}, r"attacks=3 is not valid"),
+    ({"attacks": ()}, r"attacks=\(\) is not valid"),
+    ({"attacks": [["pgd"]]}, r"is not valid in linf"),
+    ({"norm": "l1"}, r"norm='l1' is not valid: use one of l0, l2, linf"),
+    ({"norm": np.inf}, r"norm=inf is not valid"),
+    ({"norm": "l0"}, r"attacks='strong' is not valid in l0: use some of carlini_l0"),
+    ({"objective": "training"}, r"objective='training' is not valid"),
+    ({"objective": 3}, r"objective=3 is not valid"),
+    ({"objective": []}, r"objective=\[\] is not valid"),
+    ({"seed": -1}, r"seed=-1 is not valid"),
+    ({"seed": 2**31}, r"seed=2147483648 is not valid"),
+    ({"seed": 0.5}, r"seed=0.5 is not valid"),
+    ({"batch_size": 0}, r"batch_size=0 is not valid"),
+    ({"batch_size": 2.0}, r"batch_size=2.0 is not valid"),
+    ({"batch_size": 3, "devices": jax.devices()[:2]}, r"a multiple of the 2 devices"),
+    ({"steps": -1}, r"steps=-1 is not valid: use a whole number from 0"),
+    ({"steps": 2.5}, r"steps=2.5 is not valid"),
+    ({"step_size": np.nan}, r"step_size=nan is not valid"),
+    ({"step_size": -0.1}, r"step_size=-0.1 is not valid"),
+    ({"restarts": 0}, r"restarts=0 is not valid"),
+    ({"draws": 3}, r"draws=3 is no setting of pgd, multi_targeted: use one of"),
+    ({"stepsize": 0.1}, r"stepsize=0.1 is no setting of"),
+    ({"random_start": 1}, r"random_start=1 is not valid: use True or False"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD_ARGUMENTS)
+def test_arguments_that_are_not_valid_are_told(images, labels, changes, message):
+    with pytest.raises(InputError, match=message) as told:
+        front.evaluate(linear, images, labels, **{**QUICK, **changes})
+    assert "\n" not in str(told.value)

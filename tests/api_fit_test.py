@@ -1,0 +1,138 @@
+"""`advloss.fit`: a network of one's own, or of the library, from arrays."""
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+import advloss
+from advloss import config as configs
+from advloss import data
+from advloss.errors import DivergedError, InputError
+
+
+class Own(nn.Module):
+    """Somebody's network: it knows nothing of this library."""
+
+    @nn.compact
+    def __call__(self, images):
+        x = nn.relu(nn.Dense(32)(images.reshape(len(images), -1)))
+        return nn.Dense(10)(x)
+
+
+@pytest.fixture(scope="module")
+def digits(digits_dir):
+    return data.load("idx", dir=str(digits_dir))
+
+
+def _fit(module, split, **changes):
+    arguments = {"steps": 60, "batch_size": 20, "epsilon": 0.05, "progress": False}
+    arguments |= {"devices": jax.devices()[:1], **changes}
+    return advloss.fit(module, *split, **arguments)
+
+
+def test_a_module_of_one_s_own_is_trained_saved_and_loaded(digits, tmp_path):
+    changes = {"steps": 120, "learning_rate": 0.01, "config": {"defence.beta": 2}}
+    trained = _fit(Own(), digits.train, defence="trades", **changes)
+    assert trained.config.defence.beta == 2
+    assert trained.config.train.attack.step_size == 0.025
+    assert trained.metrics["loss"].shape == (120,)
+    logits = trained.classifier(digits.test.images)
+    assert (np.argmax(logits, -1) == digits.test.labels).mean() > 0.7
+    trained.save(tmp_path / "own")
+    again = advloss.load(tmp_path / "own", Own())
+    np.testing.assert_array_equal(again.classifier(digits.test.images), logits)
+    with pytest.raises(InputError, match="holds a Own of one's own: give it as module"):
+        advloss.load(tmp_path / "own")
+
+
+def test_a_network_of_the_library_is_loaded_by_its_folder(digits, tmp_path):
+    trained = _fit("mlp", digits.train, loss="lmcl", steps=5)
+    logits = trained.classifier(digits.test.images)
+    assert np.abs(logits).max() <= 1 + 1e-6  # Cosines.
+    trained.save(tmp_path / "mlp")
+    again = advloss.load(tmp_path / "mlp")
+    np.testing.assert_array_equal(again.classifier(digits.test.images), logits)
+    assert again.config == trained.config
+
+
+def test_it_is_the_training_of_a_config(digits, digits_dir, tmp_path):
+    """The same keys in a work directory give the same bits."""
+    from advloss.training.run import train_runs
+
+    steps = {"train.chunk_steps": 5, "train.checkpoint_every": 5}
+    trained = _fit("mlp", digits.train, steps=10, config=steps)
+    config = trained.config.copy_and_resolve_references()
+    configs.put(config, "data.source", "idx")
+    configs.put(config, "data.dir", str(digits_dir))
+    train_runs([config], [tmp_path / "run"], jax.devices()[:1])
+    loaded = advloss.load_run(tmp_path / "run")
+    jax.tree.map(np.testing.assert_array_equal, trained.variables, loaded.variables)
+
+
+def test_robust_training_is_robust(digits):
+    images, labels = (array[:60] for array in digits.test)
+    robust = {}
+    for defence in ("natural", "adversarial"):
+        trained = _fit(Own(), digits.train, defence=defence, epsilon=0.1, steps=200)
+        found = advloss.evaluate(
+            trained,
+            images,
+            labels,
+            epsilon=0.1,
+            attacks="pgd",
+            steps=20,
+            progress=False,
+        )
+        robust[defence] = found.robust_accuracy[0]
+    assert robust["adversarial"] > robust["natural"] + 0.1
+
+
+_IMAGES = np.full((8, 4, 4, 1), 0.5, np.float32)
+_LABELS = np.arange(8) % 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": _IMAGES * 255}, r"images lie in \[127.5, 127.5\]"),
+        ({"images": _IMAGES * np.nan}, "values of images are not finite"),
+        ({"images": _IMAGES[..., 0]}, r"images have shape \(8, 4, 4\)"),
+        ({"images": (_IMAGES * 255).astype(np.uint8)}, "images are uint8"),
+        ({"images": _IMAGES[:0], "labels": _LABELS[:0]}, r"images have shape \(0,"),
+        ({"labels": _LABELS[:5]}, r"labels are int64 \(5,\): use 8 whole numbers"),
+        ({"labels": _LABELS - 1}, "labels go from -1"),
+        ({"labels": _LABELS / 2}, "labels are float64"),
+        ({"module": "tabel1"}, r"config.model.name='tabel1' is not valid.*table1"),
+        ({"module": len}, "module=.* is not valid: use a flax module"),
+        ({"module": "table1", "images": _IMAGES[:, :3]}, "3x4.*multiples of 4"),
+        ({"defence": "trade"}, r"config.defence.name='trade'.*trades"),
+        ({"loss": "hing"}, r"config.loss.name='hing'.*hinge"),
+        ({"attack": "carlini_l2"}, r"config.defence.attack='carlini_l2'.*pgd"),
+        ({"epsilon": -0.1}, r"config.train.attack.epsilon=-0.1 is not valid"),
+        ({"epsilon": float("nan")}, r"config.train.attack.epsilon=nan is not valid"),
+        ({"epsilon": "0.3"}, r"config.train.attack.epsilon='0.3' is not valid"),
+        ({"steps": 0}, r"config.train.steps=0 is not valid"),
+        ({"steps": 1.5}, r"config.train.steps=1.5 is not valid"),
+        ({"batch_size": 0}, r"config.train.batch_size=0 is not valid"),
+        ({"learning_rate": 0.0}, r"config.train.learning_rate=0.0 is not valid"),
+        ({"config": {"defence.gamma": 1}}, r"config.defence.gamma=1 is not a key"),
+        ({"config": {"defence.beta": 1}}, r"defence.beta=1.*adversarial has no beta"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_are_one_line(changes, message):
+    arguments = {"images": _IMAGES, "labels": _LABELS, "module": Own(), **changes}
+    arguments = {"steps": 2, "batch_size": 4, "progress": False, **arguments}
+    with pytest.raises(InputError, match=message) as error:
+        advloss.fit(
+            arguments.pop("module"),
+            arguments.pop("images"),
+            arguments.pop("labels"),
+            **arguments,
+        )
+    assert "\n" not in str(error.value)
+
+
+def test_a_loss_that_is_no_longer_finite_is_said(digits):
+    with pytest.raises(DivergedError, match="learning_rate=1e"):
+        _fit(Own(), digits.train, learning_rate=1e30, steps=10)

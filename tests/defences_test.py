@@ -1,0 +1,350 @@
+"""The seam: every defence in one table, and what the step around it promises.
+
+A new defence joins `CASES`. Three of the table are made here: one that remembers, one
+that reads a frozen teacher, and a network with statistics of batches.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import stop_after
+
+from advloss import config as configs
+from advloss import data, networks
+from advloss.attacks import base as attacks
+from advloss.config import build
+from advloss.defences import DEFENCES, Entry, base
+from advloss.defences.trades import divergence
+from advloss.networks import NETWORKS
+from advloss.networks.layers import Architecture
+from advloss.runtime import checkpoints
+from advloss.training import run, stack, step
+from advloss.training import workdir as folders
+from advloss.types import Batch
+
+# Keys of the config, by case; the defence's name stands before the colon.
+CASES = {
+    "natural": {},
+    "adversarial": {},
+    "adversarial:fgsm": {"defence.attack": "fgsm"},
+    "adversarial:restarts": {"train.attack.restarts": 2},
+    "adversarial:l2": {"defence.attack": "pgd_l2"},
+    "adversarial:normalised": {"model.name": "normalised"},
+    "adversarial:sgd": {
+        "train.optimiser": "sgd",
+        "train.learning_rate": 0.05,
+        "train.weight_decay": 1e-3,
+        "train.clip_norm": 1.0,
+        "train.schedule": "one_cycle",
+        "train.average": 0.9,
+    },
+    "trades": {},
+    "trades:normalised": {"model.name": "normalised", "train.average": 0.99},
+    "remembers": {},
+}
+each_case = pytest.mark.parametrize("case", CASES)
+
+
+class Normalised(Architecture):
+    """A dense network with batch normalisation."""
+
+    layers = ("fc1", "fc2")
+
+    @nn.compact
+    def __call__(self, images, *, train=False, axis=None):
+        found = {}
+        x = nn.Dense(32, name="dense")(images.reshape(len(images), -1))
+        x = nn.BatchNorm(
+            use_running_average=not train,
+            momentum=0.9,
+            axis_name=axis and axis.name,
+            axis_index_groups=axis and axis.groups,
+            name="norm",
+        )(x)
+        found["fc1"] = self.activation(x)
+        found["fc2"] = self.logits(found["fc1"], "fc2")
+        return found
+
+
+def remembers(forward, variables, batch, key, hyper, frozen, memory, *, loss, attack):
+    """One step of PGD from where the example's last one ended, kept in 8 bits."""
+    start = memory["change"].astype(jnp.float32) / 127 * hyper["attack"]["epsilon"]
+    found = attack(
+        base.frozen_classifier(forward, variables),
+        attacks.example_keys(key, batch.indices),
+        batch.images,
+        batch.labels,
+        start=jnp.clip(batch.images + start, 0, 1),
+        **hyper["attack"],
+    )
+    logits, _, variables = forward(variables, found.images, True)
+    value = loss(logits, batch.labels, **hyper["loss"]).mean()
+    scale = jnp.maximum(hyper["attack"]["epsilon"], 1e-6)
+    change = jnp.round((found.images - batch.images) / scale * 127)
+    memory = {
+        "change": jnp.clip(change, -127, 127).astype(jnp.int8),
+        "visits": memory["visits"] + 1,
+    }
+    metrics = {"loss": value, "accuracy": base.accuracy(logits, batch.labels)}
+    return value, (variables, memory, metrics)
+
+
+def _nothing_yet(split):
+    return {
+        "change": jnp.zeros(split.images.shape, jnp.int8),
+        "visits": jnp.zeros(len(split.labels), jnp.int32),
+    }
+
+
+@pytest.fixture(autouse=True)
+def entries(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "normalised", networks.Entry(Normalised, "BN"))
+    entry = Entry(remembers, "remembers", memory=_nothing_yet)
+    monkeypatch.setitem(DEFENCES, "remembers", entry)
+
+
+@pytest.fixture
+def config(small_config):
+    small_config.train.attack.epsilon = 0.1
+    return small_config
+
+
+@pytest.fixture
+def dataset(small_config):
+    return data.load(**small_config.data)
+
+
+def _config(config, case, **changes):
+    name, _, _ = case.partition(":")
+    values = {"defence.name": name, **CASES[case], **changes}
+    attack = values.get("defence.attack", "pgd")
+    if attack == "fgsm":
+        values["train.attack.steps"] = None
+    for key, value in values.items():
+        configs.put(config, key, value)
+    if name == "remembers":
+        config.train.attack.random_start = False
+    return configs.resolve(config)
+
+
+def _train(config, dataset, devices=1, frozen=None):
+    network = build.network(config)
+    state = step.init(config, network, dataset.train)
+    where = stack.layout(1, config.train.batch_size, jax.devices()[:devices])
+    found = []
+    for fetch, (metrics,) in stack.run(
+        [config], network, dataset, [state], where=where, frozen=frozen
+    ):
+        (state,) = fetch()
+        found.append(metrics)
+    return state, jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+
+
+def test_every_defence_has_a_case():
+    assert {case.partition(":")[0] for case in CASES} == set(DEFENCES)
+
+
+@each_case
+def test_it_learns(config, dataset, case):
+    steps = {"train.steps": 80, "train.chunk_steps": 20, "train.checkpoint_every": 80}
+    _, metrics = _train(_config(config, case, **steps), dataset)
+    assert {"loss", "accuracy", "learning_rate", "epsilon"} <= set(metrics)
+    assert metrics["accuracy"][-20:].mean() > metrics["accuracy"][:20].mean() + 0.15
+    assert metrics["loss"][-20:].mean() < metrics["loss"][:20].mean()
+
+
+@each_case
+def test_1_2_and_4_devices_are_one_large_batch(config, dataset, case):
+    # With SGD: Adam would make a learning rate's difference of a rounding error.
+    changes = {"train.optimiser": "sgd", "train.learning_rate": 0.02}
+    config = _config(config, case, **{**changes, "train.steps": 2})
+    one, *several = (_train(config, dataset, n)[0] for n in (1, 2, 4))
+    for state in several:
+        # What is kept in 8 bits may round to the next one.
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(
+                a, b, rtol=2e-3, atol=1 if a.dtype == np.int8 else 2e-5
+            ),
+            one,
+            state,
+        )
+
+
+def _bits(tree):
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+
+
+def _saved(config, workdir):
+    with checkpoints.open_folder(workdir) as manager:
+        return folders.restore(manager, config)
+
+
+@each_case
+def test_an_interrupted_run_goes_on_with_the_same_bits(
+    config, tmp_path, monkeypatch, case
+):
+    config = _config(config, case)
+    devices = jax.devices()[:2]
+    run.train_runs([config], [tmp_path / "whole"], devices)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            run.train_runs([config], [tmp_path / "cut"], devices)
+    run.train_runs([config], [tmp_path / "cut"], devices)
+    whole, cut = (_saved(config, tmp_path / name) for name in ("whole", "cut"))
+    assert _bits(whole) == _bits(cut)
+    assert int(whole["step"]) == 8
+
+
+def test_what_is_swept_is_traced(config, dataset):
+    """TRADES at two weights is one program."""
+    config = _config(config, "trades")
+    assert "defence.beta" in configs.swept()
+    network = build.network(config)
+    train_step, traces = step.make_train_step(config, network), []
+
+    @jax.jit
+    def counted(*arguments):
+        traces.append(1)
+        return train_step(*arguments)
+
+    state = step.init(config, network, dataset.train)
+    images, labels = (jnp.asarray(array[:4]) for array in dataset.train)
+    losses = []
+    for beta in (0.0, 6.0):
+        hyper = {**build.hyperparameters(config), "defence": {"beta": beta}}
+        batch = Batch(images, labels, jnp.arange(4))
+        _, metrics = counted(state, batch, jax.random.key(0), hyper, None)
+        expected = metrics["natural_loss"] + beta * metrics["divergence"]
+        np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+        losses.append(float(metrics["loss"]))
+    assert len(traces) == 1
+    assert losses[0] < losses[1]
+
+
+def test_trades_attacks_the_divergence_and_not_the_loss(config, dataset):
+    """Its attacked images are farther in prediction than those of the loss's attack."""
+    steps = {"train.attack.steps": 10, "train.attack.step_size": 0.02}
+    config = _config(config, "trades", **steps)
+    network = build.network(config)
+    variables = network.init(jax.random.key(0), dataset.train.images.shape[1:])
+    images, labels = (jnp.asarray(array[:64]) for array in dataset.train)
+    seen = {}
+
+    def forward(variables, images, train):
+        found = network.apply(variables, images, train=train)
+        seen["last"] = images if train else seen.get("last")
+        return found
+
+    def farthest(objective):
+        own = build.training_attack(config, build.objective(config))
+        found = own(
+            base.frozen_classifier(forward, variables),
+            attacks.example_keys(jax.random.key(1), jnp.arange(64)),
+            images,
+            labels,
+            **({"objective": objective} if objective else {}),
+            **build.hyperparameters(config)["attack"],
+        )
+        natural, moved = (
+            network.apply(variables, x)[0] for x in (images, found.images)
+        )
+        return float(divergence(natural, moved).mean())
+
+    here, *_ = network.apply(variables, images)
+    by_divergence = farthest(lambda logits, _: divergence(here, logits))
+    assert by_divergence > farthest(None)
+    batch, hyper = Batch(images, labels, jnp.arange(64)), build.hyperparameters(config)
+    _, (_, _, metrics) = build.defence(config)(
+        forward, variables, batch, jax.random.key(1), hyper, None, {}
+    )
+    np.testing.assert_allclose(metrics["divergence"], by_divergence, rtol=1e-4)
+
+
+def test_divergence_by_hand():
+    first, second = jnp.log(jnp.array([[0.5, 0.5]])), jnp.log(jnp.array([[0.9, 0.1]]))
+    expected = 0.5 * np.log(0.5 / 0.9) + 0.5 * np.log(0.5 / 0.1)
+    np.testing.assert_allclose(divergence(first, second), [expected], rtol=1e-6)
+    np.testing.assert_allclose(divergence(first, first), [0.0], atol=1e-7)
+
+
+def test_statistics_of_batches_move_in_training_alone(config, dataset):
+    config = _config(config, "adversarial:normalised", **{"train.steps": 2})
+    network = build.network(config)
+    before = step.init(config, network, dataset.train).variables["batch_stats"]
+    state, _ = _train(config, dataset, 2)
+    after = state.variables["batch_stats"]
+    assert all(
+        not np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+    )
+    images = jnp.asarray(dataset.test.images[:8])
+    _, _, same = network.apply(state.variables, images)
+    assert _bits(same) == _bits(state.variables)
+    # An attack sees them as they are: one image's logits don't depend on the others.
+    alone = network.apply(state.variables, images[:1])[0]
+    together = network.apply(state.variables, images)[0]
+    np.testing.assert_allclose(alone[0], together[0], rtol=1e-5, atol=1e-6)
+
+
+def test_the_memory_is_each_example_s_own(config, dataset):
+    """400 examples, 20 a step: after 30 steps, each was visited once or twice."""
+    steps = {"train.steps": 30, "train.chunk_steps": 5, "train.checkpoint_every": 30}
+    config = _config(config, "remembers", **steps)
+    for devices in (1, 4):
+        state, _ = _train(config, dataset, devices)
+        visits = np.asarray(state.memory["visits"])
+        assert visits.sum() == 600
+        assert set(visits) == {1, 2}
+        assert np.abs(state.memory["change"]).max(axis=(1, 2, 3)).min() > 0
+
+
+def test_an_example_twice_in_a_batch_is_remembered_once(config, dataset):
+    """A batch across two epochs may hold one twice; its last row counts."""
+    kept = {"rows": jnp.zeros((5, 2))}
+    rows = {"rows": jnp.arange(8.0).reshape(4, 2)}
+    found = step._remember(kept, jnp.array([3, 1, 3, 0]), rows, None)["rows"]
+    np.testing.assert_array_equal(found, [[6, 7], [2, 3], [0, 0], [4, 5], [0, 0]])
+
+
+def test_a_frozen_teacher_is_read_and_not_changed(config, dataset, monkeypatch):
+    def imitates(
+        forward, variables, batch, key, hyper, frozen, memory, *, loss, attack
+    ):
+        """The student's logits go to those of a teacher."""
+        teacher, _, _ = forward(frozen, batch.images, False)
+        logits, _, variables = forward(variables, batch.images, True)
+        value = jnp.square(logits - teacher).mean()
+        metrics = {"loss": value, "accuracy": base.accuracy(logits, batch.labels)}
+        return value, (variables, memory, metrics)
+
+    entry = Entry(imitates, "imitation", attacks=False)
+    monkeypatch.setitem(DEFENCES, "imitates", entry)
+    monkeypatch.setitem(CASES, "imitates", {})
+    steps = {"train.steps": 60, "train.chunk_steps": 20, "train.checkpoint_every": 60}
+    config = _config(config, "imitates", **steps)
+    teacher = build.network(config).init(jax.random.key(7), (8, 8, 1))
+    before = _bits(teacher)
+    _, metrics = _train(config, dataset, 2, frozen=teacher)
+    assert metrics["loss"][-1] < metrics["loss"][0] / 10
+    assert _bits(teacher) == before
+
+
+def test_the_moving_average_is_what_is_evaluated(config, tmp_path):
+    import advloss
+
+    config = _config(config, "adversarial:sgd")
+    run.train_runs([config], [tmp_path / "run"], jax.devices()[:1])
+    saved = _saved(config, tmp_path / "run")
+    loaded = advloss.load_run(tmp_path / "run")
+    assert _bits(loaded.variables) == _bits(saved["average"])
+    assert _bits(saved["average"]) != _bits(saved["variables"])
+
+
+def test_natural_training_is_told_no_attack(config):
+    config = _config(config, "natural")
+    assert build.hyperparameters(config)["attack"] == {}
+    with pytest.raises(TypeError, match="does not attack"):
+        build.training_attack(config, build.objective(config))()

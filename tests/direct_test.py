@@ -1,0 +1,424 @@
+"""Attacks called directly: nothing wrong is answered with a number, and an attack
+compiles once."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advloss import attacks, losses
+from advloss.errors import InputError
+
+CLASSES = 3
+SHAPE = (5, 4, 4, 1)
+_PGD = {
+    "objective": losses.softmax_cross_entropy,
+    "epsilon": 0.1,
+    "step_size": 0.05,
+    "steps": 3,
+}
+
+
+def _network(weights, images):
+    return jnp.tanh(images.reshape(len(images), -1) - 0.5) @ weights
+
+
+_WEIGHTS = np.random.default_rng(0).normal(size=(16, CLASSES)).astype(np.float32)
+classifier = functools.partial(_network, jnp.asarray(_WEIGHTS))
+
+
+def _batch(shape=SHAPE):
+    rng = np.random.default_rng(1)
+    images = rng.uniform(size=shape).astype(np.float32)
+    labels = rng.integers(0, CLASSES, shape[0]).astype(np.int32)
+    keys = attacks.example_keys(jax.random.key(2), jnp.arange(shape[0]))
+    return keys, images, labels
+
+
+def _pgd(*, classifier=classifier, images=None, labels=None, attack=None, **settings):
+    keys, *whole = _batch(SHAPE if images is None else np.shape(images))
+    images = whole[0] if images is None else images
+    labels = whole[1] if labels is None else labels
+    attack = attack or attacks.pgd
+    return attack(classifier, keys, images, labels, **{**_PGD, **settings})
+
+
+_IMAGES, _LABELS = _batch()[1:]
+
+
+def _with(array, value):
+    changed = array.copy()
+    changed[3] = value
+    return changed
+
+
+def _flattens(images):
+    """A network to which every layout is the same."""
+    return images.reshape(len(images), -1)[:, :CLASSES]
+
+
+def _logits(value, where):
+    """A classifier whose logits are that where the first pixel is above a bound."""
+
+    def classify(images):
+        logits = _network(_WEIGHTS, images)
+        return jnp.where(images[:, 0, 0] > where, value, logits)
+
+    return classify
+
+
+_AIMS = (_LABELS + 1) % CLASSES
+BAD = {
+    "images 0..255": ({"images": 255 * _IMAGES}, r"images lie in \[.*, 25\d.*\[0, 1\]"),
+    "images -1..1": ({"images": 2 * _IMAGES - 1}, r"images lie in \[-0.9.*\[0, 1\]"),
+    "a pixel above 1": (
+        {"images": _with(_IMAGES, np.nextafter(np.float32(1), np.float32(2)))},
+        r"images lie in \[.*\]: use values in \[0, 1\]",
+    ),
+    "images nan": (
+        {"images": _with(_IMAGES, np.nan)},
+        r"16 values of images are not finite",
+    ),
+    "images inf": ({"images": _with(_IMAGES, np.inf)}, r"images are not finite"),
+    "images uint8": (
+        {"images": (255 * _IMAGES).astype(np.uint8)},
+        r"images are uint8: use floats .*images / 255",
+    ),
+    "images int32": ({"images": _IMAGES.astype(np.int32)}, r"images are int32: use fl"),
+    "images bool": ({"images": _IMAGES > 0.5}, r"images are bool: use floats"),
+    "one image": (
+        {"images": _IMAGES[0]},
+        r"images have shape \(4, 4, 1\): use \[batch, height, width, channels\]",
+    ),
+    "no channels": ({"images": _IMAGES[..., 0]}, r"images have shape \(5, 4, 4\): use"),
+    "no images": (
+        {"images": np.zeros((0, 4, 4, 1), np.float32), "labels": np.zeros(0, int)},
+        r"images have shape \(0, 4, 4, 1\).*none of them 0",
+    ),
+    "no pixels": (
+        {"images": np.zeros((5, 0, 4, 1), np.float32)},
+        r"shape \(5, 0, 4, 1\).*none of them 0",
+    ),
+    "channels first, grey": (
+        {"images": np.zeros((5, 1, 28, 28), np.float32), "classifier": _flattens},
+        r"\(5, 1, 28, 28\), channels first: .*transpose\(0, 2, 3, 1\)",
+    ),
+    "channels first, of colours": (
+        {"images": np.zeros((5, 3, 24, 32), np.float32), "classifier": _flattens},
+        r"\(5, 3, 24, 32\), channels first",
+    ),
+    "label too large": (
+        {"labels": _with(_LABELS, CLASSES)},
+        r"labels\[3\]=3 is no class: use 0 to 2",
+    ),
+    "label negative": ({"labels": _with(_LABELS, -1)}, r"labels\[3\]=-1 is no class"),
+    "target too large": (
+        {"targets": _with(_AIMS, CLASSES)},
+        r"targets\[3\]=3 is no class: use 0 to 2",
+    ),
+    "target negative": ({"targets": _with(_AIMS, -2)}, r"targets\[3\]=-2 is no class"),
+    "target is the label": (
+        {"targets": _with(_AIMS, _LABELS[3])},
+        r"targets\[3\]=\d is the label of that example: use another",
+    ),
+    "epsilon nan": ({"epsilon": np.nan}, r"epsilon=nan is not valid: use a finite"),
+    "epsilon inf": ({"epsilon": np.inf}, r"epsilon=inf is not valid"),
+    "epsilon negative": ({"epsilon": -0.1}, r"epsilon=-0.1 is not valid: use .*>= 0"),
+    "epsilon negative, whole": ({"epsilon": -1}, r"epsilon=-1 is not valid"),
+    "epsilon negative, an array": (
+        {"epsilon": jnp.array(-0.5)},
+        r"epsilon=-0.5 is not",
+    ),
+    "step nan": ({"step_size": np.float32(np.nan)}, r"step_size=nan is not valid"),
+    "step negative": ({"step_size": -0.01}, r"step_size=-0.01 is not valid"),
+    "steps negative": ({"steps": -1}, r"steps=-1 is not valid"),
+    "no restarts": ({"restarts": 0}, r"restarts=0 is not valid: use .*>= 1"),
+    "start outside": (
+        {"start": (_IMAGES + 0.2).clip(0, 1), "random_start": False},
+        r"start is 0.2\d* from the images, epsilon=0.1: use images within epsilon",
+    ),
+    "start outside, in l2": (
+        {
+            "start": (_IMAGES + 0.05).clip(0, 1),
+            "norm": "l2",
+            "random_start": False,
+        },
+        r"start is 0.\d* from the images, epsilon=0.1",
+    ),
+    "start outside the box": (
+        {"start": _IMAGES - 0.09, "random_start": False},
+        r"start lie in \[-0.0",
+    ),
+    "start nan": (
+        {"start": _with(_IMAGES, np.nan), "random_start": False},
+        r"16 values of start are not finite",
+    ),
+    "start of another shape": (
+        {"start": _IMAGES[:1], "random_start": False},
+        r"start has shape \(1, 4, 4, 1\): use that of the images, \(5, 4, 4, 1\)",
+    ),
+    "start that a random one replaces": (
+        {"start": _IMAGES},
+        r"start is given: use it with random_start=False",
+    ),
+    "logits nan": (
+        {"classifier": _logits(np.nan, where=-1)},
+        r"logits are not finite at 5 of 5 images: nothing can be said",
+    ),
+    "logits inf": (
+        {"classifier": _logits(np.inf, where=-1)},
+        r"logits are not finite at 5 of 5 images",
+    ),
+    "logits nan of some images": (
+        {"classifier": _logits(np.nan, where=0.5)},
+        r"logits are not finite at [1-4] of 5 images",
+    ),
+    "logits nan of attacked images alone": (
+        {
+            "images": np.full(SHAPE, 0.5, np.float32),
+            "classifier": _logits(np.nan, where=0.55),
+            "objective": lambda logits, labels: logits[:, 0],
+            "start": np.full(SHAPE, 0.6, np.float32),
+            "random_start": False,
+            "steps": 0,
+        },
+        r"logits are not finite at 5 of 5 images",
+    ),
+    "no logits": (
+        {"classifier": lambda images: images.sum(axis=(1, 2, 3))},
+        r"the classifier gives \(5,\) for images \(5, 4, 4, 1\): it must .*\[5, classes\]",
+    ),
+    "logits and more": (
+        {"classifier": lambda images: (classifier(images), images)},
+        r"the classifier gives tuple for images",
+    ),
+    "logits of another batch": (
+        {"classifier": lambda images: classifier(images)[:1]},
+        r"the classifier gives \(1, 3\) for images",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_in_one_line(case):
+    changes, message = BAD[case]
+    with pytest.raises(InputError, match=message) as raised:
+        _pgd(**changes)
+    assert "\n" not in str(raised.value)
+
+
+def _arguments(entry):
+    """Least settings of any attack, by what it has."""
+    small = {"epsilon": 0.1, "step_size": 0.05, "steps": 2, "rounds": 2}
+    small |= {"binary_search_steps": 2, "search_steps": 2, "draws": 2}
+    names = set(entry.settings)
+    if entry.kind == attacks.MINIMUM_NORM:
+        names.discard("epsilon")
+    chosen = {key: value for key, value in small.items() if key in names}
+    if "objective" in names:
+        chosen["objective"] = losses.softmax_cross_entropy
+    return chosen
+
+
+@pytest.mark.parametrize("name", attacks.ATTACKS)
+def test_every_registered_attack_is_guarded(name):
+    entry = attacks.ATTACKS[name]
+    run = functools.partial(entry.function, classifier)
+    keys, images, labels = _batch()
+    chosen = _arguments(entry)
+    with pytest.raises(InputError, match=r"images lie in"):
+        run(keys, 255 * images, labels, **chosen)
+    with pytest.raises(InputError, match=r"labels\[3\]=7 is no class"):
+        run(keys, images, _with(labels, 7), **chosen)
+    for key, value in chosen.items():
+        if key != "objective":
+            with pytest.raises(InputError, match=f"{key}=-{value} is not valid"):
+                run(keys, images, labels, **{**chosen, key: -value})
+    nan = _logits(np.nan, where=-1)
+    with pytest.raises(InputError, match=r"not finite at 5 of 5"):
+        entry.function(nan, keys, images, labels, **chosen)
+
+
+def test_what_would_be_ignored_is_refused():
+    """FGSM has one step, of the ball's radius; noise has none."""
+    for attack in (attacks.fgsm, attacks.noise):
+        for more in ({"steps": 5}, {"step_size": 0.01}):
+            settings = {"objective": losses.hinge, "epsilon": 0.1, **more}
+            with pytest.raises(TypeError, match="multiple values"):
+                attack(classifier, *_batch(), **settings)
+
+
+def test_contracts_of_shape_and_type_are_assertions():
+    keys, images, labels = _batch()
+    for wrong in (
+        (keys[:3], images, labels),
+        (keys, images, labels[:3]),
+        (keys, images, labels.astype(float)),
+        (jax.random.key(0), images, labels),
+        (jax.random.split(jax.random.PRNGKey(0), len(images)), images, labels),
+    ):
+        with pytest.raises(AssertionError):
+            attacks.pgd(classifier, *wrong, **_PGD)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epsilon": 0},
+        {"epsilon": 1},
+        {"epsilon": np.float64(0.1), "steps": np.int64(3), "restarts": np.int32(2)},
+        {"epsilon": jnp.float32(0.1), "random_start": np.False_},
+        {"images": _IMAGES.astype(np.float64), "labels": _LABELS.astype(np.int64)},
+        {"images": np.float16(_IMAGES)},
+        {"images": jnp.zeros(SHAPE)},
+        {"images": jnp.ones(SHAPE)},
+        {"start": (_IMAGES + 0.1).clip(0, 1), "random_start": False},
+        {"images": np.ones((5, 1, 2, 8), np.float32)},  # Wide, not channels first.
+    ],
+    ids=str,
+)
+def test_what_is_valid_is_taken(changes):
+    """NumPy's numbers, whole numbers, and ends."""
+    result = _pgd(**changes)
+    assert np.isfinite(result.images).all()
+    expected = int(changes.get("steps", 3)) * int(changes.get("restarts", 1))
+    assert (result.backward_passes == expected).all()
+
+
+class _Traced:
+    """A classifier that counts how often it is traced."""
+
+    def __init__(self, weights):
+        self.weights, self.count = weights, 0
+
+    def __call__(self, images):
+        self.count += isinstance(images, jax.core.Tracer)
+        return _network(self.weights, images)
+
+
+def test_two_calls_are_one_compilation():
+    """Of values, floats and targets; another shape or number of steps is another."""
+    network = _Traced(jnp.asarray(_WEIGHTS))
+    _pgd(classifier=network)
+    once = network.count
+    assert once
+    _pgd(classifier=network)
+    _pgd(classifier=network, images=_IMAGES[::-1], epsilon=0.2, step_size=0.3)
+    _pgd(classifier=network, labels=_AIMS, epsilon=np.float32(0.5))
+    assert network.count == once
+    _pgd(classifier=network, steps=4)
+    twice = network.count
+    assert twice > once
+    _pgd(classifier=network, images=_IMAGES[:2])
+    assert network.count > twice
+
+
+def test_a_changed_network_is_not_answered_from_its_old_program():
+    """The same object with other weights, as a notebook's after more training."""
+    network = _Traced(jnp.asarray(_WEIGHTS))
+    before = _pgd(classifier=network)
+    network.weights = -network.weights
+    after = _pgd(classifier=network)
+    fresh = _pgd(classifier=_Traced(-jnp.asarray(_WEIGHTS)))
+    assert not np.array_equal(before.images, after.images)
+    for ours, theirs in zip(after, fresh, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_changed_objective_is_not_answered_from_its_old_program():
+    sign = [1.0]
+
+    def objective(logits, labels):
+        return sign[0] * losses.margin(logits, labels)
+
+    before = _pgd(objective=objective)
+    sign[0] = -1.0
+    after = _pgd(objective=objective)
+    assert (after.objective > 0).any()
+    assert not np.array_equal(before.images, after.images)
+
+
+@pytest.mark.parametrize("name", attacks.ATTACKS)
+def test_a_direct_call_equals_the_call_under_jit(name):
+    entry = attacks.ATTACKS[name]
+    attack = functools.partial(entry.function, classifier, **_arguments(entry))
+    batch = jax.tree.map(jnp.asarray, _batch())
+    direct, compiled = attack(*batch), jax.jit(attack)(*batch)
+    for field in direct._fields:
+        ours, theirs = getattr(direct, field), getattr(compiled, field)
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6, err_msg=field)
+
+
+def _equal(one, other):
+    for ours, theirs in zip(one, other, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_traced_arguments_pass_through():
+    """Under jit, vmap and both, each argument alone."""
+    keys, images, labels = jax.tree.map(jnp.asarray, _batch())
+    expected = attacks.pgd(classifier, keys, images, labels, **_PGD)
+
+    def by(**changes):
+        arguments = {"keys": keys, "images": images, "labels": labels, **_PGD}
+        return attacks.pgd(classifier, **{**arguments, **changes})
+
+    for name, value in (
+        ("images", images),
+        ("labels", labels),
+        ("keys", keys),
+        ("epsilon", jnp.float32(0.1)),
+    ):
+        run = lambda value, name=name: by(**{name: value})  # noqa: E731
+        two = jnp.stack([value, value])
+        _equal(jax.jit(run)(value), expected)
+        for mapped in (jax.vmap(run), jax.jit(jax.vmap(run))):
+            _equal(jax.tree.map(lambda x: x[1], mapped(two)), expected)
+
+
+def test_a_classifier_may_hold_traced_arrays():
+    """All other arguments are known: the call is of the program around it."""
+    batch = _batch()
+    expected = attacks.pgd(classifier, *batch, **_PGD)
+
+    def run(weights):
+        return attacks.pgd(functools.partial(_network, weights), *batch, **_PGD)
+
+    weights = jnp.asarray(_WEIGHTS)
+    two = jnp.stack([-weights, weights])
+    for run_one in (run, jax.jit(run)):
+        _equal(run_one(weights), expected)
+    for run_two in (jax.vmap(run), jax.jit(jax.vmap(run)), jax.vmap(jax.jit(run))):
+        _equal(jax.tree.map(lambda x: x[1], run_two(two)), expected)
+    # And once more outside: nothing of these programs is left behind.
+    with jax.checking_leaks():
+        _equal(jax.jit(run)(weights), expected)
+    _equal(run(weights), expected)
+
+
+def test_an_objective_may_hold_traced_numbers():
+    batch = _batch()
+
+    def run(margin):
+        objective = functools.partial(losses.hinge, margin=margin)
+        return attacks.pgd(classifier, *batch, **{**_PGD, "objective": objective})
+
+    expected = run(0.5)
+    _equal(jax.jit(run)(0.5), expected)
+    found = jax.vmap(run)(jnp.array([2.0, 0.5]))
+    _equal(
+        jax.tree.map(lambda x: x[1] if x.ndim and len(x) == 2 else x, found), expected
+    )
+
+
+def test_values_within_a_program_are_not_judged():
+    """Its NaN logits never fool, and its images are still images."""
+    keys, images, labels = _batch()
+    nan = _logits(np.nan, where=-1)
+    result = jax.jit(functools.partial(attacks.pgd, nan, **_PGD))(keys, images, labels)
+    assert not result.success.any()
+    assert not result.worst_success.any()
+    assert np.isfinite(result.images).all()

@@ -1,0 +1,286 @@
+"""Training in a work directory: interrupted, continued, refused."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import tensorstore
+from conftest import ROOT, stop_after
+
+import advloss
+from advloss import config as configs
+from advloss.errors import DivergedError, InputError, Stopped
+from advloss.evaluation.run import evaluate_run
+from advloss.runtime import checkpoints, metrics, signals
+from advloss.training.run import train_runs
+from advloss.training.workdir import restore
+
+
+@pytest.fixture
+def config(small_config):
+    return configs.resolve(small_config)
+
+
+def _train(config, workdir):
+    train_runs([config], [workdir], jax.devices()[:1])
+    return _state(config, workdir)
+
+
+def _state(config, workdir, step=None):
+    with checkpoints.open_folder(workdir) as manager:
+        return restore(manager, config, step=step)
+
+
+def _assert_same_bits(first, second):
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def test_a_continued_run_has_the_same_bits(config, tmp_path, monkeypatch):
+    whole = _train(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            _train(config, tmp_path / "parts")
+    stopped = _state(config, tmp_path / "parts")
+    continued = _train(config, tmp_path / "parts")
+    _assert_same_bits(whole, continued)
+    # Nor did later chunks write into an earlier checkpoint.
+    _assert_same_bits(_state(config, tmp_path / "whole", step=4), stopped)
+    rows = [metrics.read(tmp_path / name) for name in ("whole", "parts")]
+    for row in rows[0] + rows[1]:
+        del row["steps_per_second"]
+    assert [row["step"] for row in rows[0]] == [2, 4, 6, 8]
+    assert rows[0] == rows[1]
+
+
+def test_a_finished_run_is_left_as_it_is(config, tmp_path):
+    first = _train(config, tmp_path)
+    _assert_same_bits(first, _train(config, tmp_path))
+    assert len(metrics.read(tmp_path)) == 4
+
+
+def _command(digits: Path, steps: int, checkpoint_every: int) -> list[str]:
+    return [
+        sys.executable, "-m", "experiments.train", "--config=configs/default.py",
+        "--config.data.source=idx", f"--config.data.dir={digits}",
+        f"--config.train.steps={steps}", "--config.train.batch_size=20",
+        "--config.train.chunk_steps=5",
+        f"--config.train.checkpoint_every={checkpoint_every}",
+        "--config.train.attack.steps=2", "--devices=1",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_sigkill_and_continue_has_the_same_bits(digits_dir, tmp_path):
+    """Two real processes are killed at different moments, then the run is finished."""
+    command = _command(digits_dir, steps=200, checkpoint_every=10)
+    killed = 0
+    for checkpoints_seen in (1, 4):
+        process = subprocess.Popen(
+            [*command, f"--workdir={tmp_path / 'killed'}"],
+            cwd=ROOT,
+            stderr=subprocess.DEVNULL,
+        )
+        folder = tmp_path / "killed" / "checkpoints"
+        start = _last_step(folder)
+        while process.poll() is None:
+            if _last_step(folder) >= start + 10 * checkpoints_seen:
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait()
+                killed += process.returncode == -signal.SIGKILL
+            time.sleep(0.02)
+    assert killed == 2
+    for name in ("killed", "whole"):
+        subprocess.run(
+            [*command, f"--workdir={tmp_path / name}"],
+            cwd=ROOT,
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
+    states = []
+    for name in ("killed", "whole"):
+        config = configs.load_config(tmp_path / name)
+        with checkpoints.open_folder(tmp_path / name) as manager:
+            states.append(restore(manager, config))
+    assert int(states[0]["step"]) == 200
+    _assert_same_bits(*states)
+
+
+def _last_step(folder: Path) -> int:
+    if not folder.is_dir():
+        return 0
+    return max((int(p.name) for p in folder.iterdir() if p.name.isdigit()), default=0)
+
+
+@pytest.mark.slow
+def test_a_full_disk_keeps_what_is_good(digits_dir, tmp_path):
+    """No file may grow beyond what a checkpoint takes: the system refuses, as when
+    there is no space."""
+    command = _command(digits_dir, steps=20, checkpoint_every=5)
+    command.append("--config.model.name=mlp")
+
+    def train(name, limit=resource.RLIM_INFINITY):
+        process = subprocess.Popen(
+            [*command, f"--workdir={tmp_path / name}"],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
+        _, said = process.communicate()
+        return process.returncode, said
+
+    assert train("whole")[0] == 0
+    # As it was five steps earlier.
+    shutil.copytree(tmp_path / "whole", tmp_path / "full")
+    shutil.rmtree(tmp_path / "full" / "checkpoints" / "20")
+    status, said = train("full", limit=20_000)
+    assert status == 2
+    lines = said.replace("\r", "\n").splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert len(errors) == 1 and "can't be written: File too large" in errors[0]
+    assert "Traceback" not in said
+    assert checkpoints.steps(tmp_path / "full") == [15]
+    status, said = train("full")
+    assert status == 0, said
+    config = configs.load_config(tmp_path / "whole")
+    states = [_state(config, tmp_path / name) for name in ("full", "whole")]
+    _assert_same_bits(*states)
+
+
+def test_a_checkpoint_of_absurd_size_is_refused(config, tmp_path):
+    """Before there is memory for it: the process would end without a word."""
+    whole = _train(config, tmp_path)
+    files = tmp_path / "checkpoints" / "8" / "state"
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{files}/"})
+    store = store.result()
+    key = next(k for k in store.list().result() if b"bias/.zarray" in k)
+    about = json.loads(store.read(key).result().value)
+    about["shape"] = about["chunks"] = [10**13]
+    store.write(key, json.dumps(about)).result()
+    with pytest.raises(InputError, match=r"8 is damaged .* claims 4\d{13} bytes"):
+        advloss.load_run(tmp_path)
+    with pytest.warns(UserWarning, match=r"claims .*damaged, going on from step 4"):
+        _assert_same_bits(whole, _train(config, tmp_path))
+
+
+@pytest.mark.parametrize("how", ["truncated", "one bit", "no digest"])
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(config, tmp_path, how):
+    whole = _train(config, tmp_path)
+    newest = tmp_path / "checkpoints" / "8"
+    files = [path for path in (newest / "state").rglob("*") if path.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    if how == "truncated":
+        largest.write_bytes(content[: len(content) // 2])
+    elif how == "one bit":
+        content[len(content) // 2] ^= 1
+        largest.write_bytes(content)
+    else:
+        (newest / "digest" / "metadata").write_text("{")
+    with pytest.warns(UserWarning, match=r"8 is damaged.*going on from step 4"):
+        continued = _train(config, tmp_path)
+    _assert_same_bits(whole, continued)
+    assert [path.name for path in (tmp_path / "damaged").iterdir()] == ["8"]
+
+
+def test_asked_to_end_it_saves_and_goes_on_with_the_same_bits(
+    config, tmp_path, monkeypatch
+):
+    whole = _train(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(signals, "requested", lambda: True)
+        with pytest.raises(Stopped, match="stopped at step 2 of 8, saved"):
+            _train(config, tmp_path / "parts")
+        assert checkpoints.steps(tmp_path / "parts") == [2]
+        with pytest.raises(Stopped, match="stopped at step 4 of 8, saved"):
+            _train(config, tmp_path / "parts")
+    _assert_same_bits(whole, _train(config, tmp_path / "parts"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_launcher_in_order(digits_dir, tmp_path, number):
+    command = [
+        sys.executable, "-m", "experiments.train", "--config=configs/default.py",
+        "--config.model.name=mlp", "--config.data.source=idx",
+        f"--config.data.dir={digits_dir}", "--config.train.steps=100000",
+        "--config.train.batch_size=20", f"--workdir={tmp_path / 'run'}", "--devices=1",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not metrics.read(tmp_path / "run") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    step = checkpoints.steps(tmp_path / "run")[-1]
+    line = f"stopped at step {step} of 100000, saved: the same command continues"
+    assert said.strip().splitlines()[-1] == line
+    assert refused.returncode == 2
+    assert f"is in use by process {process.pid} on " in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_another_config_is_refused_and_nothing_is_overwritten(config, tmp_path):
+    _train(config, tmp_path)
+    before = _contents(tmp_path)
+    with config.unlocked():
+        config.train.attack.epsilon = 0.2
+    with pytest.raises(
+        InputError, match=r"train.attack.epsilon: 0.3 there, 0.2 here.*--workdir"
+    ):
+        _train(config, tmp_path)
+    assert _contents(tmp_path) == before
+
+
+def _contents(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_checkpoint_of_another_config_is_refused(config, tmp_path):
+    """Also where someone replaced config.json."""
+    _train(config, tmp_path)
+    with config.unlocked():
+        config.seed = 5
+    (tmp_path / "config.json").write_text(configs.to_json(config))
+    with pytest.raises(InputError, match="seed: 0 there, 5 here"):
+        _train(config, tmp_path)
+
+
+def test_a_folder_with_other_things_is_refused(config, tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(InputError, match="not empty and holds no run"):
+        _train(config, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_missing_and_unfinished_runs(config, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="holds no run"):
+        advloss.load_run(tmp_path / "nowhere")
+    stop_after(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        _train(config, tmp_path / "half")
+    with pytest.raises(InputError, match="trained for 4 of 8 steps"):
+        evaluate_run(config, tmp_path / "half", jax.devices()[:1])
+
+
+def test_a_loss_that_is_no_longer_finite_stops_the_run(config, tmp_path):
+    with config.unlocked():
+        config.train.learning_rate = 1e30
+    with pytest.raises(
+        DivergedError, match=r"at step [1-8] of 8 .*learning_rate=1e\+30"
+    ):
+        _train(config, tmp_path)
+    assert not checkpoints.steps(tmp_path)

@@ -1,0 +1,267 @@
+"""The reports of sweeps and of the paper: what is missing is said, numbers add up."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+from made_runs import make_run, measure, move
+
+from advloss import report
+from advloss.errors import InputError
+from advloss.evaluation import transfer
+from advloss.report import published, seeds
+
+NETWORKS = {
+    "undefended": {"defence.name": "natural"},
+    "softmax": {},
+    "hinge": {"loss.name": "hinge"},
+    "lmcl_m0.3": {"loss.name": "lmcl"},
+}
+MNIST = np.array([*published._MNIST, 0, 6, 6, 5])
+
+
+def _study(folder, count=2, **more):
+    """Networks of some seeds; softmax leaves 60 %, and 5 % more for each seed."""
+    return [
+        make_run(
+            folder / f"{name}-seed{seed}",
+            name,
+            accuracy=0.6 + 0.05 * seed,
+            attacks=("pgd", "noise"),
+            changes={**changes, "seed": seed},
+            **more,
+        )
+        for seed in range(count)
+        for name, changes in NETWORKS.items()
+    ]
+
+
+@pytest.fixture
+def fake_networks(monkeypatch):
+    """Networks that take every image for a 3."""
+    monkeypatch.setattr(
+        transfer, "_classifier", lambda *_: lambda x: np.eye(10)[[3] * len(x)]
+    )
+
+
+def _write(parts, workdirs, folder, **more):
+    sections = report.sections_of_paper(parts, workdirs)
+    return report.write("A study", sections, folder, **more)
+
+
+def test_every_part_is_shown(fake_networks, tmp_path):
+    workdirs = _study(tmp_path / "study")
+    for workdir in workdirs:
+        for attack in ("pgd", "noise"):
+            move(workdir, attack)
+    text = _write(tuple(report.PARTS), workdirs, tmp_path)
+    assert re.search(r"conv2 +64 \(5 x 5\) +14 x 14 x 32 +14 x 14 x 64 +51,264", text)
+    assert re.search(r"in all +3,274,634", text)
+    for name in ("table2", "table3", "figure1", "figure2", "figure3", "figure4"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 1000
+        assert (tmp_path / f"{name}.svg").exists()
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert page.count("<img ") == 6
+    records = json.loads((tmp_path / "numbers.json").read_text("utf-8"))
+    values = [
+        100 * record["accuracy"]
+        for record in records
+        if (record["part"], record.get("network"), record.get("measure"))
+        == ("table2", "softmax", "pgd")
+    ]
+    assert values == [60.0, 65.0]
+    with (tmp_path / "numbers.csv").open(encoding="utf-8", newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(records)
+
+
+def test_transfer_is_in_the_table(fake_networks, tmp_path):
+    workdirs = _study(tmp_path / "study")
+    (section,) = report.sections_of_paper(["table3"], workdirs)
+    rows = {row[0]: row[1:] for row in section.table}
+    # Against itself the mean of 60 and 65 %; against others all are taken for a 3.
+    assert rows["softmax"] == ["10.0", "62.5", "10.0", "27.5"]
+    assert rows["defence average"] == ["27.5", "27.5", "27.5", ""]
+    assert rows["undefended"] == ["10.0", "10.0", "10.0", "10.0"]
+    assert rows["mlp"] == ["-", "-", "-", "-"]
+    order = [row[0] for row in section.table[1:]]
+    assert order == [
+        "hinge", "softmax", "lmcl_m0.3", "defence average", "undefended", "mlp",
+    ]  # fmt: skip
+    assert "Missing: mlp: not part of this study." in section.notes
+
+
+def test_missing_and_half_finished_runs_are_said(fake_networks, tmp_path):
+    workdirs = _study(tmp_path / "study")
+    missing = tmp_path / "study" / "softmax-seed2"
+    waiting = make_run(
+        tmp_path / "study" / "lmcl_m0.3-seed2", "lmcl_m0.3",
+        attacks=(), changes={"seed": 2},
+    )  # fmt: skip
+    for workdir in workdirs:
+        move(workdir, "pgd").write_bytes(b"PK")
+    text = _write(report.PARTS, [*workdirs, missing, waiting], tmp_path / "report")
+    said = " ".join(text.split())
+    lacking = "softmax, seed 2: no such run; lmcl_m0.3, seed 2: not evaluated yet"
+    assert re.search(rf"Missing: .*{re.escape(lacking)}[.;] ", said)
+    page = (tmp_path / "report" / "report.html").read_text("utf-8")
+    assert re.search(r"softmax: \S+changes/pgd-\w+\.npz is missing or damaged", page)
+
+
+@pytest.mark.parametrize("name", ["nothing", "nothing-seed3", "x-seed" + "9" * 50])
+def test_a_report_of_nothing(tmp_path, name):
+    text = _write(tuple(report.PARTS), [tmp_path / name], tmp_path / "report")
+    assert "softmax: not part of this study" in " ".join(text.split())
+    assert (tmp_path / "report" / "report.html").exists()
+
+
+def test_an_unknown_part_is_refused():
+    with pytest.raises(InputError, match="'table9' is not valid: use some of table1"):
+        report.sections_of_paper(["table9"], [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("ranks", {"rank": 10}),
+        ("layers", {"conv1": np.full(20, np.nan)}),
+        ("layers", {"conv1": np.array([np.inf] * 19 + [1.0])}),
+        ("layers", {"a" * 300 + "$": np.ones(20)}),
+    ],
+)
+def test_changes_of_any_kind(tmp_path, kind, more):
+    workdirs = _study(tmp_path, count=1)
+    for workdir in workdirs:
+        move(workdir, "pgd", **more)
+        move(workdir, "noise", **more)
+    part = "figure1" if kind == "ranks" else "figure2"
+    (section,) = report.sections_of_paper([part], workdirs)
+    seen = not (more.get("rank") == 10 or np.isnan(more.get("conv1", [0])).any())
+    assert bool(section.figures) == seen
+    assert any("changes hold no" in note for note in section.notes) != seen
+    report.write("Changes", [section], tmp_path / "report")
+
+
+def test_the_papers_numbers_stand_beside_its_own_network_and_data(tmp_path):
+    workdirs = _study(tmp_path, labels=MNIST)
+    (section,) = report.sections_of_paper(["table2"], workdirs)
+    assert section.table[0].count("paper") == 2
+    (row,) = (row for row in section.table if row[0] == "softmax")
+    assert row[3] == "97.73" and row[6] == "88.98"
+    (section,) = report.sections_of_paper(["section3"], workdirs)
+    assert section.table[1][-2:] == ["99.13", "0.27"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "changes", "reason"),
+    [
+        (MNIST[::-1], {}, "the data are not the whole of MNIST (mnist_5k)"),
+        (MNIST[:15], {}, "the data are not the whole of MNIST (mnist_5k)"),
+        (MNIST, {"model.name": "mlp"}, "the network is mlp, not table1"),
+        (MNIST, {"evaluate.pgd.steps": 5}, "PGD had other settings than the paper's"),
+    ],
+)
+def test_they_are_left_out_beside_others(tmp_path, labels, changes, reason):
+    workdirs = [make_run(tmp_path / "a", "softmax", changes=changes, labels=labels)]
+    for part in ("section3", "table2", "table3"):
+        (section,) = report.sections_of_paper([part], workdirs)
+        assert any(reason in note for note in section.notes)
+        shown = json.dumps(section.table)
+        assert "88.98" not in shown and "paper" not in shown
+
+
+def test_losses_are_compared_over_three_seeds(tmp_path):
+    workdirs = _study(tmp_path, count=3)
+    path = workdirs[1] / "evaluation"
+    settings = report.load_row(workdirs[1]).config.evaluate.pgd.to_dict()
+    for file in path.glob("pgd-*"):
+        file.unlink()
+    measure(workdirs[1], "pgd", settings, 10)  # Softmax, seed 0.
+    (section,) = report.sections_of_paper(["table2"], workdirs)
+    assert any("paired t-test over 3 seeds" in note for note in section.notes)
+    few = [w for w in workdirs if not w.name.endswith("2")]
+    (section,) = report.sections_of_paper(["table2"], few)
+    assert any("too few seeds for a test" in note for note in section.notes)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_no_interval_over_fewer_than_three_seeds(count):
+    values = [58.0, 60.0][:count]
+    text = seeds.text(values, 50)
+    assert text == ("58.0" if count == 1 else "59.0 (58.0, 60.0)")
+    assert np.isnan(seeds.interval(values, 50).low)
+
+
+def test_intervals_combine_seeds_and_images():
+    """Equal seeds over 50 images are no certainty; many images leave the seeds'."""
+    same = seeds.interval([58.0] * 3, 50)
+    assert same.low < 45 and same.high > 70
+    few, many = (seeds.interval([55.0, 58.0, 61.0], n) for n in (50, 10**7))
+    assert few.low < many.low < 55 and few.high > many.high > 61
+    assert many.mean - many.low == pytest.approx(4.3027 * 3 / 3**0.5, rel=1e-3)
+    full = seeds.interval([100.0] * 3, 50)
+    assert full.low < 95 and full.high == 100
+
+
+def _sweep(folder, key="loss.margin", values=(0.1, 0.3, 0.5), count=2):
+    """Margins, of which the largest seed's is not evaluated."""
+    runs = []
+    for seed in range(count):
+        for i, value in enumerate(values):
+            workdir = make_run(
+                folder / f"{i}-seed{seed}",
+                f"lmcl_{i}",
+                accuracy=0.5 + 0.1 * i + 0.05 * seed,
+                changes={"loss.name": "lmcl", "seed": seed, key: value},
+            )
+            runs.append(({key: value, "seed": seed}, workdir))
+    return runs
+
+
+def test_a_sweep_over_seeds(tmp_path):
+    runs = _sweep(tmp_path / "sweep")
+    runs.append(({"loss.margin": 0.5, "seed": 2}, tmp_path / "gone"))
+    sections = report.sections_of_sweep(runs)
+    appendix = report.sections_of_runs([w for _, w in runs], appendix=True)
+    text = report.write("A sweep", [*sections, *appendix], tmp_path, command="again")
+    assert max(map(len, text.split("Report:")[0].splitlines())) <= 80
+    (section,) = sections
+    assert section.table[0][:5] == [
+        "loss.margin", "seeds", "natural %", "worst linf ε=0.3 %", "PGD-100 ε=0.3 %",
+    ]  # fmt: skip
+    first = [row[:2] for row in section.table[1:]]
+    assert first == [["0.1", "2"], ["0.3", "2"], ["0.5", "2"]]
+    assert section.table[1][4] == "52.5 (50.0, 55.0)"
+    assert "gone: no such run." in section.notes
+    assert section.figures[0].drawing.axes[0].get_xlabel() == "loss.margin"
+    records = [r for r in section.records if r.get("measure") == "PGD-100 ε=0.3"]
+    assert [r["accuracy"] for r in records] == [0.5, 0.6, 0.7, 0.55, 0.65, 0.75]
+    assert records[0]["loss.margin"] == 0.1 and records[0]["seed"] == 0
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "Every network" in page and "How each network was made" in page
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"train.milestones": (0.5, 0.75), "loss.name": "hinge"},
+        {"data.dir": "<b>$|"},
+        {"model.precision": None, "x": [1, {"y": 2}]},
+        {},
+    ],
+)
+def test_a_sweep_of_any_values(tmp_path, values):
+    workdirs = [make_run(tmp_path / str(seed), "a") for seed in (0, 1)]
+    runs = [({**values, "seed": seed}, w) for seed, w in enumerate(workdirs)]
+    sections = report.sections_of_sweep(runs)
+    report.write("Any", sections, tmp_path / "report")
+    assert len(sections[0].table) == 2
+    assert "<b>" not in (tmp_path / "report" / "report.html").read_text("utf-8")
+
+
+def test_a_sweep_that_has_not_begun(tmp_path):
+    runs = [({"loss.margin": m}, tmp_path / str(m)) for m in (0.1, 0.3)]
+    text = report.write("None", report.sections_of_sweep(runs), tmp_path / "report")
+    assert "0.1: no such run." in text
+    assert (tmp_path / "report" / "report.html").exists()
