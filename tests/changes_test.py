@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 from advloss import config as configs
 from advloss import networks
 from advloss.errors import InputError
-from advloss.evaluation import changes, measured, results
+from advloss.evaluation import changes, look, measured, results
 from advloss.runtime import files
 from advloss.training import workdir as workdirs
 
@@ -73,7 +73,7 @@ def looked_into(trained, tmp_path_factory):
 
 def _write(workdir, found):
     config = configs.load_config(workdir)
-    changes.write_changes(config, workdir, found, jax.devices()[:1])
+    look.write_changes(config, workdir, found, jax.devices()[:1])
 
 
 def test_changes_are_those_of_the_attacked_images(looked_into):
@@ -121,4 +121,4 @@ def test_other_images_are_refused(looked_into, tmp_path):
     config = configs.load_config(copy)
     config.evaluate.examples = 10
     with pytest.raises(InputError, match=r"is of other images than the config's"):
-        changes.write_changes(config, copy, results.load(copy), jax.devices()[:1])
+        look.write_changes(config, copy, results.load(copy), jax.devices()[:1])

@@ -134,7 +134,10 @@ def _commands(path: Path) -> list[list[str]]:
 
 @each_document
 def test_commands_are_there(path):
-    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"^([\w-]+):", makefile, re.MULTILINE)
+    named = re.findall(r"`make ([\w-]+)`", path.read_text(encoding="utf-8"))
+    assert [target for target in named if target not in targets] == []
     for words in _commands(path):
         for word, after in zip(words, [*words[1:], ""], strict=True):
             if word == "make":

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from advloss import losses
+from advloss import losses, networks
 
 CASES = {
-    "softmax": losses.softmax_cross_entropy,
+    "softmax_cross_entropy": losses.softmax_cross_entropy,
     "hinge": functools.partial(losses.hinge, margin=1.0),
     "lmcl": functools.partial(losses.lmcl, scale=10.0, margin=0.3),
 }
@@ -137,7 +137,74 @@ def test_margin_bound():
         losses.lmcl_margin_bound(1)
 
 
-def test_every_registered_loss_runs_with_its_defaults():
-    for entry in losses.LOSSES.values():
-        found = entry.function(jnp.zeros((2, 3)), jnp.array([0, 1]), **entry.defaults)
-        chex.assert_shape(found, (2,))
+def test_every_registered_loss_is_in_the_table():
+    """CASES holds each with its default settings."""
+    assert CASES.keys() == losses.LOSSES.keys()
+    logits = jax.random.uniform(jax.random.key(0), (4, 5), minval=-1)
+    for name, loss in CASES.items():
+        bound = losses.bind(name, losses.defaults(name))
+        expected = loss(logits, jnp.arange(4))
+        np.testing.assert_array_equal(bound(logits, jnp.arange(4)), expected)
+
+
+def test_entries_hold_to_their_own_rules():
+    """Defaults are valid for any number of classes; heads are those of networks."""
+    titles = [entry.title for entry in losses.LOSSES.values()]
+    assert len(set(titles)) == len(titles)
+    for name, entry in losses.LOSSES.items():
+        assert entry.head in networks.HEADS
+        assert set(entry.bounds) <= set(entry.settings)
+        for key, value in losses.defaults(name).items():
+            setting = entry.settings[key]
+            assert type(value) is setting.valid.kind
+            assert setting.valid.accepts(value)
+            if bound := entry.bounds.get(key):
+                assert all(value <= bound(classes) for classes in (2, 10, 1000))
+
+
+def test_settings_may_be_arrays_and_differ_by_run():
+    logits, labels = jnp.array([[1.0, 0.5, 0.25]]), jnp.array([0])
+    margins = jnp.array([0.5, 1.0])
+    found = jax.vmap(lambda m: losses.bind("hinge", {"margin": m})(logits, labels))(
+        margins
+    )
+    # 0.5 - 1 + 0.5 and 0.25 - 1 + 0.5 < 0; with margin 1, 0.5 + 0.25.
+    np.testing.assert_allclose(found, [[0.0], [0.75]])
+
+
+def test_margin_by_hand():
+    """Of the best wrong class; its gradient is 1, -1 and 0, whatever the confidence."""
+    logits = jnp.array([[1.0, 4.0, 2.5], [1e6, -1.0, 3.0]])
+    labels = jnp.array([1, 0])
+    np.testing.assert_allclose(losses.margin(logits, labels), [-1.5, 3 - 1e6])
+    gradient = jax.grad(lambda s: losses.margin(s, labels).sum())(logits)
+    np.testing.assert_array_equal(gradient, [[0, -1, 1], [-1, 0, 1]])
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0])
+@pytest.mark.parametrize("name", losses.OBJECTIVES)
+def test_objectives_by_name(name, scale):
+    """The network's own for "training"; losses take their defaults."""
+
+    def own(logits, labels):
+        return logits.sum(axis=-1) + labels
+
+    found = losses.objective(name, own, scale)
+    others = {"training": own, "margin": losses.margin}
+    expected = others.get(name) or CASES[name]
+    logits = jax.random.uniform(jax.random.key(1), (3, 4), minval=-1)
+    labels = jnp.array([0, 3, 1])
+    np.testing.assert_allclose(
+        found(logits, labels), expected(scale * logits, labels), rtol=1e-6
+    )
+
+
+def test_an_unscaled_objective_is_the_loss_itself():
+    """So that a program that is compiled for it is found again."""
+    assert losses.objective("margin", losses.hinge) is losses.margin
+    assert losses.objective("training", losses.hinge) is losses.hinge
+
+
+def test_an_unknown_objective_is_refused():
+    with pytest.raises(KeyError):
+        losses.objective("lead", losses.hinge)

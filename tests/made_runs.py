@@ -9,7 +9,7 @@ import numpy as np
 from advloss import config as configs
 from advloss.attacks import ATTACKS, MINIMUM_NORM
 from advloss.evaluation import measured
-from advloss.evaluation.programs import Outcome
+from advloss.evaluation.outcome import Outcome
 from advloss.runtime import checkpoints, files
 from advloss.types import Split, TrainState
 

@@ -463,6 +463,26 @@ def test_natural_and_worst_always_look_the_same():
     assert seen[0][0] != seen[0][1]
 
 
+MARKUP = ("- a", "# a", "1. a", "12) a", "===", "[a](b)", "> a")
+
+
+@pytest.mark.parametrize("text", MARKUP)
+def test_markdown_shows_text_as_it_is(tmp_path, text):
+    markdown_it = pytest.importorskip("markdown_it")
+    report.write(text, [Section(text, [[text, "b"], ["1", text]], [text])], tmp_path)
+    content = (tmp_path / "report.md").read_text("utf-8")
+    shown = markdown_it.MarkdownIt("commonmark").enable("table").parse(content)
+    texts = [
+        "".join(part.content for part in token.children)
+        for token in shown
+        if token.type == "inline"
+    ]
+    assert texts == [text, text, text, "b", "1", text, text]
+    assert {"bullet_list_open", "ordered_list_open", "blockquote_open"}.isdisjoint(
+        token.type for token in shown
+    )
+
+
 def test_sections_of_any_kind_are_written(tmp_path):
     drawing = figures.training([figures.Training("a", [1], [2.0], [3.0])])
     sections = [

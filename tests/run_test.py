@@ -284,3 +284,62 @@ def test_a_loss_that_is_no_longer_finite_stops_the_run(config, tmp_path):
     ):
         _train(config, tmp_path)
     assert not checkpoints.steps(tmp_path)
+
+
+def test_a_run_does_not_go_on_with_other_data(config, tmp_path, monkeypatch):
+    """Neither from another folder nor where files were replaced in place."""
+    stop_after(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        _train(config, tmp_path / "run")
+    before = _contents(tmp_path / "run")
+    other = shutil.copytree(config.data.dir, tmp_path / "other")
+    labels = other / "train-labels-idx1-ubyte"
+    content = bytearray(labels.read_bytes())
+    content[-1] = (content[-1] + 1) % 10
+    labels.write_bytes(content)
+    with config.unlocked():
+        config.data.dir = str(other)
+    with pytest.raises(InputError, match=r"data.dir=.*other.*training images or label"):
+        _train(config, tmp_path / "run")
+    changed = {
+        p
+        for p, text in _contents(tmp_path / "run").items()
+        if p in before and before[p] != text
+    }
+    assert {path.name for path in changed} <= {".lock"}
+
+
+@pytest.mark.parametrize("how", ["moved", "deleted"])
+def test_a_folder_that_goes_away_ends_the_run(config, tmp_path, monkeypatch, how):
+    """Training does not go on into a ghost, and does not say that it continues."""
+    workdir, original = tmp_path / "run", metrics.Writer.write
+
+    def write(self, step, values):
+        original(self, step, values)
+        if step == 6:
+            while not checkpoints.steps(workdir):  # It is written in the background.
+                time.sleep(0.01)
+            if how == "moved":
+                workdir.rename(tmp_path / "moved")
+            else:
+                shutil.rmtree(workdir)
+
+    monkeypatch.setattr(metrics.Writer, "write", write)
+    with pytest.raises(InputError, match=r"--workdir=.*run was moved or deleted"):
+        _train(config, workdir)
+    assert not (workdir / "checkpoints" / "8").exists()
+    if how == "moved":
+        monkeypatch.undo()
+        assert checkpoints.steps(tmp_path / "moved") == [4]
+        _train(config, tmp_path / "moved")
+        assert checkpoints.steps(tmp_path / "moved") == [4, 8]
+
+
+def test_a_name_with_brackets_is_a_name(config, tmp_path):
+    """What a sweep or a user may well call a run."""
+    whole = _train(config, tmp_path / "plain")
+    _assert_same_bits(whole, _train(config, tmp_path / "lmcl[m=0.3]*?"))
+    _assert_same_bits(whole, _state(config, tmp_path / "lmcl[m=0.3]*?"))
+    with pytest.raises(InputError, match=r"--workdir=.*a\\b is not valid"):
+        _train(config, tmp_path / "a\\b")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["lmcl[m=0.3]*?", "plain"]

@@ -10,8 +10,7 @@ from made_runs import make_run, measure, move
 
 from advloss import report
 from advloss.errors import InputError
-from advloss.evaluation import transfer
-from advloss.report import published, seeds
+from advloss.report import paper, published, seeds
 
 NETWORKS = {
     "undefended": {"defence.name": "natural"},
@@ -42,7 +41,7 @@ def _study(folder, count=2, **more):
 def fake_networks(monkeypatch):
     """Networks that take every image for a 3."""
     monkeypatch.setattr(
-        transfer, "_classifier", lambda *_: lambda x: np.eye(10)[[3] * len(x)]
+        paper, "_classifier", lambda *_: lambda x: np.eye(10)[[3] * len(x)]
     )
 
 

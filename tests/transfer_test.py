@@ -31,8 +31,9 @@ def pair(trained, tmp_path_factory):
 def test_the_attackers_images_are_shown_to_the_defender(pair):
     for made, own in (pair, pair[::-1]):
         images = measured.load_images(made).attacked
-        predictions = jnp.argmax(load_run(own.workdir).classifier(images), axis=-1)
-        found = transfer(made, own)
+        classifier = load_run(own.workdir).classifier
+        predictions = jnp.argmax(classifier(images), axis=-1)
+        found = transfer(made, own, classifier)
         assert found.shape == (110,)
         np.testing.assert_array_equal(found, predictions == own.labels)
         # What was made against another network fools less.
@@ -41,7 +42,8 @@ def test_the_attackers_images_are_shown_to_the_defender(pair):
 
 def test_to_itself_it_is_its_own_accuracy(pair):
     for own in pair:
-        np.testing.assert_array_equal(transfer(own, own), own.correct)
+        found = transfer(own, own, load_run(own.workdir).classifier)
+        np.testing.assert_array_equal(found, own.correct)
 
 
 def test_between_different_images_it_is_refused(pair, tmp_path):
@@ -51,4 +53,4 @@ def test_between_different_images_it_is_refused(pair, tmp_path):
     config.evaluate.examples = 40
     (few,) = evaluate_run(config, copy, jax.devices()[:1])
     with pytest.raises(InputError, match=r"different test images"):
-        transfer(made, few)
+        transfer(made, few, load_run(copy).classifier)

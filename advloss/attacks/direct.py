@@ -50,10 +50,13 @@ def attack(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]
         logits, values = _look(classifier, settings.get("objective"), images)
         if _is_traced((logits, values)):
             return function(classifier, keys, images, labels, **settings)
-        _check_logits(logits, images.shape)
         _check_classes("labels", labels, logits.shape[1])
         _check_settings(settings, images, labels, logits.shape[1])
-        arrays = {key: value for key, value in settings.items() if _is_array(value)}
+        arrays = {
+            key: jnp.asarray(value, images.dtype if type(value) is float else None)
+            for key, value in settings.items()
+            if _is_array(value)
+        }
         static = tuple((k, v) for k, v in settings.items() if k not in arrays)
         held = np.asarray(logits).tobytes(), np.asarray(values).tobytes()
         program = _program(function, classifier, static, held)
@@ -73,14 +76,14 @@ def _is_traced(tree: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Whole numbers and truth values of NumPy as Python's: they count steps, say."""
-    whole = isinstance(value, np.generic | np.ndarray) and value.dtype.kind in "biu"
-    return value.item() if whole and value.ndim == 0 else value
+    """NumPy's numbers as Python's: whole ones may count steps."""
+    number = isinstance(value, np.generic | np.ndarray) and value.ndim == 0
+    return value.item() if number else value
 
 
 def _is_array(value: Any) -> bool:
     """Whether a setting is an argument of the compiled program."""
-    return isinstance(value, float | np.generic | np.ndarray | jax.Array)
+    return isinstance(value, float | np.ndarray | jax.Array)
 
 
 def _look(
@@ -93,7 +96,8 @@ def _look(
     """
     noise = jax.random.uniform(jax.random.key(0), images.shape, images.dtype)
     logits = classifier(noise)
-    if objective is None or getattr(logits, "ndim", 0) != 2:
+    _check_logits(logits, images.shape)
+    if objective is None:
         return logits, jnp.zeros(())
     return logits, objective(logits, jnp.zeros(len(images), jnp.int32))
 

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from advloss import report
 from advloss.cli import flags, members
 from advloss.errors import Stopped
-from advloss.evaluation.changes import write_changes
+from advloss.evaluation.look import write_changes
 from advloss.evaluation.run import evaluate_run
 from advloss.runtime import signals
 from advloss.runtime.devices import share

@@ -55,7 +55,7 @@ def trades(
 
 
 def divergence(first: Array, second: Array) -> Array:
-    """`[batch]` Kullback and Leibler's divergence of softmax(first) from softmax(second).
+    """`[batch]` Kullback and Leibler's divergence between two softmaxes.
 
     It is at least 0, and 0 where the two are equal.
     """

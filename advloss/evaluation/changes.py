@@ -2,7 +2,7 @@
 
     changes = layer_changes(network, variables, natural, attacked)
     changes["conv1"]                        # [n], relative to the layer's natural input
-    write_changes(config, workdir, measured, devices)
+    path_of(measured)                       # where a run's own are kept
     load_changes(measured[0])["rank_change"]    # of a run's own attacked images
 
 What a change is measured against follows "Robust Loss Functions" by Vu and Tran,
@@ -10,22 +10,16 @@ Section III-A. A run's changes are kept in workdir/changes/, in files named as t
 results that they belong to.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from advloss.errors import InputError
-from advloss.evaluation.examples import first
-from advloss.evaluation.mapped import map_split
-from advloss.evaluation.measured import Measured, load_images
+from advloss.evaluation.measured import Measured
 from advloss.networks import Network
-from advloss.runtime import files, hosts
-from advloss.training import workdir as workdirs
-from advloss.types import Array, Batch, PyTree, Split
+from advloss.runtime import files
+from advloss.types import Array, PyTree
 
 _FOLDER = "changes"
 
@@ -90,71 +84,13 @@ def _length(values: Array) -> Array:
     return jnp.linalg.norm(values.reshape(len(values), -1), axis=-1)
 
 
-def write_changes(
-    config: ConfigDict,
-    workdir: str | Path,
-    measured: Sequence[Measured],
-    devices: Sequence[jax.Device],
-) -> None:
-    """Looks into a run with the images of its results, where that was not done yet.
-
-    Args:
-        config: what led to the results.
-        workdir: of the run.
-        measured: from `run.evaluate_run` with the same config and work directory.
-        devices: they share every batch.
-
-    Raises:
-        InputError: the run or its data can't be read, the results are of other images,
-            or the devices do not divide `evaluate.batch_size`.
-        OSError: a file can't be written.
-    """
-    missing = [each for each in measured if not hosts.from_first(_is_there(each))]
-    if not missing:
-        return
-    run, dataset = workdirs.load_run(workdir, config), workdirs.load_data(config)
-    natural = first(dataset.test, config.evaluate.examples)
-    for each in missing:
-        if each.identity["data"] != files.digest(tuple(natural)):
-            raise InputError(f"{each.path} is of other images than the config's")
-        changes = _changes(config, run, natural, each, devices)
-        files.write_arrays(_path(each), changes)
-    hosts.wait_for_all()
-
-
-def _changes(
-    config: ConfigDict,
-    run: workdirs.Run,
-    natural: Split,
-    measured: Measured,
-    devices: Sequence[jax.Device],
-) -> dict[str, np.ndarray]:
-    attacked, network = load_images(measured).attacked, run.network
-    channels = attacked.shape[-1]
-
-    def measure(variables: PyTree, batch: Batch) -> tuple:
-        # Both images of an example travel as channels of one.
-        images = batch.images[..., :channels], batch.images[..., channels:]
-        logits = [network.apply(variables, x)[0] for x in images]
-        return rank_change(*logits), layer_changes(network, variables, *images)
-
-    moved, layers = map_split(
-        measure,
-        run.variables,
-        Split(np.concatenate([natural.images, attacked], axis=-1), natural.labels),
-        batch_size=config.evaluate.batch_size,
-        devices=devices,
-    )
-    # In the network's order, which a dict of arrays under jit forgets.
-    ordered = {f"layer_{name}": layers[name] for name in network.layers}
-    return {"rank_change": moved, **ordered}
-
-
-def _path(measured: Measured) -> Path:
+def path_of(measured: Measured) -> Path:
+    """Where the changes of a result are kept."""
     return measured.workdir / _FOLDER / measured.path.name
 
 
-def _is_there(measured: Measured) -> bool:
+def is_there(measured: Measured) -> bool:
+    """Whether the changes of a result are kept, whole."""
     try:
         load_changes(measured)
     except InputError:
@@ -171,7 +107,7 @@ def load_changes(measured: Measured) -> dict[str, np.ndarray]:
     Raises:
         InputError: the file is missing or damaged.
     """
-    path = _path(measured)
+    path = path_of(measured)
     arrays = files.read_arrays(path)
     count = (len(measured.labels),)
     layers = [name for name in arrays if name.startswith("layer_")]

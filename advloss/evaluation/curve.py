@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from advloss.attacks import ATTACKS, MINIMUM_NORM
-from advloss.evaluation.programs import Outcome, is_within
+from advloss.evaluation.outcome import Outcome
+from advloss.evaluation.programs import is_within
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

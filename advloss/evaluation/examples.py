@@ -23,9 +23,9 @@ from advloss.attacks.base import Round
 from advloss.errors import InputError
 from advloss.evaluation.batches import Finished
 from advloss.evaluation.mapped import Mapped, Progress, no_progress
+from advloss.evaluation.outcome import Outcome
 from advloss.evaluation.programs import (
     Adversary,
-    Outcome,
     Target,
     attack_round,
     is_within,

@@ -24,7 +24,8 @@ from advloss.attacks import ATTACKS, MINIMUM_NORM
 from advloss.evaluation import arguments, examples
 from advloss.evaluation.curve import AttackRow, curve
 from advloss.evaluation.mapped import Progress, no_progress
-from advloss.evaluation.programs import Adversary, Outcome
+from advloss.evaluation.outcome import Outcome
+from advloss.evaluation.programs import Adversary
 from advloss.evaluation.statistics import Proportion, proportion
 from advloss.runtime import devices as runtime_devices
 from advloss.runtime import environment

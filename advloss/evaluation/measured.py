@@ -15,7 +15,7 @@ import numpy as np
 
 from advloss.attacks import ATTACKS
 from advloss.errors import InputError
-from advloss.evaluation.programs import Outcome
+from advloss.evaluation.outcome import Outcome
 from advloss.runtime import files
 from advloss.types import Split
 

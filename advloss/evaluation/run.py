@@ -25,7 +25,8 @@ from advloss.errors import InputError, Stopped
 from advloss.evaluation import examples, measured
 from advloss.evaluation.batches import Finished
 from advloss.evaluation.measured import Measured
-from advloss.evaluation.programs import Adversary, Outcome, Target
+from advloss.evaluation.outcome import Outcome
+from advloss.evaluation.programs import Adversary, Target
 from advloss.runtime import devices as runtime_devices
 from advloss.runtime import environment, files, hosts, lock, signals
 from advloss.training import workdir as workdirs

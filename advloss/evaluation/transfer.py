@@ -1,37 +1,32 @@
 """Black-box transfer: images made against one network, shown to another.
 
-transfer(made, own).mean()      # the accuracy of own's network on made's images
+transfer(made, own, classifier).mean()      # the accuracy of own's network
 """
-
-import functools
-from collections.abc import Callable
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 
 from advloss.errors import InputError
 from advloss.evaluation.measured import Measured, load_images
-from advloss.training import workdir as workdirs
 from advloss.types import Classifier
 
 _BATCH = 500
 
 
-def transfer(made: Measured, own: Measured) -> np.ndarray:
+def transfer(made: Measured, own: Measured, classifier: Classifier) -> np.ndarray:
     """Whether a network still classifies images that were made against another.
 
     Args:
         made: the result whose attacked images are shown,
         own: to the network of this one, from the same attack on the same test images.
             They may be the same.
+        classifier: the network of the latter.
 
     Returns:
         `[n]` bool, correct.
 
     Raises:
-        InputError: the results are of different test images, or a network or images
-            can't be read.
+        InputError: the results are of different test images, or images can't be read.
 
     See "Robust Loss Functions" by Vu and Tran, Table III.
     """
@@ -42,14 +37,7 @@ def transfer(made: Measured, own: Measured) -> np.ndarray:
         )
     if made.path == own.path:
         return own.correct
-    classifier = _classifier(own.workdir, own.identity["parameters"])
     return _predict(classifier, load_images(made).attacked) == own.labels
-
-
-@functools.lru_cache(maxsize=32)
-def _classifier(workdir: Path, parameters: str) -> Callable:
-    """The network's; of other parameters it is another."""
-    return workdirs.load_run(workdir).classifier
 
 
 def _predict(classifier: Classifier, images: np.ndarray) -> np.ndarray:

@@ -23,7 +23,6 @@ from advloss.report.section import Figure, Section
 from advloss.report.tables import shown_text
 from advloss.runtime import files
 
-_LONG = 32  # Characters from which a cell of the page is wrapped.
 _NUMBER = re.compile(r"[-+]?\d[\d.,]*( .*)?|-?|inf")
 
 
@@ -130,15 +129,12 @@ def _shown(section: Section, folder: Path) -> dict[str, Any]:
 
 
 def _classes(table: Sequence[Sequence[str]]) -> list[str]:
-    """Of every column: numbers stand to the right, long texts are wrapped."""
-    found = []
-    for i in range(len(table[0]) if table else 0):
-        cells = [row[i] for row in table[1:] if len(row) == len(table[0])]
-        if cells and any(cells) and all(map(_NUMBER.fullmatch, cells)):
-            found.append("number")
-        else:
-            found.append("long" if max(map(len, cells), default=0) > _LONG else "")
-    return found
+    """Of every column: numbers stand to the right."""
+    whole = [row for row in table[1:] if len(row) == len(table[0])]
+    return [
+        "number" if whole and all(map(_NUMBER.fullmatch, cells)) else ""
+        for cells in zip(*(whole or table[:1]), strict=True)
+    ]
 
 
 def _base64(path: Path) -> str:
@@ -201,7 +197,14 @@ def terminal_text(
 
 def _markdown(text: str) -> str:
     """Text that Markdown shows as it is."""
-    return re.sub(r"([\\`*_{}\[\]<>()#+!|$~&-])", r"\\\1", text)
+    text = re.sub(r"([\\`*_\[\]<>|$~&])", r"\\\1", text)
+    return re.sub(r"^([-+#=]|\d+(?=[.)]))", _escape_first, text)
+
+
+def _escape_first(found: re.Match) -> str:
+    """A list or a title is made by what begins a line."""
+    first = found[1]
+    return f"{first}\\" if first.isdecimal() else f"\\{first}"
 
 
 def _fenced(text: str) -> str:

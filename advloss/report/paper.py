@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from advloss.errors import InputError
-from advloss.evaluation import transfer
 from advloss.evaluation.changes import load_changes
-from advloss.evaluation.results import AttackSummary
+from advloss.evaluation.results import AttackSummary, Measured
 from advloss.evaluation.statistics import Proportion
+from advloss.evaluation.transfer import transfer
 from advloss.report import (
     changes,
     losses_table,
@@ -30,6 +30,8 @@ from advloss.report.losses_table import Accuracies
 from advloss.report.reading import guarded
 from advloss.report.rows import Row
 from advloss.report.section import Section
+from advloss.training.workdir import load_run
+from advloss.types import Classifier
 
 ATTACK, NOISE = "pgd", "noise"  # The attacks that a study shows, by name.
 _WORDS = {None: "natural", ATTACK: "PGD", NOISE: "noise"}
@@ -210,11 +212,22 @@ def _transfer(
         made, own = _attack(ours[seed], ATTACK), _attack(theirs[seed], ATTACK)
         if made and own:
             what, pair = f"{attacker} or {defender}", (made.measured, own.measured)
-            correct, more = guarded(what, transfer.transfer, *pair)
+            correct, more = guarded(what, _shown_to, *pair)
             problems += more
             if correct is not None:
                 found[seed] = 100 * float(np.mean(correct))
     return found, problems
+
+
+def _shown_to(made: Measured, own: Measured) -> np.ndarray:
+    classifier = _classifier(own.workdir, own.identity["parameters"])
+    return transfer(made, own, classifier)
+
+
+@functools.lru_cache(maxsize=32)
+def _classifier(workdir: Path, parameters: str) -> Classifier:
+    """The network's; of other parameters it is another."""
+    return load_run(workdir).classifier
 
 
 def table3(groups: Groups) -> Section:
@@ -232,9 +245,7 @@ def table3(groups: Groups) -> Section:
     return transfer_table.section(attackers, _DEFENDERS, found, printed, notes)
 
 
-def _figure(
-    part: str, title: str, shown: Sequence[tuple[str, str]], kind: str
-) -> Part:
+def _figure(part: str, title: str, shown: Sequence[tuple[str, str]], kind: str) -> Part:
     """A figure of changes: `shown` are networks with attacks."""
     names = tuple(dict.fromkeys(name for name, _ in shown))
 

@@ -9,18 +9,22 @@ from advloss.evaluation.statistics import Proportion
 
 Table = Sequence[Sequence[str]]
 
-SHORT = "{a:.1f} ± {half:.1f}"
+SHORT = "{a:.1f} ± {reach:.1f}"
 LONG = "{a:.1f} [{low:.1f}, {high:.1f}]"
 WIDTH = 80  # Columns of a terminal.
 _CELL = 24  # Characters after which a cell is wrapped.
 
 
 def percent(cell: Proportion | None, form: str = LONG) -> str:
-    """An accuracy in per cent; the form may use {a}, {low}, {high}, {half}."""
+    """An accuracy in per cent; the form may use {a}, {low}, {high}, {reach}.
+
+    The reach is that of the interval's longer side.
+    """
     if cell is None:
         return "-"
     accuracy, low, high = (100 * value for value in cell)
-    return form.format(a=accuracy, low=low, high=high, half=(high - low) / 2)
+    reach = max(accuracy - low, high - accuracy)
+    return form.format(a=accuracy, low=low, high=high, reach=reach)
 
 
 def median(distance: float | None) -> str:

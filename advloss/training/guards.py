@@ -1,68 +1,14 @@
-"""What must hold before a run is trained, and while it is."""
+"""What must hold of images before training, and of losses and weights while it goes."""
 
-import warnings
 from collections.abc import Mapping
-from pathlib import Path
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from advloss import config as configs
-from advloss.errors import DamagedError, DivergedError, InputError
+from advloss.errors import DivergedError, InputError
 from advloss.networks import NETWORKS
-from advloss.runtime import checkpoints, lock
-from advloss.training import workdir as folders
 from advloss.types import Dataset, TrainState
-
-
-def check_owner(workdir: Path, config: ConfigDict) -> None:
-    """A folder must be the run's own, or hold nothing.
-
-    Raises:
-        InputError: it holds something else, which is left as it is.
-    """
-    if (workdir / configs.CONFIG).exists():
-        saved = configs.load_config(workdir)
-        differences = configs.training_differences(saved, config)
-        if differences:
-            raise InputError(
-                f"--workdir={workdir} belongs to another config: "
-                f"{'; '.join(differences)}; use its config or another --workdir"
-            )
-    elif workdir.exists() and (not workdir.is_dir() or _holds_anything(workdir)):
-        raise InputError(
-            f"--workdir={workdir} is not empty and holds no run: use a new folder, or "
-            "a run's own to continue it"
-        )
-
-
-def _holds_anything(workdir: Path) -> bool:
-    return any(path.name != lock.NAME for path in workdir.iterdir())
-
-
-def check_checkpoints(workdir: Path, config: ConfigDict) -> None:
-    """The newest must be whole and the config's; a damaged one gives way to the next.
-
-    What a kill or a failing disk has damaged is no reason to lose what is good; it is
-    put aside, with a warning.
-
-    Raises:
-        InputError: it belongs to another config.
-    """
-    while saved := checkpoints.steps(workdir):
-        with checkpoints.open_folder(workdir) as manager:
-            try:
-                folders.restore(manager, config)
-                return
-            except DamagedError as error:
-                found = error.found
-        checkpoints.put_aside(workdir, saved[-1])
-        warnings.warn(
-            f"{found}: it was put into {workdir / 'damaged'}, going on from step "
-            f"{saved[-2] if len(saved) > 1 else 0}",
-            stacklevel=2,
-        )
 
 
 def check_images(dataset: Dataset, config: ConfigDict) -> None:

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -75,7 +74,7 @@ def train_runs(
     folders_of = [files.check_folder("--workdir", workdir) for workdir in workdirs]
     members = [Member(*m) for m in zip(stacked, folders_of, strict=True)]
     for member in members:
-        guards.check_owner(member.workdir, member.config)
+        folders.check_owner(member.workdir, member.config)
 
     @functools.cache
     def load() -> Dataset:
@@ -91,13 +90,18 @@ def train_runs(
         held = {m.workdir: exits.enter_context(lock.hold(m.workdir)) for m in members}
         if hosts.is_first():
             for member in members:
-                guards.check_checkpoints(member.workdir, member.config)
+                folders.check_checkpoints(member.workdir, member.config)
         failures: list[DivergedError] = []
-        while decided := _next(members):
-            start, together = decided
-            failed = _train_together(together, start, load(), where, held, frozen)
-            members = [member for member in members if member.workdir not in failed]
-            failures += failed.values()
+        try:
+            while decided := _next(members):
+                start, together = decided
+                failed = _train_together(together, start, load(), where, held, frozen)
+                members = [m for m in members if m.workdir not in failed]
+                failures += failed.values()
+        except OSError:
+            for still_ours in held.values():  # Where they are gone, that is why.
+                still_ours()
+            raise
     if failures:
         raise failures[0]
 
@@ -169,14 +173,14 @@ class _Open(NamedTuple):
 
     config: ConfigDict
     workdir: Path
-    manager: ocp.CheckpointManager
+    manager: checkpoints.Manager
     writer: metrics.Writer
     still_ours: Callable[[], None]
 
 
 def _open(
     member: Member,
-    manager: ocp.CheckpointManager,
+    manager: checkpoints.Manager,
     start: int,
     where: stack.Layout,
     still_ours: Callable[[], None],
@@ -253,7 +257,7 @@ def _state_at(
     step_number: int,
     config: ConfigDict,
     network: build.Network,
-    manager: ocp.CheckpointManager,
+    manager: checkpoints.Manager,
     dataset: Dataset,
 ) -> TrainState:
     """The state of that step; what a run has beyond it is given up."""

@@ -11,11 +11,11 @@ workdir/
 `run` trains it there; what attacks find is kept by `evaluation.results`.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from advloss import config as configs
@@ -23,7 +23,7 @@ from advloss import data, networks
 from advloss.config import build
 from advloss.errors import DamagedError, InputError
 from advloss.networks import Network
-from advloss.runtime import checkpoints, files
+from advloss.runtime import checkpoints, files, lock
 from advloss.types import Classifier, Dataset, PyTree, Split, TrainState
 
 ENVIRONMENT, DATA = "environment.json", "data.json"
@@ -79,7 +79,7 @@ def load_run(workdir: str | Path, config: ConfigDict | None = None) -> Run:
 
 
 def restore(
-    manager: ocp.CheckpointManager,
+    manager: checkpoints.Manager,
     config: ConfigDict,
     template: TrainState | None = None,
     step: int | None = None,
@@ -108,6 +108,55 @@ def restore(
             "config or another --workdir"
         )
     return checkpoints.restore(manager, template, step)
+
+
+def check_owner(workdir: Path, config: ConfigDict) -> None:
+    """A folder must be the run's own, or hold nothing.
+
+    Raises:
+        InputError: it holds something else, which is left as it is.
+    """
+    if (workdir / configs.CONFIG).exists():
+        saved = configs.load_config(workdir)
+        differences = configs.training_differences(saved, config)
+        if differences:
+            raise InputError(
+                f"--workdir={workdir} belongs to another config: "
+                f"{'; '.join(differences)}; use its config or another --workdir"
+            )
+    elif workdir.exists() and (not workdir.is_dir() or _holds_anything(workdir)):
+        raise InputError(
+            f"--workdir={workdir} is not empty and holds no run: use a new folder, or "
+            "a run's own to continue it"
+        )
+
+
+def _holds_anything(workdir: Path) -> bool:
+    return any(path.name != lock.NAME for path in workdir.iterdir())
+
+
+def check_checkpoints(workdir: Path, config: ConfigDict) -> None:
+    """The newest must be whole and the config's; a damaged one gives way to the next.
+
+    What a kill or a failing disk has damaged is no reason to lose what is good; it is
+    put aside, with a warning.
+
+    Raises:
+        InputError: it belongs to another config.
+    """
+    while saved := checkpoints.steps(workdir):
+        with checkpoints.open_folder(workdir) as manager:
+            try:
+                restore(manager, config)
+                return
+            except DamagedError as error:
+                found = error.found
+        checkpoints.put_aside(workdir, saved[-1])
+        warnings.warn(
+            f"{found}: it was put into {workdir / 'damaged'}, going on from step "
+            f"{saved[-2] if len(saved) > 1 else 0}",
+            stacklevel=2,
+        )
 
 
 def load_environment(workdir: str | Path) -> dict[str, Any] | None:

@@ -1,0 +1,78 @@
+"""Looks into a trained run with the images of its results: what did an attack move?"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from advloss.errors import InputError
+from advloss.evaluation import changes, examples
+from advloss.evaluation.mapped import map_split
+from advloss.evaluation.measured import Measured, load_images
+from advloss.runtime import files, hosts
+from advloss.training import workdir as workdirs
+from advloss.types import Batch, PyTree, Split
+
+
+def write_changes(
+    config: ConfigDict,
+    workdir: str | Path,
+    results: Sequence[Measured],
+    devices: Sequence[jax.Device],
+) -> None:
+    """Looks into a run with the images of its results, where that was not done yet.
+
+    Args:
+        config: what led to the results.
+        workdir: of the run.
+        results: from `evaluate_run` with the same config and work directory.
+        devices: they share every batch.
+
+    Raises:
+        InputError: the run or its data can't be read, the results are of other images,
+            or the devices do not divide `evaluate.batch_size`.
+        OSError: a file can't be written.
+    """
+    missing = [each for each in results if not hosts.from_first(changes.is_there(each))]
+    if not missing:
+        return
+    run, dataset = workdirs.load_run(workdir, config), workdirs.load_data(config)
+    natural = examples.first(dataset.test, config.evaluate.examples)
+    for each in missing:
+        if each.identity["data"] != files.digest(tuple(natural)):
+            raise InputError(f"{each.path} is of other images than the config's")
+        arrays = _changes(config, run, natural, each, devices)
+        files.write_arrays(changes.path_of(each), arrays)
+    hosts.wait_for_all()
+
+
+def _changes(
+    config: ConfigDict,
+    run: workdirs.Run,
+    natural: Split,
+    result: Measured,
+    devices: Sequence[jax.Device],
+) -> dict[str, np.ndarray]:
+    attacked, network = load_images(result).attacked, run.network
+    channels = attacked.shape[-1]
+
+    def measure(variables: PyTree, batch: Batch) -> tuple:
+        # Both images of an example travel as channels of one.
+        images = batch.images[..., :channels], batch.images[..., channels:]
+        logits = [network.apply(variables, x)[0] for x in images]
+        return changes.rank_change(*logits), changes.layer_changes(
+            network, variables, *images
+        )
+
+    moved, layers = map_split(
+        measure,
+        run.variables,
+        Split(np.concatenate([natural.images, attacked], axis=-1), natural.labels),
+        batch_size=config.evaluate.batch_size,
+        devices=devices,
+    )
+    # In the network's order, which a dict of arrays under jit forgets.
+    ordered = {f"layer_{name}": layers[name] for name in network.layers}
+    return {"rank_change": moved, **ordered}
