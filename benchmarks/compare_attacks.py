@@ -1,6 +1,6 @@
 """Our attacks against those of other packages, on the same networks and digits.
 
-    make referee RUNS=runs/quickstart/undefended,runs/quickstart/softmax
+    make compare-attacks RUNS=runs/quickstart/undefended,runs/quickstart/softmax
 
 Attacks the first test digits that each network classifies correctly, with foolbox,
 torchattacks and adv-lib from their own packages, and prints a table in Markdown: robust
@@ -13,6 +13,7 @@ Ends with an error where a robust accuracy is more than 1 point from a peer's, o
 median distance more than 1.02 times a peer's.
 """
 
+import functools
 import sys
 import time
 import types
@@ -28,7 +29,11 @@ from torch_table1 import TorchTable1, to_numpy, to_torch
 
 import advloss
 from advloss import config as configs
-from advloss import evaluate, runs
+from advloss import networks
+from advloss.attacks import ATTACKS
+from advloss.config import build
+from advloss.evaluation import examples, programs
+from advloss.training.workdir import load_data
 from advloss.types import Split
 
 _RUNS = flags.DEFINE_list("runs", None, "Work directories.", required=True)
@@ -42,7 +47,7 @@ class Peers:
 
     def __init__(self, run: advloss.Run, split: Split):
         cosine = run.config.loss.name == "lmcl"
-        self.network = TorchTable1(run.params, cosine=cosine).eval()
+        self.network = TorchTable1(run.variables, cosine=cosine).eval()
         self.run, self.split = run, split
         self.x, self.y = to_torch(split.images), torch.from_numpy(split.labels).long()
         theirs, ours = self.network(self.x).numpy(), run.classifier(split.images)
@@ -198,7 +203,7 @@ COMPARISONS = {
 
 def _digits(run: advloss.Run) -> Split:
     """The first test images that are classified correctly."""
-    test = runs.load_data(run.config).test
+    test = load_data(run.config).test
     right = np.argmax(run.classifier(test.images), -1) == test.labels
     chosen = np.flatnonzero(right)[: _DIGITS.value]
     return Split(test.images[chosen], test.labels[chosen])
@@ -220,14 +225,20 @@ def _ours(peers: Peers, name: str, comparison: Comparison, budget: int) -> tuple
     config.evaluate[name].update(comparison.settings)
     config.evaluate[name].update(comparison.budget(budget))
     config.evaluate.batch_size = 100
-    outcome = evaluate.attack_split(
-        configs.resolve(config),
-        name,
-        peers.run.params,
+    config = configs.resolve(config)
+    target = programs.Target(
+        functools.partial(networks.classifier, peers.run.network), peers.run.variables
+    )
+    attack = build.evaluation_attack(config, name)
+    outcome = examples.attack(
+        target,
+        programs.Adversary(attack, ATTACKS[name], config.evaluate[name].to_dict()),
         peers.split,
+        seed=config.evaluate.seed,
+        batch_size=config.evaluate.batch_size,
         devices=jax.local_devices(),
     )
-    return outcome.images, outcome.gradients, outcome.seconds
+    return outcome.images, int(outcome.backward_passes.max()), outcome.seconds
 
 
 def _row(

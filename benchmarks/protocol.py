@@ -21,11 +21,13 @@ import jax
 from absl import app, flags
 from speed import FORWARD, product
 
-from advloss import files, results, runs
-from configs import paper
+from advloss import config as configs
+from advloss.defences import DEFENCES
+from advloss.evaluation import results
+from advloss.runtime import files
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The study's folder.", required=True)
-_BUDGET = flags.DEFINE_enum("budget", "paper", paper.BUDGETS, "The table's budget.")
+_BUDGET = flags.DEFINE_string("budget", "paper", "An argument of configs/table2.py.")
 _SEEDS = flags.DEFINE_integer("seeds", 1, "Networks of each row.", lower_bound=1)
 _MINUTES = flags.DEFINE_float("minutes", 9.0, "Of this piece.", lower_bound=0.1)
 _TIMES = 10  # The matrix product's, of which the best counts.
@@ -57,12 +59,12 @@ def work(folder: Path) -> float:
     """Floating-point operations of all finished runs and their attacks."""
     total = 0.0
     for path in sorted(folder.glob("*-seed*")):
-        config, measured = runs.load_config(path), results.load_results(path)
-        steps = config.train.attack.steps
-        steps *= config.train.attack.name != "none"
+        config = configs.load_config(path)
+        steps = config.train.attack.steps or 1  # FGSM has one.
+        steps *= DEFENCES[config.defence.name].attacks
         total += config.train.steps * config.train.batch_size * (2 * steps + 3)
-        for attack in measured["attacks"].values():
-            total += 2 * attack["gradients"] * measured["examples"]
+        for measured in results.load(path):
+            total += 2 * float(measured.backward_passes.sum())
     return total * FORWARD
 
 

@@ -16,7 +16,7 @@ import functools
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import jax
@@ -24,12 +24,20 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from absl import app, flags
+from ml_collections import ConfigDict
 from torch_table1 import TorchTable1, to_torch
 
 from advloss import config as configs
-from advloss import data, evaluate, models, parallel, sweep, train
-from advloss.attacks import example_keys
-from configs import default
+from advloss import networks
+from advloss.attacks import ATTACKS
+from advloss.attacks.base import Round
+from advloss.config import build
+from advloss.evaluation import programs
+from advloss.evaluation.mapped import Mapped
+from advloss.runtime import devices as on_devices
+from advloss.training import stack, step
+from advloss.training.workdir import load_data
+from advloss.types import Batch, Classifier, PyTree, TrainState
 
 _TURNS = flags.DEFINE_integer("turns", 7, "How often each is timed.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 40, "Of PGD, in attacks and in training.")
@@ -60,11 +68,14 @@ class Subject:
         self.devices = devices
         self.cuda = torch.cuda.is_available() and devices[0].platform != "cpu"
         self.place = torch.device("cuda" if self.cuda else "cpu")
-        self.dataset = data.load(source="mnist_5k")
         self.config = _config(_STEPS.value)
-        self.network = train.network_of(self.config)
-        self.params = train.init(self.config, (28, 28, 1)).params
-        self.torch = TorchTable1(self.params, cosine=False).to(self.place)
+        self.dataset = load_data(self.config)
+        self.network = build.network(self.config)
+        self.variables = self.state(self.config).variables
+        self.torch = TorchTable1(self.variables, cosine=False).to(self.place)
+
+    def state(self, config: ConfigDict) -> TrainState:
+        return step.init(config, self.network, self.dataset.train)
 
     def batch(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         return tuple(np.asarray(array[:size]) for array in self.dataset.test)
@@ -79,8 +90,8 @@ class Subject:
             torch.cuda.synchronize()
 
 
-def _config(steps: int, seed: int = 0):
-    config = default.get_config()
+def _config(steps: int, seed: int = 0) -> ConfigDict:
+    config = configs.default()
     config.seed = seed
     config.train.schedule = "constant"
     config.train.steps = 10**6
@@ -94,19 +105,25 @@ def _config(steps: int, seed: int = 0):
 def attack(subject: Subject, size: int) -> Work:
     """PGD of a batch."""
     steps, (images, labels) = _STEPS.value, subject.batch(size)
-    ours = evaluate.make_attack(subject.config, "pgd")
-    indices = np.arange(size, dtype=np.int32)
 
-    def one_batch(shared, batch):
-        params, key = shared
-        return ours(params, example_keys(key, batch.indices), batch).images
+    def classifier_of(variables: PyTree) -> Classifier:
+        return networks.classifier(subject.network, variables)
 
-    mapped = evaluate.Mapped(
-        one_batch, (subject.params, jax.random.key(0)), size, subject.devices
+    ours = programs.attack_round(
+        programs.Target(classifier_of, subject.variables),
+        programs.Adversary(
+            build.evaluation_attack(subject.config, "pgd"),
+            ATTACKS["pgd"],
+            subject.config.evaluate.pgd.to_dict(),
+        ),
+        Round(),
+        stop=False,
     )
-    batch = train.Batch(images, labels, indices)
+    shared = subject.variables, jax.random.key(0), {}
+    mapped = Mapped(ours, shared, size, subject.devices)
+    batch = Batch(images, labels, np.arange(size, dtype=np.int32))
     x, y = subject.torch_batch(size)
-    calls = {"advloss": lambda: mapped(batch)}
+    calls = {"advloss": lambda: mapped((batch, images))}
 
     def torchattacks() -> None:
         import torchattacks
@@ -130,7 +147,7 @@ def attack(subject: Subject, size: int) -> Work:
 
     bounds = {"bounds": (0, 1)}
     torch_model = package.PyTorchModel(subject.torch.eval(), **bounds)
-    classifier = jax.jit(models.classifier(subject.network, subject.params))
+    classifier = jax.jit(classifier_of(subject.variables))
     jax_model = package.JAXModel(classifier, **bounds)
     torch_arrays = tuple(map(eagerpy.astensor, (x, y)))
     jax_arrays = tuple(eagerpy.astensor(jnp.asarray(a)) for a in (images, labels))
@@ -144,17 +161,23 @@ def attack(subject: Subject, size: int) -> Work:
 
 def training(subject: Subject) -> Work:
     """Adversarial training steps, several at once: of one run, and of runs together."""
-    chunk, config = _CHUNK.value, subject.config
-    size, steps = config.train.batch_size, config.train.attack.steps
-    state = train.init(config, (28, 28, 1))
-    alone = train.run(config, subject.dataset, state, devices=subject.devices)
-    count = sweep.ROWS[subject.devices[0].platform] * len(subject.devices)
-    members = [_config(steps, seed) for seed in range(count)]
-    states = [train.init(member, (28, 28, 1)) for member in members]
-    together = sweep.run(members, subject.dataset, states, devices=subject.devices)
+    chunk, settings = _CHUNK.value, subject.config.train
+    size, steps = settings.batch_size, settings.attack.steps
+    count = stack.ROWS[subject.devices[0].platform] * len(subject.devices)
 
+    def chunks(seeds: range) -> Iterator[tuple]:
+        members = [_config(steps, seed) for seed in seeds]
+        return stack.run(
+            members,
+            subject.network,
+            subject.dataset,
+            list(map(subject.state, members)),
+            where=stack.layout(len(members), size, subject.devices),
+        )
+
+    alone, together = chunks(range(1)), chunks(range(count))
     calls = {
-        "advloss": lambda: jax.block_until_ready(next(alone)),
+        "advloss": lambda: next(alone)[1],
         f"advloss, {count} runs together": lambda: next(together)[1],
     }
     for name, compiled in (("PyTorch", False), ("PyTorch, torch.compile", True)):
@@ -166,7 +189,7 @@ def training(subject: Subject) -> Work:
 def _torch_training(
     subject: Subject, size: int, steps: int, chunk: int, compiled: bool
 ) -> Callable[[], None]:
-    network = TorchTable1(subject.params, cosine=False).to(subject.place)
+    network = TorchTable1(subject.variables, cosine=False).to(subject.place)
     for parameter in network.parameters():
         parameter.requires_grad_(True)
     optimiser = torch.optim.Adam(network.parameters(), 1e-4, fused=True)
@@ -201,9 +224,9 @@ def product(devices: list[jax.Device]) -> tuple[float, Callable[[], None]]:
     def multiply(state: jax.Array, _, matrix: jax.Array) -> jax.Array:
         return jax.lax.fori_loop(0, repeat, lambda _, x: x @ matrix, state)
 
-    mapped = parallel.map_rows(multiply, devices)
+    mapped = on_devices.map_rows(multiply, devices)
     rows = jnp.tile(jnp.eye(size), (len(devices), 1, 1))
-    state, matrix = (parallel.spread(rows, devices) for _ in range(2))
+    state, matrix = (on_devices.spread(rows, devices) for _ in range(2))
     held = [state]
 
     def call() -> None:

@@ -6,15 +6,16 @@ from torch import nn
 
 
 class TorchTable1(nn.Module):
-    """Images `[batch, 1, 28, 28]` -> logits, as `models.Table1` gives them.
+    """Images `[batch, 1, 28, 28]` -> logits, as `networks.table1.Table1` gives them.
 
     Args:
-        params: of a network that `advloss.load_run` loaded.
+        variables: of a network that `advloss.load_run` loaded.
         cosine: whether its last layer gives cosines.
     """
 
-    def __init__(self, params: dict, *, cosine: bool):
+    def __init__(self, variables: dict, *, cosine: bool):
         super().__init__()
+        params = variables["params"]
         self.conv1, self.conv2 = (_conv(params[name]) for name in ("conv1", "conv2"))
         rows = np.asarray(params["fc1"]["kernel"])
         side = int(np.sqrt(len(rows) // 64))

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import advloss
 from advloss import losses
 from advloss.errors import InputError
 from advloss.evaluation import front
@@ -128,7 +129,7 @@ def test_a_network_is_compiled_once(images, labels):
     traced = []
 
     def classifier(x):
-        traced.append(x.shape)
+        traced.extend([x.shape] * isinstance(x, jax.core.Tracer))
         return linear(x)
 
     how = {**QUICK, "attacks": "strong", "batch_size": 20}
@@ -363,3 +364,23 @@ def test_arguments_that_are_not_valid_are_told(images, labels, changes, message)
     with pytest.raises(InputError, match=message) as told:
         front.evaluate(linear, images, labels, **{**QUICK, **changes})
     assert "\n" not in str(told.value)
+
+
+def test_weights_that_changed_behind_the_same_function_are_seen():
+    """As in a notebook, where a function reads a variable that is trained on."""
+    held = {"sign": 1.0}
+    images = np.random.default_rng(0).uniform(0.2, 0.8, (6, 2, 2, 1))
+    images = images.astype(np.float32)
+    labels = (images.sum(axis=(1, 2, 3)) > 2).astype(np.int32)
+
+    def classifier(images):
+        logit = held["sign"] * (images.sum(axis=(1, 2, 3)) - 2)
+        return jnp.stack([-logit, logit], axis=-1)
+
+    found = []
+    for held["sign"] in (1.0, -1.0):
+        result = advloss.evaluate(
+            classifier, images, labels, epsilon=0.0, attacks="fgsm", progress=False
+        )
+        found.append(result.natural_accuracy)
+    assert found == [1.0, 0.0]

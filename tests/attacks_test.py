@@ -1,6 +1,7 @@
 """What every attack keeps, in one table; a new attack joins CASES."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -147,6 +148,9 @@ def test_entries_hold_to_their_own_rules(name, weights, batch):
             assert type(value) is setting.valid.kind, key
             assert setting.valid.accepts(value), key
     assert trains.keys() == entry.settings.keys()
+    for key, parameter in inspect.signature(entry.function).parameters.items():
+        if key in trains and parameter.default is not parameter.empty:
+            assert parameter.default == entry.settings[key].default, key
     assert entry.settings["epsilon"].swept
     if _looks_for_the_nearest(name):
         assert not entry.training

@@ -1,6 +1,7 @@
 """Attacks called directly: nothing wrong is answered with a number, and an attack
 compiles once."""
 
+import dataclasses
 import functools
 
 import jax
@@ -325,6 +326,20 @@ def test_a_changed_network_is_not_answered_from_its_old_program():
     assert not np.array_equal(before.images, after.images)
     for ours, theirs in zip(after, fresh, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@dataclasses.dataclass
+class _Module:
+    """It compares by its arrays, and so can't be hashed."""
+
+    weights: jax.Array
+
+    def __call__(self, images):
+        return _network(self.weights, images)
+
+
+def test_a_network_that_can_not_be_hashed_is_attacked():
+    _equal(_pgd(classifier=_Module(jnp.asarray(_WEIGHTS))), _pgd())
 
 
 def test_a_changed_objective_is_not_answered_from_its_old_program():

@@ -94,3 +94,106 @@ def test_random_start_fills_the_ball():
     assert abs(change.mean()) < 4 * 0.2 / np.sqrt(3 * 3200)
     assert change.std() == pytest.approx(0.2 / np.sqrt(3), rel=0.05)
     assert not np.array_equal(change[0], change[1])
+
+
+def test_fgsm_is_one_step_of_the_radius():
+    key = attacks.example_keys(jax.random.key(0), jnp.arange(1))
+    images = jnp.array([0.7, 0.9]).reshape(1, 1, 2, 1)
+    settings = {"objective": losses.hinge, "epsilon": 0.25}
+    result = attacks.fgsm(_two_pixels, key, images, jnp.array([0]), **settings)
+    np.testing.assert_allclose(result.images.ravel(), [0.45, 1.0], atol=1e-6)
+    assert result.backward_passes[0] == result.forward_passes[0] == 1
+
+
+def test_from_a_start_it_goes_on():
+    """Two steps and three more are five."""
+    ball = {"epsilon": 0.35, "step_size": 0.1}
+    whole = _pgd([0.7, 0.2], 0, steps=5, **ball)
+    first = _pgd([0.7, 0.2], 0, steps=2, **ball)
+    rest = _pgd([0.7, 0.2], 0, steps=3, start=first.images, **ball)
+    np.testing.assert_allclose(rest.images, whole.images, atol=1e-6)
+    np.testing.assert_allclose(rest.distance, 0.35, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def many():
+    """A network of five classes, keys, 20 images and their labels."""
+    weights = jax.random.normal(jax.random.key(1), (9, 5))
+    images = jax.random.uniform(jax.random.key(2), (20, 3, 3, 1))
+
+    def network(x):
+        return jnp.sin(3 * x.reshape(len(x), -1)) @ weights
+
+    labels = jnp.argmax(network(images), axis=-1)
+    keys = attacks.example_keys(jax.random.key(3), jnp.arange(20))
+    return network, keys, images, labels
+
+
+_SETTINGS = {
+    "objective": losses.softmax_cross_entropy,
+    "epsilon": 0.1,
+    "step_size": 0.05,
+    "steps": 2,
+}
+
+
+def _best(results):
+    """Of each example: one that fools before one that does not, then by objective."""
+    value = [np.where(r.success, 1e6, 0.0) + np.asarray(r.objective) for r in results]
+    place = np.argmax(value, axis=0)
+    rows = np.arange(len(place))
+    return np.stack([np.asarray(r.images) for r in results])[place, rows]
+
+
+def test_a_restart_is_that_start_of_several(many):
+    """Each alone by its number, traced; the best of them is what all of them give."""
+    one = jax.jit(lambda restart: attacks.pgd(*many, restart=restart, **_SETTINGS))
+    alone = [one(number) for number in range(3)]
+    assert not np.allclose(alone[0].images, alone[1].images)
+    for restarts in (2, 3):
+        whole = attacks.pgd(*many, restarts=restarts, **_SETTINGS)
+        expected = _best(alone[:restarts])
+        np.testing.assert_allclose(whole.images, expected, atol=1e-6)
+        fooled = np.any([r.worst_success for r in alone[:restarts]], axis=0)
+        np.testing.assert_array_equal(whole.worst_success, fooled)
+    assert (alone[0].backward_passes == 2).all()
+    assert (whole.backward_passes == 6).all()
+    assert (whole.forward_passes == 3).all()
+
+
+def test_a_draw_of_noise_is_that_draw_of_several(many):
+    settings = {"objective": losses.softmax_cross_entropy, "epsilon": 0.3}
+    alone = [attacks.noise(*many, restart=number, **settings) for number in range(3)]
+    whole = attacks.noise(*many, draws=3, **settings)
+    np.testing.assert_allclose(whole.images, _best(alone), atol=1e-6)
+    assert 0 < whole.success.sum() < 20
+
+
+def test_an_offset_is_pgd_towards_that_class(many):
+    """With keys of its own; the best of all offsets is what the attack gives."""
+    network, keys, images, labels = many
+    towards = jax.jit(
+        lambda offset: attacks.multi_targeted(*many, offset=offset, **_SETTINGS)
+    )
+    alone = [towards(offset) for offset in range(1, 5)]
+    for offset, found in enumerate(alone, start=1):
+        own = jax.vmap(lambda key, n=offset: jax.random.fold_in(key, n))(keys)
+        targets = (labels + offset) % 5
+        plain = attacks.pgd(network, own, images, labels, targets=targets, **_SETTINGS)
+        np.testing.assert_allclose(found.images, plain.images, atol=1e-6)
+        # Any wrong class is a success here, the target alone there.
+        assert (np.asarray(found.success) >= np.asarray(plain.success)).all()
+    whole = attacks.multi_targeted(*many, **_SETTINGS)
+    np.testing.assert_allclose(whole.images, _best(alone), atol=1e-6)
+    assert (whole.backward_passes == 8).all()
+
+
+def test_the_paths_of_rounds():
+    """Starts in turn, each of no step and then of ten at a time."""
+    rounds = attacks.ATTACKS["pgd"].rounds({"restarts": 2, "steps": 23}, 10)
+    assert [part.settings["steps"] for part in rounds] == [0, 10, 10, 3] * 2
+    assert [part.resume for part in rounds] == [False, True, True, True] * 2
+    starts = [dict(part.numbers) for part in rounds if not part.resume]
+    assert starts == [{"restart": 0}, {"restart": 1}]
+    offsets = attacks.ATTACKS["multi_targeted"].rounds({}, 4)
+    assert [part.numbers["offset"] for part in offsets] == [1, 2, 3]

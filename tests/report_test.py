@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from made_runs import make_run, measure
+from matplotlib import colors
 
 from advloss import config as configs
 from advloss import report
@@ -165,6 +166,7 @@ def test_any_text_can_be_drawn(tmp_path):
     every = [Series(name, ATTACK, [value] * len(names)) for name in names]
     drawing = figures.accuracy(names, every)
     style.save(drawing, tmp_path / "drawn")
+    assert len(drawing.legends[0].get_texts()) == len(names)
     assert (tmp_path / "drawn.svg").exists()
 
 
@@ -223,7 +225,10 @@ def test_several_radii_make_a_curve(tmp_path):
     (line,) = section.figures[1].drawing.axes[0].lines
     # Of 19 images that are right, all are fooled in the end.
     np.testing.assert_allclose(line.get_ydata(), np.arange(95, -1, -5))
-    assert "worst linf ε=8/255 %" in _sections([workdir])["Accuracy"].table[0]
+    header, cells = _sections([workdir])["Accuracy"].table
+    left = dict(zip(header, (cell.split(" ")[0] for cell in cells), strict=True))
+    assert left["worst linf ε=8/255 %"] == "70.0"
+    assert left["worst linf ε=0.3 %"] == "45.0"
 
 
 def test_the_attacks_of_one_run(tmp_path):
@@ -460,7 +465,9 @@ def test_natural_and_worst_always_look_the_same():
         assert bars[0].get_y() < bars[1].get_y() < bars[0].get_y() + 1.2
         seen.append([(bar.get_facecolor(), bar.get_hatch()) for bar in bars])
     assert seen[0] == seen[1]
-    assert seen[0][0] != seen[0][1]
+    colours = {colour for colour, _ in seen[0]}
+    attacks = {colors.to_rgba(style.look(i).colour) for i in range(12)}
+    assert len(colours) == 2 and colours.isdisjoint(attacks)
 
 
 MARKUP = ("- a", "# a", "1. a", "12) a", "===", "[a](b)", "> a")

@@ -59,7 +59,10 @@ def attack(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]
         }
         static = tuple((k, v) for k, v in settings.items() if k not in arrays)
         held = np.asarray(logits).tobytes(), np.asarray(values).tobytes()
-        program = _program(function, classifier, static, held)
+        try:
+            program = _program(function, classifier, static, held)
+        except TypeError:  # Of what can't be hashed, no program is kept.
+            program = _program.__wrapped__(function, classifier, static, held)
         result, finite = program(keys, images, labels, arrays)
         if not finite.all():
             raise InputError(

@@ -250,7 +250,11 @@ def _check_together(config: ConfigDict) -> None:
             f"a multiple of train.chunk_steps={train.chunk_steps}",
         )
     if train.steps * train.batch_size >= 2**31:
-        raise invalid("train.steps", train.steps, "less than 2**31 images in all")
+        raise invalid(
+            "train.steps",
+            train.steps,
+            f"less than 2**31 images with train.batch_size={train.batch_size}",
+        )
     if train.schedule in ("one_cycle", "piecewise") and not train.milestones:
         raise invalid(
             "train.milestones", (), f"at least one for train.schedule={train.schedule}"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from advloss import networks
@@ -27,12 +28,12 @@ def check_data(
     images = np.asarray(images)
     check_images(images)
     images = images.astype(np.float32)
-    target = _target(classifier)
+    target = _target(classifier, images[:1].shape)
     classes = _count_classes(target, images.shape)
     return target, images, _check_labels(labels, len(images), classes)
 
 
-def _target(classifier: Any) -> Target:
+def _target(classifier: Any, shape: tuple[int, ...]) -> Target:
     if isinstance(classifier, tuple) and len(classifier) == 2:
         module, variables = classifier
         try:
@@ -48,17 +49,26 @@ def _target(classifier: Any) -> Target:
             f"classifier={classifier!r:.80} is not valid: use a function of images, or "
             "a flax module with its variables, (module, variables)"
         )
-    return Target(_cached(_constant, classifier), {})
+    return Target(_cached(_constant, classifier, _look(classifier, shape)), {})
 
 
-def _cached(make: Callable, given: Any) -> Callable[[PyTree], Classifier]:
+def _look(classifier: Classifier, shape: tuple[int, ...]) -> bytes:
+    """Logits of a random image, not compiled: they tell of changed weights."""
+    noise = np.random.default_rng(0).uniform(size=shape).astype(np.float32)
+    try:
+        return np.asarray(classifier(jnp.asarray(noise))).tobytes()
+    except Exception:  # Whatever its author wrote; `_count_classes` says it.
+        return b""
+
+
+def _cached(make: Callable, *given: Any) -> Callable[[PyTree], Classifier]:
     """The same function for the same object, so that it is compiled once."""
     try:
-        return make(given)
+        return make(*given)
     except TypeError as error:
         if "unhashable" not in str(error):
             raise
-        return make.__wrapped__(given)
+        return make.__wrapped__(*given)
 
 
 @functools.lru_cache(maxsize=16)
@@ -67,7 +77,7 @@ def _of_module(module: Any) -> Callable[[PyTree], Classifier]:
 
 
 @functools.lru_cache(maxsize=16)
-def _constant(classifier: Classifier) -> Callable[[PyTree], Classifier]:
+def _constant(classifier: Classifier, look: bytes) -> Callable[[PyTree], Classifier]:
     return lambda _: classifier
 
 

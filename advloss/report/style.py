@@ -73,7 +73,7 @@ def tidy(axes: Axes, grid: str = "y") -> None:
 def text(content: str, width: int = 0) -> str:
     """Text that matplotlib shows as it is.
 
-    A "$" starts no formula, a "_" hides nothing, and what the font lacks is a "?".
+    A "$" starts no formula, and what the font lacks is a "?".
 
     Args:
         content: any text.
@@ -84,8 +84,7 @@ def text(content: str, width: int = 0) -> str:
     known = textwrap.shorten(known, _LONGEST, placeholder="…") if width else known
     known = known if len(known) <= _LONGEST else f"{known[: _LONGEST - 1]}…"
     lines = textwrap.wrap(known, width) if width else [known]
-    shown = "\n".join(lines).replace("$", r"\$")
-    return f" {shown}" if shown.startswith("_") else shown
+    return "\n".join(lines).replace("$", r"\$")
 
 
 @functools.cache

@@ -41,8 +41,7 @@ def proportion(cell: Proportion) -> dict[str, Any]:
 
 def shown_text(content: Any) -> str:
     """Any text as one line that can be written: no controls, nothing but Unicode."""
-    text = str(content).encode("utf-8", "replace").decode()
-    return "".join(c if c.isprintable() else " " for c in text)
+    return "".join(c if c.isprintable() else " " for c in str(content))
 
 
 def aligned(table: Table, width: int = WIDTH) -> str:
