@@ -57,15 +57,15 @@ def join(*parts: Mapping[str, Setting | Key]) -> dict[str, Setting | Key]:
     return found
 
 
-def shared(entries: Mapping[str, Any]) -> dict[str, Key]:
+def shared(entries: Mapping[str, Mapping[str, Setting]]) -> dict[str, Key]:
     """The settings of all entries that share a section; each is optional.
 
     Raises:
         ValueError: a setting is of several types.
     """
     of_key: dict[str, dict[str, Setting]] = {}
-    for name, entry in entries.items():
-        for key, setting in entry.settings.items():
+    for name, settings in entries.items():
+        for key, setting in settings.items():
             of_key.setdefault(key, {})[name] = setting
     return {key: _merge(key, settings) for key, settings in of_key.items()}
 
@@ -76,7 +76,7 @@ def _merge(key: str, settings: Mapping[str, Setting]) -> Key:
         raise ValueError(f"{key} is of several types")
     told: dict[str, list[str]] = {}
     for name, setting in settings.items():
-        told.setdefault(setting.help, []).append(name)
+        told.setdefault(setting.help, []).append(f"{name} ({setting.default})")
     text = "; ".join(f"{', '.join(names)}: {one}" for one, names in told.items())
     swept = all(setting.swept for setting in settings.values())
     return Key(None, first.valid, text, swept, optional=True)

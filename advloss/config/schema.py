@@ -16,7 +16,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from advloss.attacks import ATTACKS, FIXED_EPSILON, SUITES
+from advloss.attacks import ATTACKS, FIXED_EPSILON, SUITES, Attack
 from advloss.config.checks import check, conform
 from advloss.config.keys import (
     NAME,
@@ -41,14 +41,15 @@ def keys() -> dict[str, Key]:
     Raises:
         ValueError: two registries declare one key, or one of several types.
     """
+    trains = {name: _trains(attack) for name, attack in _fixed_epsilon().items()}
     sections = {
         "": _run(),
-        "loss.": join(_loss(), shared(LOSSES)),
-        "defence.": join(_defence(), shared(DEFENCES)),
+        "loss.": join(_loss(), _shared(LOSSES)),
+        "defence.": join(_defence(), _shared(DEFENCES)),
         "data.": join(_data(), *(source.settings for source in SOURCES.values())),
-        "model.": join(_model(), shared({**NETWORKS, **ACTIVATIONS})),
+        "model.": join(_model(), _shared({**NETWORKS, **ACTIVATIONS})),
         "train.": training(),
-        "train.attack.": join(shared(_fixed_epsilon()), _WARMUP),
+        "train.attack.": join(shared(trains), _WARMUP),
         "evaluate.": evaluation([*ATTACKS, *_suites()]),
         **{f"evaluate.{name}.": attack.settings for name, attack in ATTACKS.items()},
     }
@@ -121,6 +122,18 @@ _WARMUP = {
         "share of training over which radius and step size grow from 0",
     )
 }
+
+
+def _shared(registry: Mapping[str, Any]) -> dict[str, Key]:
+    return shared({name: entry.settings for name, entry in registry.items()})
+
+
+def _trains(attack: Attack) -> dict[str, Setting]:
+    """An attack's settings, with the defaults with which it trains."""
+    return {
+        key: setting._replace(default=attack.training.get(key, setting.default))
+        for key, setting in attack.settings.items()
+    }
 
 
 def _fixed_epsilon() -> dict[str, Any]:
@@ -196,17 +209,12 @@ def _chosen(
     """The settings of the chosen entries, by section, with the defaults they get."""
     for key in _CHOICES:
         check(config, key, known[key].valid)
-    attack = ATTACKS[config.defence.attack]
-    trains = {
-        key: setting._replace(default=attack.training.get(key, setting.default))
-        for key, setting in attack.settings.items()
-    }
     network, activation = config.model.name, config.model.activation
     return {
         "loss": LOSSES[config.loss.name].settings,
         "defence": DEFENCES[config.defence.name].settings,
         "model": {**NETWORKS[network].settings, **ACTIVATIONS[activation].settings},
-        "train.attack": trains,
+        "train.attack": _trains(ATTACKS[config.defence.attack]),
     }
 
 
