@@ -115,8 +115,8 @@ def gather(tree: PyTree, *, every: int = 1) -> PyTree:
         shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start)
         return np.concatenate([np.array(shard.data) for shard in shards])
 
-    rows = jax.tree.map(own, tree)
-    if jax.process_count() > 1 and any(len(x) > every for x in jax.tree.leaves(rows)):
+    rows, hosts = jax.tree.map(own, tree), jax.process_count()
+    if hosts > 1 and any(len(x) * hosts > every for x in jax.tree.leaves(rows)):
         rows = multihost_utils.process_allgather(rows, tiled=True)
     return jax.tree.map(lambda x: x[::every], rows)
 
