@@ -17,10 +17,10 @@ from ml_collections import ConfigDict
 from advloss import config as configs
 from advloss import networks
 from advloss.attacks import ATTACKS
-from advloss.attacks.direct import check_images
+from advloss.attacks.direct import check_images, plain
 from advloss.config import build
 from advloss.defences import DEFENCES
-from advloss.errors import InputError
+from advloss.errors import InputError, line
 from advloss.evaluation.front import Result, evaluate
 from advloss.networks import Network
 from advloss.runtime import environment, files
@@ -30,6 +30,7 @@ from advloss.types import Classifier, Dataset, PyTree, Split
 __all__ = ["Result", "Trained", "evaluate", "fit", "load"]
 
 _VARIABLES, _NETWORK = "variables.npz", "network.json"
+_SAVED = ("float16", "float32", "float64", "int32", "uint32", "int8", "uint8", "bool")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,6 +45,7 @@ class Trained:
         config: what it was trained with, every key.
         metrics: of every step by name, `[steps]`.
         module: "table1" or another name of the registry, or the class's of one's own.
+        image_shape: (height, width, channels).
     """
 
     classifier: Classifier
@@ -52,24 +54,38 @@ class Trained:
     config: ConfigDict
     metrics: dict[str, np.ndarray]
     module: str
+    image_shape: tuple[int, ...]
 
     def save(self, folder: str | Path) -> None:
         """Writes the network into a folder, for `advloss.load`.
 
         Raises:
-            InputError: the folder's path is not valid.
+            InputError: the folder's path is not valid or holds a run, or the variables
+                are no nested dicts of arrays of NumPy's types.
             OSError: it can't be written.
         """
         folder = files.check_folder("folder", folder)
+        if (folder / configs.CONFIG).exists() and not (folder / _NETWORK).exists():
+            raise InputError(f"{folder} holds a run: use another folder")
         files.write_text(folder / configs.CONFIG, configs.to_json(self.config))
-        files.write_json(folder / _NETWORK, {"module": self.module})
-        files.write_arrays(folder / _VARIABLES, _flatten(self.variables))
+        about = {"module": self.module, "image_shape": list(self.image_shape)}
+        files.write_json(folder / _NETWORK, about)
+        arrays = jax.tree.map(np.asarray, _flatten(self.variables))
+        files.write_arrays(folder / _VARIABLES, arrays)
 
 
-def _flatten(tree: PyTree) -> dict[str, np.ndarray]:
-    """Arrays by their path, its parts joined by "/"."""
-    found = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {"/".join(str(k.key) for k in path): np.array(x) for path, x in found}
+def _flatten(tree: PyTree) -> dict[str, Any]:
+    """Leaves by their path, its parts joined by "/"."""
+    found = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        names = [getattr(key, "key", None) for key in path]
+        if not all(isinstance(name, str) and "/" not in name for name in names):
+            raise InputError(f"variables{jax.tree_util.keystr(path)}: use nested dicts")
+        if leaf.dtype not in _SAVED:
+            where = "/".join(names)
+            raise InputError(f"{where} is {leaf.dtype}: use one of {', '.join(_SAVED)}")
+        found["/".join(names)] = leaf
+    return found
 
 
 def _unflatten(arrays: Mapping[str, np.ndarray]) -> PyTree:
@@ -95,14 +111,27 @@ def load(folder: str | Path, module: Any = None) -> Trained:
     """
     folder = Path(folder)
     noted = files.read_json(folder / _NETWORK)
-    if noted is None or not isinstance(noted.get("module"), str):
-        raise InputError(f"{folder} holds no network that Trained.save wrote")
-    config, name = configs.load_config(folder), noted["module"]
+    try:
+        name, shape = str(noted["module"]), tuple(map(int, noted["image_shape"]))
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{folder} holds no network that Trained.save wrote") from None
+    config = configs.load_config(folder)
     if module is None and name not in networks.NETWORKS:
         raise InputError(f"{folder} holds a {name} of one's own: give it as module")
-    network = build.network(config) if module is None else networks.from_flax(module)
-    variables = _unflatten(files.read_arrays(folder / _VARIABLES))
-    return _trained(network, variables, config, {}, name)
+    network, _ = _network(name if module is None else module, config)
+    arrays = files.read_arrays(folder / _VARIABLES)
+    try:
+        expected = jax.eval_shape(
+            lambda key: network.init(key, shape), jax.random.key(0)
+        )
+        wanted = {path: leaf.shape for path, leaf in _flatten(expected).items()}
+    except Exception as error:  # Whatever its author wrote.
+        raise InputError(
+            f"the module fails for images {shape}: {line(error)}"
+        ) from error
+    if {path: array.shape for path, array in arrays.items()} != wanted:
+        raise InputError(f"{folder / _VARIABLES} holds the arrays of another network")
+    return _trained(network, _unflatten(arrays), config, {}, name, shape)
 
 
 def _trained(
@@ -111,9 +140,10 @@ def _trained(
     config: ConfigDict,
     metrics: dict[str, np.ndarray],
     name: str,
+    image_shape: tuple[int, ...],
 ) -> Trained:
     classifier = jax.jit(networks.classifier(network, variables))
-    return Trained(classifier, variables, network, config, metrics, name)
+    return Trained(classifier, variables, network, config, metrics, name, image_shape)
 
 
 def fit(
@@ -164,7 +194,7 @@ def fit(
         InputError: an argument or a key is not valid; the message names it.
         DivergedError: the loss is no longer finite.
     """
-    split = _check_split(images, labels)
+    split, epsilon = _check_split(images, labels), plain(epsilon)
     chosen = {
         "name": "fit",
         "seed": seed,
@@ -187,6 +217,7 @@ def fit(
     dataset = Dataset(split, split, settings.data.num_classes)
     if isinstance(module, str):
         guards.check_images(dataset, settings)
+    _check_logits(network, split, settings.data.num_classes)
     state = step.init(settings, network, split)
     where = stack.layout(1, settings.train.batch_size, devices)
     chunks = stack.run(
@@ -206,7 +237,32 @@ def fit(
     guards.check_state(state, settings)
     metrics = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
     variables = state.average if settings.train.average else state.variables
-    return _trained(network, variables, settings, metrics, name)
+    shape = split.images.shape[1:]
+    return _trained(network, variables, settings, metrics, name, shape)
+
+
+def _check_logits(network: Network, split: Split, classes: int) -> None:
+    """The module must give at least as many logits as there are classes."""
+    images = split.images[:2]
+
+    def look(key: jax.Array) -> jax.Array:
+        variables = network.init(key, images.shape[1:])
+        return network.apply(variables, images)[0]
+
+    try:
+        found = jax.eval_shape(look, jax.random.key(0))
+    except InputError:
+        raise
+    except Exception as error:  # Whatever its author wrote.
+        raise InputError(
+            f"the module fails for images {images.shape}: it must give logits [batch, "
+            f"classes] and have params ({type(error).__name__}: {line(error)})"
+        ) from error
+    if found.ndim != 2 or len(found) != len(images) or found.shape[1] < classes:
+        raise InputError(
+            f"the module gives {found.shape} for images {images.shape}: it must give "
+            f"logits [batch, classes], of at least {classes} classes as the labels say"
+        )
 
 
 def _check_split(images: Any, labels: Any) -> Split:
@@ -228,7 +284,7 @@ def _radius(defence: str, attack: str, epsilon: float) -> dict[str, Any]:
     if not (known and DEFENCES[defence].attacks):
         return {}
     found = {"epsilon": epsilon}
-    if isinstance(epsilon, int | float):
+    if isinstance(epsilon, int | float) and not isinstance(epsilon, bool):
         found["step_size"] = epsilon / 2
     settings = ATTACKS[attack].settings
     return {f"train.attack.{k}": v for k, v in found.items() if k in settings}

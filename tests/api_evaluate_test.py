@@ -116,10 +116,11 @@ def test_an_attack_takes_on_whom_those_before_it_left(images, labels):
     for row in found.attacks:
         assert (row.backward_passes[wrong] == 0).all()
         assert (row.forward_passes[wrong] == 0).all()
-    # Noise looks once at each radius; who was fooled at the first, once.
+    # Noise looks twice at each radius, at its image and at its result; who was fooled
+    # at the first, at that alone.
     noise = found.attacks[0].forward_passes
-    assert set(noise[~wrong & fooled_first]) == {1}
-    assert set(noise[found.robust[0]]) == {2}
+    assert set(noise[~wrong & fooled_first]) == {2}
+    assert set(noise[found.robust[0]]) == {4}
     total = sum(row.backward_passes for row in found.attacks)
     np.testing.assert_array_equal(found.backward_passes, total)
     assert (found.forward_passes[wrong] == 1).all()
@@ -129,7 +130,8 @@ def test_a_network_is_compiled_once(images, labels):
     traced = []
 
     def classifier(x):
-        traced.extend([x.shape] * isinstance(x, jax.core.Tracer))
+        # Of one image alone every call looks at the network anew.
+        traced.extend([x.shape] * (isinstance(x, jax.core.Tracer) and len(x) > 1))
         return linear(x)
 
     how = {**QUICK, "attacks": "strong", "batch_size": 20}
@@ -384,3 +386,46 @@ def test_weights_that_changed_behind_the_same_function_are_seen():
         )
         found.append(result.natural_accuracy)
     assert found == [1.0, 0.0]
+
+
+def test_a_function_that_has_a_classifier_is_itself_attacked(images, labels):
+    class Wrapped:
+        classifier = staticmethod(linear)
+
+        def __call__(self, images):
+            return -linear(images)
+
+    how = {"attacks": "noise", "progress": False}
+    found = front.evaluate(Wrapped(), images, labels, **how)
+    alone = front.evaluate(lambda x: -linear(x), images, labels, **how)
+    assert found.natural_accuracy == alone.natural_accuracy
+
+
+def test_a_threshold_that_changed_behind_the_same_function_is_seen():
+    held = {"threshold": 0.60}
+    images = np.full((4, 2, 2, 1), 0.62, np.float32)
+
+    def classifier(images):
+        above = images.mean(axis=(1, 2, 3)) - held["threshold"]
+        return jax.nn.sigmoid(1e4 * jnp.stack([above, -above], axis=-1))
+
+    found = []
+    for held["threshold"] in (0.60, 0.64):
+        result = advloss.evaluate(
+            classifier, images, np.zeros(4, int), attacks="noise", progress=False
+        )
+        found.append(result.natural_accuracy)
+    assert found == [1.0, 0.0]
+
+
+def test_an_attack_that_is_entered_anew_is_run(images, labels, monkeypatch):
+    from advloss.attacks import ATTACKS
+
+    natural = []
+    for name in ("noise", "fgsm"):
+        monkeypatch.setitem(ATTACKS, "mine", ATTACKS[name])
+        found = front.evaluate(
+            linear, images, labels, epsilon=0.05, attacks="mine", progress=False
+        )
+        natural.append(found.backward_passes.sum())
+    assert natural[0] == 0 < natural[1]

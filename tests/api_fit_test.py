@@ -136,3 +136,86 @@ def test_wrong_arguments_are_one_line(changes, message):
 def test_a_loss_that_is_no_longer_finite_is_said(digits):
     with pytest.raises(DivergedError, match="learning_rate=1e"):
         _fit(Own(), digits.train, learning_rate=1e30, steps=10)
+
+
+class Forgetful(nn.Module):
+    """It keeps statistics, and can't be told that it is trained."""
+
+    @nn.compact
+    def __call__(self, images):
+        x = nn.Dense(10)(images.reshape(len(images), -1))
+        return nn.BatchNorm(use_running_average=True)(x)
+
+
+class Narrow(nn.Module):
+    @nn.compact
+    def __call__(self, images):
+        return nn.Dense(2)(images.reshape(len(images), -1))
+
+
+class Nested(nn.Module):
+    @nn.compact
+    def __call__(self, images):
+        return Own()(images), images
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Forgetful(), "keeps batch_stats, but its __call__ takes no `train`"),
+        (Narrow(), r"gives \(2, 2\).*at least 3 classes as the labels say"),
+        (Nested(), "the module fails for images .*it must give logits"),
+    ],
+)
+def test_modules_that_can_t_be_trained(module, message):
+    with pytest.raises(InputError, match=message):
+        advloss.fit(module, _IMAGES, _LABELS, steps=2, batch_size=4, progress=False)
+
+
+def test_a_step_is_half_as_long_as_the_radius_of_any_number():
+    for epsilon in (0.05, np.float32(0.05), 1):
+        trained = _fit(
+            Own(), (_IMAGES, _LABELS), epsilon=epsilon, steps=1, batch_size=4
+        )
+        settings = trained.config.train.attack
+        assert settings.step_size == settings.epsilon / 2 == float(epsilon) / 2
+
+
+def test_a_run_is_not_overwritten(trained, tmp_path):
+    import shutil
+
+    workdir = shutil.copytree(trained, tmp_path / "run")
+    before = (workdir / "config.json").read_bytes()
+    own = _fit(Own(), (_IMAGES, _LABELS), steps=1, batch_size=4)
+    with pytest.raises(InputError, match="holds a run: use another folder"):
+        own.save(workdir)
+    assert (workdir / "config.json").read_bytes() == before
+
+
+def test_the_arrays_of_another_network_are_refused(tmp_path):
+    own = _fit(Own(), (_IMAGES, _LABELS), steps=1, batch_size=4)
+    own.save(tmp_path / "own")
+    with pytest.raises(InputError, match="holds the arrays of another network"):
+        advloss.load(tmp_path / "own", Narrow())
+    (tmp_path / "own" / "network.json").write_text("{}")
+    with pytest.raises(InputError, match=r"holds no network that Trained\.save wrote"):
+        advloss.load(tmp_path / "own", Own())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attack": "multi_targeted"}, r"defence.attack='multi_targeted'.*trades"),
+        ({"config": {"train.attack.objective": "margin"}}, "objective of its own"),
+        ({"config": {"train.attack.objective_scale": 10.0}}, "objective of its own"),
+        ({"config": {"train.attack.random_start": False}}, "flat at the natural image"),
+    ],
+)
+def test_what_would_mislead_trades_is_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        _fit(Own(), (_IMAGES, _LABELS), defence="trades", batch_size=4, **changes)
+
+
+def test_trades_starts_at_random_whatever_the_attack():
+    arguments = {"defence": "trades", "attack": "fgsm", "steps": 1, "batch_size": 4}
+    assert _fit(Own(), (_IMAGES, _LABELS), **arguments).config.train.attack.random_start

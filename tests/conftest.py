@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import threading
 from pathlib import Path
 
 import jax
@@ -23,6 +24,21 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 ROOT = Path(__file__).parents[1]
 # The four official MNIST files, for tests that need the whole of it.
 MNIST_DIR = Path(os.environ.get("ADVLOSS_MNIST_DIR", ROOT / "../shared/data/mnist"))
+
+
+@pytest.fixture(autouse=True)
+def not_asked_to_end(monkeypatch):
+    """What one test asks of the process, the next does not hear."""
+    from advloss.runtime import signals
+
+    monkeypatch.setattr(signals, "_asked", threading.Event())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """A process can hold only so many compiled programs: each file's go after it."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

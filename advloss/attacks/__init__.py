@@ -60,6 +60,8 @@ class Attack(NamedTuple):
             "epsilon" that its function does not take: within it an image counts as
             fooled. "objective" and "objective_scale" become the function's objective.
         training: the settings with which it trains, where others than its defaults.
+        targeted: it climbs towards classes, so that an objective of the true one alone
+            misleads it.
         rounds: (settings, classes) -> the parts between which what is fooled may leave.
     """
 
@@ -69,6 +71,7 @@ class Attack(NamedTuple):
     kind: str
     settings: Mapping[str, Setting]
     training: Mapping[str, Any] = {}
+    targeted: bool = False
     rounds: Callable[[Mapping[str, Any], int], Sequence[Round]] = lambda *_: [Round()]
 
 
@@ -166,7 +169,7 @@ ATTACKS: Mapping[str, Attack] = {
         FIXED_EPSILON,
         {**_objective(), **_ball("linf", 0.3, 0.01), **_RESTARTS},
         _training(0.3),
-        _pgd.pgd_rounds,
+        rounds=_pgd.pgd_rounds,
     ),
     "pgd_l2": Attack(
         pgd_l2,
@@ -175,7 +178,7 @@ ATTACKS: Mapping[str, Attack] = {
         FIXED_EPSILON,
         {**_objective(), **_ball("l2", 2.0, 0.1), **_RESTARTS},
         _training(2.0),
-        _pgd.pgd_rounds,
+        rounds=_pgd.pgd_rounds,
     ),
     "multi_targeted": Attack(
         multi_targeted,
@@ -184,7 +187,8 @@ ATTACKS: Mapping[str, Attack] = {
         FIXED_EPSILON,
         {**_objective("margin"), **_ball("linf", 0.3, 0.01)},
         _training(0.3),
-        _pgd.multi_targeted_rounds,
+        targeted=True,
+        rounds=_pgd.multi_targeted_rounds,
     ),
     "multi_targeted_l2": Attack(
         multi_targeted_l2,
@@ -193,7 +197,8 @@ ATTACKS: Mapping[str, Attack] = {
         FIXED_EPSILON,
         {**_objective("margin"), **_ball("l2", 2.0, 0.1)},
         _training(2.0),
-        _pgd.multi_targeted_rounds,
+        targeted=True,
+        rounds=_pgd.multi_targeted_rounds,
     ),
     "noise": Attack(
         noise,

@@ -1,7 +1,9 @@
 """An attack called directly: its input is checked, and its program compiled once."""
 
 import functools
-from collections.abc import Callable
+import hashlib
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -10,7 +12,7 @@ import numpy as np
 
 from advloss.attacks import base
 from advloss.errors import InputError
-from advloss.types import Array, AttackResult, Classifier, Objective
+from advloss.types import Array, AttackResult, Classifier
 
 _ROUNDING = 1e-6  # Of a value in [0, 1], in float32.
 
@@ -44,13 +46,18 @@ def attack(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]
         if _is_traced(arguments):
             return function(classifier, keys, images, labels, **settings)
         check_images(images)
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
-        settings = {key: _plain(value) for key, value in settings.items()}
+        given, images, labels = labels, jnp.asarray(images), jnp.asarray(labels)
+        settings = {key: plain(value) for key, value in settings.items()}
         base.check_arguments(keys, images, labels, settings.get("targets"))
-        logits, values = _look(classifier, settings.get("objective"), images)
-        if _is_traced((logits, values)):
+        try:
+            held, logits = fingerprint(classifier, images)
+            _check_logits(logits, images.shape)
+            objective = settings.get("objective")
+            if objective is not None:
+                held += fingerprint(objective, logits, labels)[0]
+        except TracedError:
             return function(classifier, keys, images, labels, **settings)
-        _check_classes("labels", labels, logits.shape[1])
+        _check_classes("labels", given, logits.shape[1])
         _check_settings(settings, images, labels, logits.shape[1])
         arrays = {
             key: jnp.asarray(value, images.dtype if type(value) is float else None)
@@ -58,7 +65,6 @@ def attack(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]
             if _is_array(value)
         }
         static = tuple((k, v) for k, v in settings.items() if k not in arrays)
-        held = np.asarray(logits).tobytes(), np.asarray(values).tobytes()
         try:
             program = _program(function, classifier, static, held)
         except TypeError:  # Of what can't be hashed, no program is kept.
@@ -78,7 +84,7 @@ def _is_traced(tree: Any) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """NumPy's numbers as Python's: whole ones may count steps."""
     number = isinstance(value, np.generic | np.ndarray) and value.ndim == 0
     return value.item() if number else value
@@ -89,25 +95,45 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, float | np.ndarray | jax.Array)
 
 
-def _look(
-    classifier: Classifier, objective: Objective | None, images: Array
-) -> tuple[Array, Array]:
-    """Logits, and values of the objective, of random images; not compiled.
+def fingerprint(function: Callable, *arrays: Any) -> tuple[bytes, Any]:
+    """What a function computes of arrays of these shapes, and the shapes of its result.
 
-    They tell of what classifier and objective hold: tracers, and other arrays than
-    before.
+    It names the program and the arrays that the function holds: where either has
+    changed behind the same object, it is another. Nothing is computed.
+
+    Raises:
+        TracedError: the function holds arrays that are traced.
     """
-    noise = jax.random.uniform(jax.random.key(0), images.shape, images.dtype)
-    logits = classifier(noise)
-    _check_logits(logits, images.shape)
-    if objective is None:
-        return logits, jnp.zeros(())
-    return logits, objective(logits, jnp.zeros(len(images), jnp.int32))
+    # A function that is new to JAX, which would answer for an old one from its cache.
+    made, result = jax.make_jaxpr(lambda *xs: function(*xs), return_shape=True)(*arrays)
+    held = list(_held(made))
+    if _is_traced(held):
+        raise TracedError
+    # Addresses of functions in memory say nothing.
+    text = re.sub(r"0x[0-9a-f]+", "", str(made))
+    parts = [text.encode(), *(np.asarray(array).tobytes() for array in held)]
+    digests = [hashlib.blake2b(part).digest() for part in parts]
+    return hashlib.blake2b(b"".join(digests)).digest(), result
+
+
+class TracedError(Exception):
+    """A function holds arrays of a program that is being traced."""
+
+
+def _held(program: Any) -> Iterator[Array]:
+    """The arrays in a program and in those that it calls."""
+    if isinstance(program, tuple | list):
+        for part in program:
+            yield from _held(part)
+    elif hasattr(program, "eqns"):
+        yield from getattr(program, "consts", ())
+        for equation in program.eqns:
+            yield from _held(tuple(equation.params.values()))
 
 
 @functools.lru_cache(maxsize=16)
 def _program(
-    function: Callable, classifier: Classifier, static: tuple, held: tuple
+    function: Callable, classifier: Classifier, static: tuple, held: bytes
 ) -> Callable:
     def run(keys: Array, images: Array, labels: Array, arrays: dict) -> tuple:
         result = function(classifier, keys, images, labels, **dict(static), **arrays)
@@ -134,7 +160,7 @@ def check_images(images: Array, name: str = "images") -> None:
             "none of them 0"
         )
     _, first, second, last = images.shape
-    if last > 4 and (first == 3 or (first == 1 and second == last)):
+    if first in (1, 3) and second > 4 and last > 4:
         raise InputError(
             f"{name} have shape {images.shape}, channels first: use [batch, height, "
             "width, channels], images.transpose(0, 2, 3, 1)"
@@ -147,8 +173,8 @@ def check_images(images: Array, name: str = "images") -> None:
     low, high = float(images.min()), float(images.max())
     if low < 0 or high > 1:
         raise InputError(
-            f"{name} lie in [{low:g}, {high:g}]: use values in [0, 1]; what a network "
-            "needs beside, such as another mean, belongs into the classifier"
+            f"{name} lie in [{low:.9g}, {high:.9g}]: use values in [0, 1]; what a "
+            "network needs beside, as another mean, belongs into the classifier"
         )
 
 

@@ -187,6 +187,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
     for key, value in values.items():
         put(config, key, value)
     chosen = _chosen(config, known)
+    if DEFENCES[config.defence.name].own_objective:
+        _leave_objective(config)
     for key, entry in known.items():
         if entry.optional:
             _fill(config, key, chosen)
@@ -240,6 +242,24 @@ def _fill(
         put(config, key, setting.default)
     if setting is not None:
         check(config, key, setting.valid)
+
+
+def _leave_objective(config: ConfigDict) -> None:
+    """What must hold where the defence gives its attack an objective."""
+    defence, attack = config.defence.name, config.train.attack
+    names = {n: a for n, a in _fixed_epsilon().items() if not a.targeted}
+    if config.defence.attack not in names:
+        reason = f"one of {', '.join(names)} with defence.name={defence}"
+        raise invalid("defence.attack", config.defence.attack, reason)
+    for key, usual in (("objective", "training"), ("objective_scale", 1.0)):
+        if attack[key] not in (None, usual):
+            reason = f"unset, as {defence} has an objective of its own"
+            raise invalid(f"train.attack.{key}", attack[key], reason)
+    if attack.random_start is False:
+        reason = f"True, as the objective of {defence} is flat at the natural image"
+        raise invalid("train.attack.random_start", False, reason)
+    if "random_start" in names[config.defence.attack].settings:
+        attack.random_start = True
 
 
 def _is_used(config: ConfigDict, key: str) -> bool:

@@ -36,6 +36,9 @@ class Entry(NamedTuple):
         settings: keys of `config.defence`.
         memory: what is kept of every training example before the first step,
             training split -> a tree of arrays `[examples, ...]`; None where nothing is.
+        own_objective: its attack climbs an objective of its own, which is flat at the
+            natural image and knows no targets: `train.attack.objective` says nothing
+            then, the attack must start at random, and must not be targeted.
     """
 
     function: Defence
@@ -43,6 +46,7 @@ class Entry(NamedTuple):
     attacks: bool = True
     settings: Mapping[str, Setting] = {}
     memory: Callable[[Split], PyTree] | None = None
+    own_objective: bool = False
 
 
 DEFENCES: Mapping[str, Entry] = {
@@ -59,5 +63,6 @@ DEFENCES: Mapping[str, Entry] = {
                 swept=True,
             )
         },
+        own_objective=True,
     ),
 }

@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from advloss import networks
 from advloss.attacks import ATTACKS, SUITES, suite
-from advloss.attacks.direct import check_images
+from advloss.attacks.direct import check_images, fingerprint
 from advloss.errors import InputError, line
 from advloss.evaluation.programs import Target, logits_of
 from advloss.losses import OBJECTIVES
@@ -43,7 +42,8 @@ def _target(classifier: Any, shape: tuple[int, ...]) -> Target:
                 f"classifier=({type(module).__name__}, ...) is not valid: use a flax "
                 f"module with its variables: {line(error)}"
             ) from error
-    classifier = getattr(classifier, "classifier", classifier)
+    if not callable(classifier):  # What `fit` and `load_run` give has one.
+        classifier = getattr(classifier, "classifier", classifier)
     if not callable(classifier):
         raise InputError(
             f"classifier={classifier!r:.80} is not valid: use a function of images, or "
@@ -53,10 +53,9 @@ def _target(classifier: Any, shape: tuple[int, ...]) -> Target:
 
 
 def _look(classifier: Classifier, shape: tuple[int, ...]) -> bytes:
-    """Logits of a random image, not compiled: they tell of changed weights."""
-    noise = np.random.default_rng(0).uniform(size=shape).astype(np.float32)
+    """The classifier's program and weights, which may change behind its object."""
     try:
-        return np.asarray(classifier(jnp.asarray(noise))).tobytes()
+        return fingerprint(classifier, np.zeros(shape, np.float32))[0]
     except Exception:  # Whatever its author wrote; `_count_classes` says it.
         return b""
 
@@ -66,7 +65,7 @@ def _cached(make: Callable, *given: Any) -> Callable[[PyTree], Classifier]:
     try:
         return make(*given)
     except TypeError as error:
-        if "unhashable" not in str(error):
+        if "hash" not in str(error):
             raise
         return make.__wrapped__(*given)
 

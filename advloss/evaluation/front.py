@@ -21,6 +21,7 @@ import numpy as np
 
 from advloss import losses
 from advloss.attacks import ATTACKS, MINIMUM_NORM
+from advloss.attacks.direct import fingerprint, plain
 from advloss.evaluation import arguments, examples
 from advloss.evaluation.curve import AttackRow, curve
 from advloss.evaluation.mapped import Progress, no_progress
@@ -148,10 +149,12 @@ def evaluate(
     """
     target, images, labels = arguments.check_data(classifier, images, labels)
     names = arguments.attack_names(attacks, norm)
+    settings = {key: plain(value) for key, value in settings.items()}
     arguments.check_settings(names, settings)
     arguments.check_objective(objective)
-    arguments.check_seed(seed)
     epsilons = arguments.epsilons(epsilon, names)
+    seed, batch_size = plain(seed), plain(batch_size)
+    arguments.check_seed(seed)
     devices = list(devices or runtime_devices.all_devices())
     how = {
         "batch_size": arguments.batch_size(
@@ -232,19 +235,31 @@ def _adversary(
         usual = "softmax_cross_entropy"
         default = fixed["objective"] if fixed["objective"] != "training" else usual
         fixed["objective"] = objective or default
-    function = _bound(name, tuple(fixed.items()))
-    return Adversary(function, entry, values, traced)
+    return Adversary(_function(name, fixed), entry, values, traced)
 
 
-@functools.lru_cache(maxsize=64)
-def _bound(
-    name: str, fixed: tuple[tuple[str, Any], ...]
-) -> Callable[..., AttackResult]:
-    """The attack with these settings; the same object for the same settings."""
-    bound = dict(fixed)
+def _function(name: str, fixed: Mapping[str, Any]) -> Callable[..., AttackResult]:
+    """The attack with these settings; the same object for the same functions."""
+    bound, held = dict(fixed), b""
     if "objective" in bound:
         scale = bound.pop("objective_scale")
         chosen = bound["objective"]
         named = "training" if callable(chosen) else chosen
-        bound["objective"] = losses.objective(named, chosen, scale)
-    return functools.partial(ATTACKS[name].function, **bound)
+        if named in losses.LOSSES:  # As it is registered now.
+            chosen = losses.LOSSES[named].function
+        if named == "training":
+            held, _ = fingerprint(chosen, np.zeros((3, 3), np.float32), np.arange(3))
+        bound["objective"] = named, chosen, scale
+    return _bound(ATTACKS[name].function, tuple(bound.items()), held)
+
+
+@functools.lru_cache(maxsize=64)
+def _bound(
+    function: Callable[..., AttackResult],
+    fixed: tuple[tuple[str, Any], ...],
+    held: bytes,
+) -> Callable[..., AttackResult]:
+    bound = dict(fixed)
+    if "objective" in bound:
+        bound["objective"] = losses.objective(*bound["objective"])
+    return functools.partial(function, **bound)

@@ -140,7 +140,7 @@ def _attack_round(
             "distance": distance,
             "zero_gradient": result.zero_gradient,
             "backward_passes": result.backward_passes,
-            "forward_passes": result.forward_passes,
+            "forward_passes": result.forward_passes + 1,  # Of `seen`.
             "finite": seen["finite"],
         }
 

@@ -22,6 +22,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from advloss.errors import InputError
 from advloss.networks import mlp, table1
 from advloss.networks.layers import (
     ACTIVATIONS,
@@ -110,10 +111,11 @@ def from_flax(module: nn.Module) -> Network:
 
     Where its `__call__` takes `train` it is told whether it is trained, and where it
     takes `axis` (`types.Axis` or None), over which devices statistics are averaged. One
-    that returns a dict gives activations by name, the logits last.
+    that returns a dict gives activations by name, the logits as "logits" or last.
 
     Raises:
         TypeError: `module` is no flax module.
+        InputError: as it is trained: it keeps statistics and takes no `train`.
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"{module!r} is no flax.linen.Module")
@@ -142,12 +144,18 @@ def _network(
         chex.assert_type(images, float)
         modes = {"train": train, "axis": axis}
         modes = {name: modes[name] for name in taken}
+        if train and "train" not in taken and len(variables) > 1:
+            kept = ", ".join(name for name in variables if name != "params")
+            raise InputError(
+                f"the network keeps {kept}, but its __call__ takes no `train`: it "
+                "would never be told that it is trained"
+            )
         # What training renews: all but what gradients change.
         renewed = [name for name in variables if name != "params"] if train else []
         found, changed = module.apply(variables, images, mutable=renewed, **modes)
         found = found if isinstance(found, dict) else {"logits": found}
         found = {name: value.astype(jnp.float32) for name, value in found.items()}
-        *_, last = found
+        last = "logits" if "logits" in found else list(found)[-1]
         return found[last], found, {**variables, **changed}
 
     return Network(initialise, apply, layers)

@@ -1,6 +1,6 @@
 """Sections as files: one HTML page, Markdown, CSV, JSON, figures; templates by jinja2.
 
-    text = page.write("Three losses", sections, "runs/report", command="...")
+text = page.write("Three losses", sections, "runs/report", command="...")
 """
 
 import base64
