@@ -121,6 +121,9 @@ def _wrapped(cells: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
 def filled(sentences: Sequence[str]) -> str:
     """Sentences, each from a line of its own, for a terminal."""
     return "\n".join(
-        textwrap.fill(shown_text(sentence), WIDTH, break_on_hyphens=False)
+        # A path stays whole, however long: it is there to be copied.
+        textwrap.fill(
+            shown_text(sentence), WIDTH, break_on_hyphens=False, break_long_words=False
+        )
         for sentence in sentences
     )
