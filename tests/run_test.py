@@ -343,3 +343,22 @@ def test_a_name_with_brackets_is_a_name(config, tmp_path):
     with pytest.raises(InputError, match=r"--workdir=.*a\\b is not valid"):
         _train(config, tmp_path / "a\\b")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lmcl[m=0.3]*?", "plain"]
+
+
+def test_a_finished_run_is_held_to_its_data_too(config, tmp_path):
+    _train(config, tmp_path / "run")
+    (tmp_path / "run" / "data.json").unlink()
+    with pytest.raises(InputError, match=r"data.json is missing: .*put it back"):
+        _train(config, tmp_path / "run")
+    with pytest.raises(InputError, match=r"data.json is missing: .*put it back"):
+        evaluate_run(config, tmp_path / "run", jax.devices()[:1])
+
+
+def test_a_file_is_no_checkpoint(config, tmp_path):
+    """It must not pass for the last one."""
+    _train(config, tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints" / "8")
+    (tmp_path / "checkpoints" / "8").touch()
+    assert checkpoints.steps(tmp_path) == [4]
+    with pytest.raises(InputError, match="trained for 4 of 8 steps"):
+        evaluate_run(config, tmp_path, jax.devices()[:1])

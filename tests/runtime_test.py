@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -291,3 +292,27 @@ def test_an_environment_says_what_a_run_was_made_with():
     assert told["packages"]["jax"] == jax.__version__
     assert told["devices"] == ["cpu: cpu"]
     assert len(environment.code_digest()) == 128
+
+
+def test_two_threads_save_at_the_same_moments(tmp_path):
+    """As the quickstart's two lanes may: neither waits for the files of the other."""
+    meet, failures = threading.Barrier(2), []
+
+    def run(name):
+        try:
+            with checkpoints.open_folder(tmp_path / name, together=True) as manager:
+                for step in range(1, 16):
+                    meet.wait(30)
+                    state = STATES["everything"]._replace(step=np.int32(step))
+                    checkpoints.save(manager, state, {"seed": 0})
+        except Exception as error:
+            failures.append(error)
+            meet.abort()
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert [checkpoints.steps(tmp_path / name) for name in "ab"] == [[14, 15]] * 2

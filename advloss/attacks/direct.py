@@ -70,7 +70,8 @@ def attack(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]
         except TypeError:  # Of what can't be hashed, no program is kept.
             program = _program.__wrapped__(function, classifier, static, held)
         result, finite = program(keys, images, labels, arrays)
-        if not finite.all():
+        # Within a program that is being traced, values are not known.
+        if not _is_traced(finite) and not finite.all():
             raise InputError(
                 f"the classifier's logits are not finite at {int((~finite).sum())} of "
                 f"{len(finite)} images: nothing can be said of its robustness"

@@ -19,5 +19,9 @@ def main(given: flags.Given) -> None:
     """Attacks the network in --workdir. Raises as `evaluate_run`."""
     config = given.resolved()
     devices = flags.devices(given, config.evaluate.batch_size)
-    evaluate_run(config, given.workdir, devices)
-    flags.show(lambda: report.terminal_attack_table(report.load_row(given.workdir)))
+    measured = evaluate_run(config, given.workdir, devices)
+    flags.show(
+        lambda: report.terminal_attack_table(
+            report.load_row(given.workdir, measured[0])
+        )
+    )

@@ -43,6 +43,6 @@ def _evaluation(workdir: Path, config: ConfigDict, measured: Sequence[Measured])
         asked.evaluate.attacks = tuple(dict.fromkeys(m.attack for m in measured))
         for each in measured:
             asked.evaluate[each.attack].update(each.settings)
+        return saved.command_line("evaluate", asked, workdir, base=config)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         return f"# The evaluation was of other keys than there are now: {line(error)}"
-    return saved.command_line("evaluate", asked, workdir, base=config)

@@ -54,8 +54,14 @@ class Row(NamedTuple):
         return len(self.measured[0].labels) if self.measured else 0
 
 
-def load_row(workdir: str | Path) -> Row:
-    """A run's row, also where the run is missing, unfinished or damaged."""
+def load_row(workdir: str | Path, beside: Measured | None = None) -> Row:
+    """A run's row, also where the run is missing, unfinished or damaged.
+
+    Args:
+        workdir: the run's.
+        beside: a result that is to be shown, with those of the same images; by default
+            those of the most images.
+    """
     workdir = Path(workdir)
     config, notes = guarded("config.json", saved.load_config, workdir)
     if config is None:
@@ -68,7 +74,7 @@ def load_row(workdir: str | Path) -> Row:
     notes += more
     points, more = guarded("metrics.jsonl", _points, workdir)
     notes += more
-    evaluation, more = guarded("evaluation", _evaluation, workdir)
+    evaluation, more = guarded("evaluation", _evaluation, workdir, beside)
     notes += more
     measured, summary = evaluation or ((), None)
     status = ""
@@ -102,8 +108,14 @@ def _unfinished(config: ConfigDict, points: Training | None) -> str:
     return "not evaluated yet"
 
 
-def _evaluation(workdir: Path) -> tuple[Sequence[Measured], Summary | None]:
-    found = results.chosen(results.load(workdir))
+def _evaluation(
+    workdir: Path, beside: Measured | None
+) -> tuple[Sequence[Measured], Summary | None]:
+    loaded = results.load(workdir)
+    found = results.chosen(loaded)
+    if beside:
+        groups = results.groups(loaded)
+        found = next(g for g in groups if beside.path in {each.path for each in g})
     return found, results.summarise(found) if found else None
 
 

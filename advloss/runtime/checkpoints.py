@@ -10,6 +10,7 @@ import itertools
 import logging
 import math
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,9 @@ _FOLDER = "checkpoints"
 _BARRIER_SECONDS = 60
 _HARMLESS_BYTES = 2**28
 Manager = ocp.CheckpointManager  # For the types of those who import no orbax.
+# Orbax numbers its operations for the whole process, and looks the number up while it
+# begins one: two that begin at once wait for each other's files until time is up.
+_BEGINS = threading.RLock()
 KEPT = 2  # The newest; runs that train together may have to go back by one.
 
 
@@ -108,7 +112,8 @@ def _refusal(error: BaseException) -> str | None:
 def steps(workdir: Path) -> list[int]:
     """The steps of a work directory's checkpoints, the newest last."""
     folder = workdir / _FOLDER
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    paths = folder.iterdir() if folder.is_dir() else ()
+    names = [path.name for path in paths if path.is_dir()]
     numbers = [int(name) for name in names if name.isdecimal() and name.isascii()]
     return sorted(number for number in numbers if str(number) in names)
 
@@ -133,7 +138,7 @@ def save(
         config=ocp.args.JsonSave(config),
         digest=ocp.args.JsonSave({"blake2b": digest(host)}),
     )
-    with _writing(manager):
+    with _writing(manager), _BEGINS:
         manager.save(int(host.step), args=args)
 
 
@@ -205,7 +210,8 @@ def _check_claim(folder: epath.Path) -> None:
 
 def _read(manager: ocp.CheckpointManager, step: int, **item):
     ((name, args),) = item.items()
-    return manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
+    with _BEGINS:
+        return manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
 
 
 def _damaged(

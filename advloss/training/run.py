@@ -82,8 +82,10 @@ def train_runs(
         guards.check_images(dataset, stacked[0])
         return dataset
 
-    if not all(map(_is_finished, members)):
-        load()  # Where there are no data, no folder is made.
+    load()  # Where there are no data, no folder is made.
+    for member in members:
+        if _is_finished(member):
+            folders.check_data(member.workdir, load(), member.config)
     hosts.wait_for_all()  # To here nothing was written.
     where = stack.layout(len(members), stacked[0].train.batch_size, devices)
     with ExitStack() as exits:

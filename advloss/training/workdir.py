@@ -168,10 +168,15 @@ def check_data(workdir: Path, dataset: Dataset, config: ConfigDict) -> None:
     """The data must be those that the run began with, and are noted where it begins.
 
     Raises:
-        InputError: other images or labels.
+        InputError: other images or labels, or there is no note of them.
     """
     now = {name: _digest(getattr(dataset, name)) for name in ("train", "test")}
     noted = files.read_json(workdir / DATA)
+    if noted is None and checkpoints.steps(workdir):
+        raise InputError(
+            f"{workdir / DATA} is missing: without it the data can't be held to those "
+            "that the run began with; put it back, or use another --workdir"
+        )
     if noted is None:
         files.write_json(workdir / DATA, now)
         return
