@@ -5,9 +5,7 @@ trained = advloss.fit(module, images, labels, defence="trades", epsilon=0.3)
 trained.classifier(images)      # -> logits
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,135 +13,18 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from advloss import config as configs
-from advloss import networks
 from advloss.attacks import ATTACKS
 from advloss.attacks.direct import check_images, plain
-from advloss.config import build
 from advloss.defences import DEFENCES
 from advloss.errors import InputError, line
 from advloss.evaluation.front import Result, evaluate
 from advloss.networks import Network
-from advloss.runtime import environment, files
+from advloss.runtime import environment
 from advloss.training import guards, stack, step
-from advloss.types import Classifier, Dataset, PyTree, Split
+from advloss.training.trained import Trained, load, network_of, trained
+from advloss.types import Dataset, PyTree, Split
 
 __all__ = ["Result", "Trained", "evaluate", "fit", "load"]
-
-_VARIABLES, _NETWORK = "variables.npz", "network.json"
-_SAVED = ("float16", "float32", "float64", "int32", "uint32", "int8", "uint8", "bool")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Trained:
-    """A network that `fit` has trained.
-
-    Attributes:
-        classifier: jitted and pure: images -> logits `[batch, classes]`.
-        variables: the network's whole tree; where a moving average of the weights is
-            kept, the average.
-        network: its pure functions.
-        config: what it was trained with, every key.
-        metrics: of every step by name, `[steps]`.
-        module: "table1" or another name of the registry, or the class's of one's own.
-        image_shape: (height, width, channels).
-    """
-
-    classifier: Classifier
-    variables: PyTree
-    network: Network
-    config: ConfigDict
-    metrics: dict[str, np.ndarray]
-    module: str
-    image_shape: tuple[int, ...]
-
-    def save(self, folder: str | Path) -> None:
-        """Writes the network into a folder, for `advloss.load`.
-
-        Raises:
-            InputError: the folder's path is not valid or holds a run, or the variables
-                are no nested dicts of arrays of NumPy's types.
-            OSError: it can't be written.
-        """
-        folder = files.check_folder("folder", folder)
-        if (folder / configs.CONFIG).exists() and not (folder / _NETWORK).exists():
-            raise InputError(f"{folder} holds a run: use another folder")
-        files.write_text(folder / configs.CONFIG, configs.to_json(self.config))
-        about = {"module": self.module, "image_shape": list(self.image_shape)}
-        files.write_json(folder / _NETWORK, about)
-        arrays = jax.tree.map(np.asarray, _flatten(self.variables))
-        files.write_arrays(folder / _VARIABLES, arrays)
-
-
-def _flatten(tree: PyTree) -> dict[str, Any]:
-    """Leaves by their path, its parts joined by "/"."""
-    found = {}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        names = [getattr(key, "key", None) for key in path]
-        if not all(isinstance(name, str) and "/" not in name for name in names):
-            raise InputError(f"variables{jax.tree_util.keystr(path)}: use nested dicts")
-        if leaf.dtype not in _SAVED:
-            where = "/".join(names)
-            raise InputError(f"{where} is {leaf.dtype}: use one of {', '.join(_SAVED)}")
-        found["/".join(names)] = leaf
-    return found
-
-
-def _unflatten(arrays: Mapping[str, np.ndarray]) -> PyTree:
-    tree: dict[str, Any] = {}
-    for path, array in arrays.items():
-        *parts, last = path.split("/")
-        place = tree
-        for part in parts:
-            place = place.setdefault(part, {})
-        place[last] = array
-    return tree
-
-
-def load(folder: str | Path, module: Any = None) -> Trained:
-    """What `Trained.save` wrote.
-
-    Args:
-        folder: where it was written.
-        module: the flax module, of one's own; not needed for the library's networks.
-
-    Raises:
-        InputError: nothing or something else is there, or the module is missing.
-    """
-    folder = Path(folder)
-    noted = files.read_json(folder / _NETWORK)
-    try:
-        name, shape = str(noted["module"]), tuple(map(int, noted["image_shape"]))
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"{folder} holds no network that Trained.save wrote") from None
-    config = configs.load_config(folder)
-    if module is None and name not in networks.NETWORKS:
-        raise InputError(f"{folder} holds a {name} of one's own: give it as module")
-    network, _ = _network(name if module is None else module, config)
-    arrays = files.read_arrays(folder / _VARIABLES)
-    try:
-        expected = jax.eval_shape(
-            lambda key: network.init(key, shape), jax.random.key(0)
-        )
-        wanted = {path: leaf.shape for path, leaf in _flatten(expected).items()}
-    except Exception as error:  # Whatever its author wrote.
-        raise InputError(
-            f"the module fails for images {shape}: {line(error)}"
-        ) from error
-    if {path: array.shape for path, array in arrays.items()} != wanted:
-        raise InputError(f"{folder / _VARIABLES} holds the arrays of another network")
-    return _trained(network, _unflatten(arrays), config, {}, name, shape)
-
-
-def _trained(
-    network: Network,
-    variables: PyTree,
-    config: ConfigDict,
-    metrics: dict[str, np.ndarray],
-    name: str,
-    image_shape: tuple[int, ...],
-) -> Trained:
-    classifier = jax.jit(networks.classifier(network, variables))
-    return Trained(classifier, variables, network, config, metrics, name, image_shape)
 
 
 def fit(
@@ -212,7 +93,7 @@ def fit(
         **(config or {}),
     }
     settings = _config(chosen)
-    network, name = _network(module, settings)
+    network, name = network_of(module, settings)
     devices = _dividing(devices or jax.local_devices(), settings.train.batch_size)
     dataset = Dataset(split, split, settings.data.num_classes)
     if isinstance(module, str):
@@ -238,7 +119,7 @@ def fit(
     metrics = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
     variables = state.average if settings.train.average else state.variables
     shape = split.images.shape[1:]
-    return _trained(network, variables, settings, metrics, name, shape)
+    return trained(network, variables, settings, metrics, name, shape)
 
 
 def _check_logits(network: Network, split: Split, classes: int) -> None:
@@ -298,18 +179,6 @@ def _config(values: Mapping[str, Any]) -> ConfigDict:
             raise configs.unknown_key(key, value, known)
         configs.put(config, key, value)
     return configs.resolve(config)
-
-
-def _network(module: Any, config: ConfigDict) -> tuple[Network, str]:
-    if isinstance(module, str):
-        return build.network(config), module
-    try:
-        return networks.from_flax(module), type(module).__name__
-    except TypeError as error:
-        raise InputError(
-            f"module={module!r:.80} is not valid: use a flax module, or one of "
-            f"{', '.join(networks.NETWORKS)}"
-        ) from error
 
 
 def _dividing(devices: Sequence[jax.Device], size: int) -> Sequence[jax.Device]:
