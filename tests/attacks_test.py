@@ -39,6 +39,10 @@ CASES = {
         "steps": 25,
         "learning_rate": 0.05,
     },
+    "ddn": {"steps": 40},
+    "fmn": {"steps": 40},
+    "fmn_l2": {"steps": 40},
+    "fmn_l1": {"steps": 40, "step_size": 3.0},
     "lbfgs": {**_CLIMB, "search_steps": 5, "steps": 10},
 }
 
@@ -61,6 +65,7 @@ in_a_ball = pytest.mark.parametrize(
 _NORMS = {
     "linf": lambda change: np.abs(change).max(axis=(1, 2, 3)),
     "l2": lambda change: np.sqrt((change**2).sum(axis=(1, 2, 3))),
+    "l1": lambda change: np.abs(change).sum(axis=(1, 2, 3)),
     "l0": lambda change: (change != 0).any(axis=-1).sum(axis=(1, 2)),
 }
 

@@ -25,6 +25,7 @@ from advloss.attacks import carlini as _carlini_l2
 from advloss.attacks import carlini_l0 as _carlini_l0
 from advloss.attacks import carlini_linf as _carlini_linf
 from advloss.attacks import direct
+from advloss.attacks import fmn as _fmn
 from advloss.attacks import lbfgs as _lbfgs
 from advloss.attacks import pgd as _pgd
 from advloss.attacks.base import NORMS, Round, example_keys
@@ -42,10 +43,12 @@ lbfgs = direct.attack(_lbfgs.lbfgs)
 carlini_l2 = direct.attack(_carlini_l2.carlini_l2)
 carlini_linf = direct.attack(_carlini_linf.carlini_linf)
 carlini_l0 = direct.attack(_carlini_l0.carlini_l0)
+ddn, fmn = map(direct.attack, (_fmn.ddn, _fmn.fmn))
+fmn_l2, fmn_l1 = (functools.partial(fmn, norm=norm) for norm in ("l2", "l1"))
 
 FIXED_EPSILON, MINIMUM_NORM = "fixed-epsilon", "minimum-norm"
 # The largest radii: in l-inf the farthest corner of [0, 1]^n is 1 away.
-_FARTHEST = {"linf": 1, "l2": 100, "l0": 10_000}
+_FARTHEST = {"linf": 1, "l2": 100, "l1": 10_000, "l0": 10_000}
 
 
 class Attack(NamedTuple):
@@ -54,7 +57,7 @@ class Attack(NamedTuple):
     Attributes:
         function: the attack.
         title: its name in tables.
-        norm: of its radius and distances: "linf", "l2" or "l0".
+        norm: of its radius and distances: "linf", "l2", "l1" or "l0".
         kind: `FIXED_EPSILON` or `MINIMUM_NORM`.
         settings: keys of `config.evaluate.<name>`. A minimum-norm attack has an
             "epsilon" that its function does not take: within it an image counts as
@@ -145,6 +148,18 @@ def _carlini(
         "learning_rate": Setting(1e-2, positive(), "Adam's"),
         "initial_constant": Setting(
             initial_constant, positive(), "the first weight of the margin"
+        ),
+        **settings,
+    }
+
+
+def _adaptive(norm: str, epsilon: float, **settings: Setting) -> dict[str, Setting]:
+    return {
+        **_epsilon(epsilon, norm),
+        "steps": Setting(100, whole(), "iterations"),
+        "step_size": Setting(1.0, positive(), "the length of the first step in l2"),
+        "gamma": Setting(
+            0.05, number(0, 1), "by which share the radius changes in a step"
         ),
         **settings,
     }
@@ -270,6 +285,18 @@ ATTACKS: Mapping[str, Attack] = {
             steps=Setting(200, whole(), "iterations for each weight"),
         ),
     ),
+    "ddn": Attack(
+        ddn,
+        "DDN",
+        "l2",
+        MINIMUM_NORM,
+        _adaptive(
+            "l2", 2.0, initial_norm=Setting(1.0, positive(), "the first radius in l2")
+        ),
+    ),
+    "fmn": Attack(fmn, "FMN", "linf", MINIMUM_NORM, _adaptive("linf", 0.3)),
+    "fmn_l2": Attack(fmn_l2, "FMN l2", "l2", MINIMUM_NORM, _adaptive("l2", 2.0)),
+    "fmn_l1": Attack(fmn_l1, "FMN l1", "l1", MINIMUM_NORM, _adaptive("l1", 10.0)),
 }
 
 # Attacks that belong together, by norm; an attack's own name is a suite of one.

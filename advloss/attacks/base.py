@@ -1,5 +1,6 @@
 """What attacks share: random keys, norms, success, the worst iterate."""
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -130,9 +131,49 @@ def _l2_draw(keys: Array, images: Array, epsilon: Array | float) -> Array:
     return epsilon * jax.vmap(draw)(keys)
 
 
+def _l1_distance(images: Array, originals: Array) -> Array:
+    return jnp.sum(jnp.abs(images - originals), axis=_pixel_axes(images))
+
+
+def _l1_ascend(gradient: Array) -> Array:
+    flat = gradient.reshape(len(gradient), -1)
+    steepest = jax.nn.one_hot(jnp.argmax(jnp.abs(flat), axis=-1), flat.shape[-1])
+    return (steepest * jnp.sign(flat)).reshape(gradient.shape)
+
+
+def _l1_project(images: Array, originals: Array, epsilon: Array | float) -> Array:
+    # "Efficient Projections onto the l1-Ball for Learning in High Dimensions" by Duchi
+    # et al., Figure 1: all sizes fall by one threshold, to no less than 0.
+    change = (images - originals).reshape(len(images), -1)
+    size, radius = jnp.abs(change), jnp.reshape(jnp.asarray(epsilon), (-1, 1))
+    falling = -jnp.sort(-size, axis=-1)
+    count = jnp.arange(1, size.shape[-1] + 1, dtype=size.dtype)[None]
+    threshold = (jnp.cumsum(falling, axis=-1) - radius) / count
+    # It is largest at the number of pixels that stay.
+    threshold = jnp.max(threshold, axis=-1, keepdims=True)
+    shrunk = jnp.sign(change) * jnp.maximum(size - threshold, 0.0)
+    outside = jnp.sum(size, axis=-1, keepdims=True) > radius
+    change = jnp.where(outside, shrunk, change).reshape(images.shape)
+    # Clipping to the box moves towards the original, which is in it: still in the ball.
+    return jnp.clip(originals + change, 0.0, 1.0)
+
+
+def _l1_draw(keys: Array, images: Array, epsilon: Array | float) -> Array:
+    def draw(key: Array) -> Array:
+        sign_key, size_key = jax.random.split(key)
+        shape, dtype = images.shape[1:], images.dtype
+        # One exponential more than pixels: what is left of the radius.
+        sizes = jax.random.exponential(size_key, (math.prod(shape) + 1,), dtype)
+        shares = (sizes[:-1] / jnp.sum(sizes)).reshape(shape)
+        return shares * jax.random.rademacher(sign_key, shape, dtype)
+
+    return epsilon * jax.vmap(draw)(keys)
+
+
 NORMS = {
     "linf": Norm(_linf_distance, jnp.sign, _linf_project, _linf_draw),
     "l2": Norm(_l2_distance, _l2_ascend, _l2_project, _l2_draw),
+    "l1": Norm(_l1_distance, _l1_ascend, _l1_project, _l1_draw),
 }
 
 
@@ -149,6 +190,11 @@ def fooled(logits: Array, labels: Array, targets: Array | None) -> Array:
 def has_zero_gradient(gradient: Array) -> Array:
     """`[batch]` bool: the gradient is zero at every pixel, or not a number."""
     return ~jnp.any(jnp.abs(gradient) > 0, axis=_pixel_axes(gradient))
+
+
+def finite(values: Array) -> Array:
+    """The values, with 0 for what is not finite: where nothing is to be followed."""
+    return jnp.where(jnp.isfinite(values), values, 0.0)
 
 
 def never_seen(labels: Array, gradients: int) -> Array:

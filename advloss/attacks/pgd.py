@@ -87,8 +87,9 @@ def pgd(
         x, worst, flat = carry
         gradient, seen = jax.grad(evaluate, has_aux=True)(x)
         flat = flat & base.has_zero_gradient(gradient)
-        gradient = jnp.where(jnp.isfinite(gradient), gradient, 0.0)
-        x = ball.project(x + step_size * ball.ascend(gradient), images, epsilon)
+        x = ball.project(
+            x + step_size * ball.ascend(base.finite(gradient)), images, epsilon
+        )
         return (x, base.worse(worst, seen), flat), None
 
     def attack(keys: Array) -> tuple[base.Worst, base.Worst, Array]:

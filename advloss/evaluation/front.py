@@ -131,7 +131,7 @@ def evaluate(
             pixels).
         attacks: a suite's name, an attack's, or several of them; see
             `attacks.SUITES` and `attacks.ATTACKS`.
-        norm: "linf", "l2" or "l0".
+        norm: "linf", "l2", "l1" or "l0".
         objective: what attacks climb: a name in `losses.OBJECTIVES` but "training", or
             a function (logits, labels) -> `[batch]`. By default each attack's own, and
             softmax cross-entropy where that is the unknown training loss.

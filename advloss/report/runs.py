@@ -218,7 +218,7 @@ def _training(found: Sequence[Row]) -> Section | None:
 def _against_epsilon(found: Sequence[Row]) -> Section | None:
     """A figure for each norm in which several radii are known."""
     drawn = []
-    for norm in ("linf", "l2", "l0"):
+    for norm in ("linf", "l2", "l1", "l0"):
         each = [attacks.curves(*pair, norm) for pair in _labelled(found)]
         curves = [curve for found in each for curve in found]
         if curves:
