@@ -184,6 +184,10 @@ COMPARISONS = {
         },
         budget=lambda gradients: {"rounds": gradients // 50},
     ),
+    "ddn": Comparison("l2", {}, {"foolbox": _foolbox(lambda a: a.DDNAttack())}),
+    "fmn": Comparison("linf", {}, {"foolbox": _foolbox(lambda a: a.LInfFMNAttack())}),
+    "fmn_l2": Comparison("l2", {}, {"foolbox": _foolbox(lambda a: a.L2FMNAttack())}),
+    "fmn_l1": Comparison("l1", {}, {"foolbox": _foolbox(lambda a: a.L1FMNAttack())}),
     "fgsm": Comparison("linf", {**_CE, "epsilon": 0.3}, {}, epsilon=0.3),
     "noise": Comparison("linf", {**_CE, "epsilon": 0.3}, {}, epsilon=0.3),
     "multi_targeted": Comparison(
@@ -212,7 +216,7 @@ def _digits(run: advloss.Run) -> Split:
 def _judge(peers: Peers, images: np.ndarray, norm: str) -> np.ndarray:
     """`[n]` distances, inf where the image does not fool; the same for everyone."""
     change = (images - peers.split.images).reshape(len(images), -1)
-    orders = {"linf": np.inf, "l2": 2, "l0": 0}
+    orders = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}
     distance = np.linalg.norm(change, orders[norm], axis=1)
     fooled = np.argmax(peers.run.classifier(images), -1) != peers.split.labels
     assert images.min() > -1e-5
