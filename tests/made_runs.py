@@ -46,11 +46,10 @@ def make_run(
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     files.write_text(workdir / "metrics.jsonl", lines)
     files.write_json(workdir / "environment.json", {"python": "3"})
-    if attacks:
-        weights = {"params": {"w": np.full(3, accuracy)}}
-        state = TrainState(np.int32(600), weights, {}, {}, {})
-        with checkpoints.open_folder(workdir, together=True) as manager:
-            checkpoints.save(manager, state, config.to_dict())
+    weights = {"params": {"w": np.full(3, accuracy)}}
+    state = TrainState(np.int32(600), weights, {}, {}, {})
+    with checkpoints.open_folder(workdir, together=True) as manager:
+        checkpoints.save(manager, state, config.to_dict())
     for i, attack in enumerate(attacks):
         settings = config.evaluate[attack].to_dict()
         measure(workdir, attack, settings, round(accuracy * len(labels)) + i, labels)
@@ -63,11 +62,13 @@ def measure(
     settings: dict,
     correct: int,
     labels: np.ndarray | None = None,
+    after: tuple[Path, ...] | None = None,
     **more: Any,
 ) -> Path:
     """Writes a result of an attack that leaves so many images, and returns its path.
 
     Args:
+        after: the results whose survivors it was shown; None for all images.
         more: fields of its `Outcome`, or of its identity, that are others.
     """
     with checkpoints.open_folder(workdir) as manager:
@@ -85,7 +86,9 @@ def measure(
         images=np.full(shape, 0.5, np.float32),
         correct=left,
         worst_correct=left & (np.arange(images) != 0),
-        distance=np.flip(rank) / 10 if closest else np.full(images, 0.3, np.float32),
+        distance=np.flip(rank) / 10
+        if closest
+        else np.full(images, settings["epsilon"]),
         zero_gradient=np.zeros(images, bool),
         backward_passes=np.full(images, 100),
         forward_passes=np.full(images, 1),
@@ -100,11 +103,13 @@ def measure(
         "data": files.digest(tuple(test)),
         "examples": images,
         "seed": 0,
-        "survivors_only": False,
+        "survivors_only": after is not None,
         "attack": attack,
         "settings": json.loads(json.dumps(settings)),
         **more,
     }
+    if after is not None:
+        identity["before"] = [path.stem.split("-")[1] for path in after]
     path = measured.path_of(workdir, identity)
     finished = 1.7e9 + len(list(path.parent.glob("*")))
     measured.write(path, identity, outcome, test, environment={}, finished=finished)

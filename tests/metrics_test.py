@@ -59,14 +59,18 @@ def test_any_scalars_are_kept_by_name(tmp_path):
         '{"step": 2, "loss": "low", "accuracy": 0.5}',
         '{"step": 2.5, "loss": 1.0, "accuracy": 0.5}',
         '{"step": 2, "loss": 1.0, "accuracy": [0.5]}',
-        "[" * 100_000, "9" * 5_000, "\0", "\xff",
+        "[" * 100_000, "9" * 5_000, "\0", "\xff", "",
     ],
 )  # fmt: skip
-def test_rows_end_at_the_first_damaged_one(tmp_path, line):
+def test_damaged_rows_are_left_out_and_counted(tmp_path, line):
     _write(tmp_path, 0, [1])
     with (tmp_path / "metrics.jsonl").open("a", encoding="latin-1") as file:
         file.write(line + '\n{"step": 3, "loss": 1.0, "accuracy": 0.5}\n')
-    assert [row["step"] for row in metrics.read(tmp_path)] == [1]
+    with pytest.warns(UserWarning, match=r"metrics.jsonl: 1 of 3 lines are damaged"):
+        assert [row["step"] for row in metrics.read(tmp_path)] == [1, 3]
+    with pytest.warns(UserWarning, match=r"metrics.jsonl: 1 of 3 lines are damaged"):
+        _write(tmp_path, 3, [4])
+    assert [row["step"] for row in metrics.read(tmp_path)] == [1, 3, 4]
 
 
 def test_a_pipe_for_a_file_is_refused(tmp_path):

@@ -13,6 +13,7 @@ from matplotlib import colors
 
 from advloss import config as configs
 from advloss import report
+from advloss.errors import InputError
 from advloss.evaluation import measured
 from advloss.report import figures, style, tables, titles
 from advloss.report.figures import ATTACK, NATURAL, WORST, Series
@@ -194,6 +195,72 @@ def test_other_numbers_of_images_are_said(tmp_path):
     section = _sections(workdirs)["Accuracy"]
     assert [row[4] for row in section.table] == ["images", "20", "50"]
     assert "over test images" in section.notes[0]
+    assert any("Not measured alike" in note for note in section.notes)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"labels": np.arange(20) % 9}, r"a: 20 images of digest .*; b: 20 images of"),
+        ({"seed": 1}, r"a: 20 .* evaluate.seed=0; b: 20 images .* evaluate.seed=1"),
+    ],
+)
+def test_rows_that_were_not_measured_alike_are_named(tmp_path, more, said):
+    workdirs = [make_run(tmp_path / "a", "a"), make_run(tmp_path / "b", "b")]
+    (path,) = workdirs[1].glob("evaluation/pgd-*")
+    path.unlink()
+    settings = configs.default().evaluate.pgd.to_dict()
+    measure(workdirs[1], "pgd", settings, 10, **more)
+    runs = [({"seed": seed}, workdir) for seed, workdir in enumerate(workdirs)]
+    for section in (_sections(workdirs)["Accuracy"], report.sections_of_sweep(runs)[0]):
+        (note,) = (note for note in section.notes if "Not measured alike" in note)
+        assert re.search(said, note)
+    assert "Not measured alike" not in str(_sections(workdirs[:1])["Accuracy"].notes)
+
+
+def test_survivors_of_others_are_another_column(tmp_path):
+    """PGD before noise, and PGD after noise, of the same settings."""
+    workdir, settings = make_run(tmp_path / "a", "a", attacks=()), configs.default()
+    pgd, noise = (settings.evaluate[name].to_dict() for name in ("pgd", "noise"))
+    first = measure(workdir, "pgd", pgd, 10, after=())
+    measure(workdir, "noise", noise, 9, after=(first,))
+    header, cells = _sections([workdir])["Accuracy"].table
+    assert header[6:] == ["PGD-100 ε=0.3 %", "noise ε=0.3 %"]
+    first = measure(workdir, "noise", noise, 18, after=())
+    measure(workdir, "pgd", pgd, 8, after=(first,))
+    sections = _sections([workdir])
+    header, cells = sections["Accuracy"].table
+    left = {
+        title: cell.split(" ")[0] for title, cell in zip(header, cells, strict=True)
+    }
+    expected = {
+        "PGD-100 ε=0.3 after nothing %": "50.0",
+        "noise ε=0.3 after PGD-100 ε=0.3 %": "45.0",
+        "noise ε=0.3 after nothing %": "90.0",
+        "PGD-100 ε=0.3 after noise ε=0.3 %": "40.0",
+    }
+    assert {title: left[title] for title in header[6:]} == expected
+    titles_of_rows = [row[1] for row in sections["Attack by attack"].table[2:6]]
+    assert [f"{title} %" for title in titles_of_rows] == list(expected)
+
+
+@pytest.mark.parametrize(("one", "other"), [(0.3, 0.30001), (8 / 255, 0.0313726)])
+def test_values_that_are_nearly_the_same_have_titles_of_their_own(tmp_path, one, other):
+    settings = configs.default().evaluate.pgd.to_dict()
+    workdir = make_run(tmp_path / "a", "a", attacks=())
+    for i, epsilon in enumerate((one, other)):
+        measure(workdir, "pgd", {**settings, "epsilon": epsilon}, 10 + i)
+    header, _ = _sections([workdir])["Accuracy"].table
+    assert len(set(header)) == len(header) == 10  # The union is one.
+    changes = [{"loss.name": "lmcl", "loss.margin": value} for value in (one, other)]
+    runs = [
+        (own, make_run(tmp_path / f"{i}", f"{i}", changes=own))
+        for i, own in enumerate(changes)
+    ]
+    cells = [row[1] for row in report.sections_of_sweep(runs)[0].table[1:]]
+    assert len(set(cells)) == 2
+    cells = [row[2] for row in _sections([w for _, w in runs])["Accuracy"].table[1:]]
+    assert len(set(cells)) == 2
 
 
 def test_the_worst_case_is_one_of_a_threat_model(tmp_path):
@@ -321,6 +388,55 @@ def test_damaged_files_leave_a_row(tmp_path, file, content, status):
     json.loads((tmp_path / "report" / "numbers.json").read_text("utf-8"))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("name", "b"), ("seed", 5), ("loss.name", "hinge"), ("train.steps", 700)],
+)
+def test_a_config_that_is_not_the_networks_is_said(tmp_path, key, value):
+    """The checkpoint holds what it was trained by; how to evaluate may change."""
+    workdir = make_run(tmp_path / "a", "a")
+
+    def edit(key, value):
+        config = configs.load_config(workdir)
+        configs.put(config, key, value)
+        text = configs.to_json(configs.resolve(config))
+        files.write_text(workdir / "config.json", text)
+
+    edit("evaluate.batch_size", 7)
+    edit("data.dir", "elsewhere")
+    assert report.load_row(workdir).status == ""
+    edit(key, value)
+    row = report.load_row(workdir)
+    assert row.status == "damaged: config.json or checkpoint"
+    assert (row.config, row.summary) == (None, None)
+    (note,) = row.notes
+    assert re.search(rf"a/config.json is not .*{key}: .* there, {value!r} here", note)
+
+
+def test_how_long_a_run_was_trained_is_the_checkpoints_word(tmp_path):
+    workdir = make_run(tmp_path / "a", "a", attacks=(), changes={"train.steps": 601})
+    (workdir / "metrics.jsonl").write_text("]\n")
+    row = report.load_row(workdir)
+    assert row.status == "trained for 600 of 601 steps"
+    assert any("1 of 1 lines are damaged" in note for note in row.notes)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"seed": "0"}, {"seed": -1}, {"examples": True}, {"survivors_only": 1},
+        {"step": 1.5}, {"data": None}, {"parameters": 3}, {"before": []},
+        {"survivors_only": True},
+    ],
+)  # fmt: skip
+def test_a_result_of_another_kind_of_identity_is_left_out(tmp_path, more):
+    workdir = make_run(tmp_path / "a", "a", attacks=())
+    measure(workdir, "pgd", configs.default().evaluate.pgd.to_dict(), 10, **more)
+    row = report.load_row(workdir)
+    assert row.status == "damaged: evaluation"
+    assert any("its identity has" in note for note in row.notes)
+
+
 def test_what_is_left_out_is_named(tmp_path):
     workdir = make_run(tmp_path / "a", "a", attacks=("pgd", "noise"))
     (path,) = workdir.glob("evaluation/noise-*.npz")
@@ -332,21 +448,11 @@ def test_what_is_left_out_is_named(tmp_path):
     assert "environment.json is damaged" in said
 
 
-@pytest.mark.parametrize("change", ["rank", "shape", "nan", "colour"])
-def test_images_of_any_shape(tmp_path, monkeypatch, change):
+def test_images_in_colour(tmp_path, monkeypatch):
     workdir = make_run(tmp_path / "a", "a")
-    made = {
-        "rank": np.zeros((20, 8), np.float32),
-        "shape": np.zeros((20, 9, 9, 1), np.float32),
-        "nan": np.full((20, 8, 8, 1), np.nan, np.float32),
-        "colour": np.zeros((20, 8, 8, 3), np.float32),
-    }[change]
-    plain = np.zeros((20, 8, 8, 3 if change == "colour" else 1), np.float32)
-    images = measured.Images(plain, made)
+    images = measured.Images(*np.zeros((2, 20, 8, 8, 3), np.float32))
     monkeypatch.setattr("advloss.evaluation.results.load_images", lambda _: images)
-    section = _sections([workdir])["Attacked images"]
-    assert bool(section.figures) == (change == "colour")
-    assert bool(section.notes) == (change != "colour")
+    assert _sections([workdir])["Attacked images"].figures
 
 
 def test_figures_of_an_earlier_report_do_not_stay(tmp_path):
@@ -358,6 +464,67 @@ def test_figures_of_an_earlier_report_do_not_stay(tmp_path):
     names = {path.name for path in folder.glob("*.png")}
     assert names == {"accuracy.png", "training.png", "gallery_0.png", "mine.png"}
     assert not (folder / "gallery_1.svg").exists()
+
+
+OTHERS = (
+    "report.md", "report.html", "numbers.csv", "numbers.json", "accuracy.png",
+    "training.svg", "report.md.tmp",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_report_overwrites_nothing_but_a_report(tmp_path, name):
+    workdirs = [make_run(tmp_path / "run", "a")]
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    own = {folder / name: b"precious", folder / "photo.png": b"a picture"}
+    if name == "report.md":
+        own[folder / name] = b"![my photo](photo.png)\n"
+    for path, content in own.items():
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"mine/{re.escape(name)} is there, and no "):
+        _write(workdirs, folder)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == own
+
+
+def test_an_interrupted_report_goes_on(tmp_path, monkeypatch):
+    workdirs = [make_run(tmp_path / name, name) for name in ("one", "two")]
+    folder = tmp_path / "report"
+    _write(workdirs[:1], folder)
+    original = files.write_text
+
+    def interrupted(path, text):
+        if path.name == "report.md":
+            path.with_name("report.md.tmp").write_text("half")
+            raise KeyboardInterrupt
+        original(path, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_text", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            _write(workdirs, folder)
+    assert (folder / "gallery_1.png").exists()
+    (folder / "mine.png").write_bytes(b"kept")
+    _write(workdirs[:1], folder)
+    assert {path.name for path in folder.iterdir()} == {
+        ".report.json", "report.html", "report.md", "numbers.csv", "numbers.json",
+        *(f"{n}{e}" for n in ("accuracy", "training", "gallery_0")
+          for e in (".png", ".svg")),
+        "mine.png",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "content", ["]", "[]", "{}", '{"files": [3]}', '{"files": ["../run/config.json"]}']
+)
+def test_a_damaged_list_of_files_deletes_nothing(tmp_path, content):
+    workdir = make_run(tmp_path / "run", "a")
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / ".report.json").write_text(content)
+    with pytest.raises(InputError, match=r"\.report\.json is damaged"):
+        _write([workdir], tmp_path / "report", drawn=False)
+    assert (workdir / "config.json").exists()
+    assert len(list((tmp_path / "report").iterdir())) == 1
 
 
 def test_the_page_says_how_to_make_it_again(tmp_path):

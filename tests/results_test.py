@@ -237,8 +237,14 @@ def test_parts_of_other_settings_are_not_taken(tmp_path):
     for content in (b"", b"PK", (again.folder / "0.npz").read_bytes()[:-30]):
         (again.folder / "0.npz").write_bytes(content)
         assert again.load("0") is None
-    np.savez(again.folder / "0.npz", images=np.ones(3))
-    assert again.load("0") is None
+    again.save("0", images=np.ones(3))
+    with np.load(again.folder / "0.npz") as content:
+        kept = dict(content)
+    for changed in kept:
+        for change in ({}, {changed: np.zeros(3)}):
+            part = {name: kept[name] for name in kept if name != changed} | change
+            np.savez(again.folder / "0.npz", **part)
+            assert again.load("0") is None, changed
     again.save("0", images=np.ones(3))
     again.save("1-0", images=np.ones(3))
     again.discard("1-")
@@ -301,6 +307,13 @@ def _with(path, **changes):
             change = np.frombuffer(json.dumps(merged).encode(), np.uint8)
         arrays[name] = change
     arrays = {name: array for name, array in arrays.items() if array is not None}
+    files.write_arrays(path, arrays)
+
+
+def _edit(path, **changes):
+    """As somebody's own program would, which knows of no digest."""
+    with np.load(path) as content:
+        arrays = {**content, **changes}
     np.savez(path, **arrays)
 
 
@@ -334,6 +347,15 @@ DAMAGE = {
     "images of bytes": lambda path: _with(
         path, attacked_images=np.zeros((110, 8, 8, 1), np.uint8)
     ),
+    "images of two shapes": lambda path: _with(
+        path, attacked_images=np.zeros((110, 9, 9, 1), np.float32)
+    ),
+    "further away than epsilon": lambda path: _with(path, distance=np.full(110, 0.2)),
+    "edited": lambda path: _edit(path, correct=np.ones(110, bool)),
+    "edited images": lambda path: _edit(
+        path, attacked_images=np.zeros((110, 8, 8, 1), np.float32)
+    ),
+    "no digest": lambda path: np.savez(path, **files.read_arrays(path)),
     "images not in [0, 1]": lambda path: _with(
         path, attacked_images=np.full((110, 8, 8, 1), np.nan, np.float32)
     ),

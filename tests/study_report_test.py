@@ -184,6 +184,23 @@ def test_losses_are_compared_over_three_seeds(tmp_path):
     assert any("too few seeds for a test" in note for note in section.notes)
 
 
+@pytest.mark.parametrize("change", ["images", "seed", "epsilon"])
+def test_what_was_not_measured_alike_is_not_compared(tmp_path, change):
+    workdirs = _study(tmp_path, count=3)
+    settings = report.load_row(workdirs[1]).config.evaluate.pgd.to_dict()
+    for path in workdirs[1].glob("evaluation/*"):  # Softmax, seed 0.
+        path.unlink()
+    if change == "epsilon":
+        settings["epsilon"] = 0.1
+    more = {"images": {"labels": np.arange(20) % 9}, "seed": {"seed": 1}}
+    measure(workdirs[1], "pgd", settings, 12, **more.get(change, {}))
+    (section,) = report.sections_of_paper(["table2"], workdirs)
+    said = " ".join(section.notes)
+    assert "paired t-test" not in said and "differences are not tested" in said
+    named = re.search(r"Not measured alike.*; softmax, seed 0: 20 images", said)
+    assert bool(named) == (change != "epsilon")
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_no_interval_over_fewer_than_three_seeds(count):
     values = [58.0, 60.0][:count]

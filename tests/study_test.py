@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from advloss import config as configs
-from advloss.cli import flags, study
+from advloss import report
+from advloss.cli import flags, members, study
 from advloss.errors import InputError, Stopped
 from advloss.evaluation import results
 from advloss.evaluation.changes import load_changes
@@ -92,6 +93,16 @@ def test_asked_to_end_it_stops_between_two_networks(runs, tmp_path, monkeypatch)
     monkeypatch.setattr(signals, "requested", lambda: True)
     with pytest.raises(Stopped, match="between two networks"):
         study.run(runs, tmp_path, jax.devices()[:1])
+
+
+@pytest.mark.parametrize("key", ["parts", "networks"])
+@pytest.mark.parametrize("value", [None, 3, [["a"]], {"a": 1}, ("a", None)])
+def test_a_study_of_other_types_is_refused(key, value):
+    config = paper.get_config("smoke")
+    del config[key]
+    config[key] = value
+    with pytest.raises(InputError, match=rf"config.{key}=.* is not valid"):
+        members.networks(config, tuple(report.PARTS))
 
 
 @pytest.mark.parametrize(

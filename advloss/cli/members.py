@@ -12,6 +12,7 @@ and a sweep's has `sweep`, see `config.sweep`.
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -53,9 +54,10 @@ def networks(config: ConfigDict, parts: Sequence[str]) -> list[ConfigDict]:
     """
     if type(config.seeds) is not int or config.seeds < 1:
         raise invalid("seeds", config.seeds, "a whole number, at least 1")
-    if not set(config.parts) <= set(parts):
+    if not _are_texts(config.parts) or not set(config.parts) <= set(parts):
         raise invalid("parts", config.parts, f"some of {', '.join(parts)}")
-    split = [text.split() for text in config.networks]
+    are_texts = _are_texts(config.networks)
+    split = [text.split() for text in config.networks] if are_texts else [[]]
     names = Counter(words[0] if words else "" for words in split)
     if "" in names or max(names.values(), default=1) > 1:
         raise invalid(
@@ -64,6 +66,12 @@ def networks(config: ConfigDict, parts: Sequence[str]) -> list[ConfigDict]:
     shared = _without(config, _STUDY)
     # After the first round every table has all its rows.
     return [_network(shared, n, seed) for seed in range(config.seeds) for n in split]
+
+
+def _are_texts(values: Any) -> bool:
+    """Whether they are texts: a config file may set anything."""
+    whole = isinstance(values, tuple | list)
+    return whole and all(isinstance(value, str) for value in values)
 
 
 def _network(shared: ConfigDict, words: Sequence[str], seed: int) -> ConfigDict:

@@ -56,7 +56,7 @@ class Finished:
         self.earlier = 0.0
 
     def load(self, name: str) -> dict[str, np.ndarray] | None:
-        """A part's arrays, or None where it is missing or damaged: compute it."""
+        """A part's arrays, or None: compute it. It is missing, damaged or edited."""
         try:
             part = files.read_arrays(self._path(name))
         except InputError:

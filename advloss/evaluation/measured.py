@@ -2,7 +2,8 @@
 
 workdir/evaluation/ATTACK-0123456789ab.npz holds what one attack did to each example;
 the digits are the digest of its identity. A file that is there and whole is a finished
-measurement. Accuracies are not kept: they follow from the examples.
+measurement; it holds a digest of all that is in it. Accuracies are not kept: they
+follow from the examples.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from advloss.attacks import ATTACKS
+from advloss.attacks import ATTACKS, MINIMUM_NORM
 from advloss.errors import InputError
 from advloss.evaluation.outcome import Outcome
 from advloss.runtime import files
@@ -34,10 +35,17 @@ _EXAMPLES = {
     "forward_passes": np.integer,
 }
 _IMAGES = ("natural_images", "attacked_images")
-_IDENTITY = (
-    "step", "parameters", "data", "examples", "seed", "survivors_only", "attack",
-    "settings",
-)  # fmt: skip
+_IDENTITY = {
+    "step": int,
+    "parameters": str,
+    "data": str,
+    "examples": int,
+    "seed": int,
+    "survivors_only": bool,
+    "attack": str,
+    "settings": dict,
+}
+_ROUNDING = 1e-3, 1e-4  # Of a distance: relative, of many pixels' sum, and absolute.
 
 
 class Measured(NamedTuple):
@@ -140,7 +148,7 @@ def read(path: Path) -> Measured:
     """The result in a file, whole and held to what it claims to be.
 
     Raises:
-        InputError: it is missing or damaged.
+        InputError: it is missing, damaged or edited, or of an earlier version.
     """
     return _read(path)[0]
 
@@ -156,8 +164,7 @@ def _read(path: Path) -> tuple[Measured, Images]:
         metadata = json.loads(arrays.pop(_METADATA).tobytes().decode("utf-8"))
         identity = metadata["identity"]
         name, settings = identity["attack"], identity["settings"]
-        if missing := [key for key in _IDENTITY if key not in identity]:
-            raise ValueError(f"its identity lacks {missing[0]}")
+        _check_identity(identity)
         if path != path_of(path.parents[1], identity):
             raise ValueError("its name is not that of what it holds")
         images = Images(*(arrays[key] for key in _IMAGES))
@@ -193,6 +200,19 @@ def _number(value: Any) -> float:
     return float(value)
 
 
+def _check_identity(identity: Mapping[str, Any]) -> None:
+    for key, kind in _IDENTITY.items():
+        if type(value := identity.get(key)) is not kind:
+            raise ValueError(f"its identity has {key}={value!r}, no {kind.__name__}")
+        if kind is int and value < 0:
+            raise ValueError(f"its identity has {key}={value}, below 0")
+    before = identity.get("before")
+    if (before is not None) != identity["survivors_only"] or not all(
+        isinstance(each, str) for each in before or ()
+    ):
+        raise ValueError(f"its identity has before={before!r}")
+
+
 def _check(measured: Measured, images: Images) -> None:
     """Holds a result to itself; raises ValueError."""
     count = measured.identity["examples"]
@@ -212,6 +232,13 @@ def _check(measured: Measured, images: Images) -> None:
             raise ValueError(f"{name} images are {array.dtype} {array.shape}")
         if not ((array >= 0) & (array <= 1)).all():
             raise ValueError(f"{name} images are not in [0, 1]")
+    if images.natural.shape[1:] != images.attacked.shape[1:]:
+        raise ValueError("natural and attacked images are of different shapes")
+    relative, absolute = _ROUNDING
+    most = measured.epsilon * (1 + relative) + absolute
+    fixed = ATTACKS[measured.attack].kind != MINIMUM_NORM
+    if fixed and (measured.distance > most).any():
+        raise ValueError(f"images are further away than epsilon={measured.epsilon}")
     if (measured.worst_correct & (measured.natural != measured.labels)).any():
         raise ValueError("worst_correct where the natural image is classified wrongly")
     if (measured.worst_correct & ~measured.correct).any():

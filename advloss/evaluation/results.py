@@ -29,11 +29,20 @@ _NAME = re.compile(r"[a-z0-9_]+-[0-9a-f]{12}\.npz")
 _GROUP = ("data", "examples", "seed", "survivors_only")
 
 
+Before = tuple[tuple[str, dict[str, Any]] | str, ...]
+"""Attacks by name and settings; by its digest where a result is no longer there."""
+
+Attack = tuple[str, dict[str, Any], Before | None]
+"""Name, settings, and where it was shown survivors alone, the attacks before it."""
+
+
 class AttackSummary(NamedTuple):
     """What one attack leaves.
 
     Attributes:
         measured: its result.
+        before: where it was shown survivors alone, the attacks that had left them; else
+            None.
         final: the accuracy under its final iterate, as the paper.
         worst: under the worst of its iterates and the natural image.
         median_distance: of a minimum-norm attack, inf where fewer than half were
@@ -41,9 +50,15 @@ class AttackSummary(NamedTuple):
     """
 
     measured: Measured
+    before: Before | None
     final: Proportion
     worst: Proportion
     median_distance: float | None
+
+    @property
+    def attack(self) -> Attack:
+        """What it was, apart from the network."""
+        return self.measured.attack, self.measured.settings, self.before
 
 
 class ThreatModel(NamedTuple):
@@ -148,7 +163,7 @@ def summarise(measured: Sequence[Measured]) -> Summary:
         balls.setdefault((each.norm, each.epsilon), []).append(each)
     return Summary(
         natural=proportion(measured[-1].natural == measured[-1].labels),
-        attacks=[_summarise_attack(each) for each in measured],
+        attacks=[_summarise_attack(each, measured) for each in measured],
         worst=[
             ThreatModel(
                 *ball,
@@ -161,14 +176,18 @@ def summarise(measured: Sequence[Measured]) -> Summary:
     )
 
 
-def _summarise_attack(measured: Measured) -> AttackSummary:
+def _summarise_attack(measured: Measured, beside: Sequence[Measured]) -> AttackSummary:
+    before = None
+    if measured.identity["survivors_only"]:
+        known = {one.digest(m.identity): (m.attack, m.settings) for m in beside}
+        before = tuple(known.get(d, d) for d in measured.identity["before"])
     median = None
     if ATTACKS[measured.attack].kind == MINIMUM_NORM:
         # Of survivors, not all were attacked: nan, and no median.
         median = float(np.median(measured.distance))
         median = None if np.isnan(median) else median
     final, worst = proportion(measured.correct), proportion(measured.worst_correct)
-    return AttackSummary(measured, final, worst, median)
+    return AttackSummary(measured, before, final, worst, median)
 
 
 def _worst(measured: Sequence[Measured]) -> Proportion:

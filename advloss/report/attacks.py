@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from advloss.attacks import ATTACKS, MINIMUM_NORM
-from advloss.evaluation.results import Measured, Summary
+from advloss.evaluation.results import AttackSummary, Measured, Summary
 from advloss.report import tables, titles
 from advloss.report.figures import Curve
 
@@ -31,19 +31,12 @@ NOTE = (
 )
 
 
-def naming(summaries: Sequence[Summary]) -> Callable[[Measured], str]:
-    """From a result to its attack's title, unlike the others' in these summaries."""
+def naming(summaries: Sequence[Summary]) -> Callable[[AttackSummary], str]:
+    """From an attack to its title, unlike the others' in these summaries."""
     known = titles.attack_titles(
-        (each.measured.attack, each.measured.settings)
-        for summary in summaries
-        for each in summary.attacks
+        each.attack for summary in summaries for each in summary.attacks
     )
-
-    def title(measured: Measured) -> str:
-        wanted = (measured.attack, measured.settings)
-        return next(title for *attack, title in known if tuple(attack) == wanted)
-
-    return title
+    return lambda wanted: next(t for attack, t in known if attack == wanted.attack)
 
 
 def table(labelled: Sequence[tuple[str, Summary]], form: str) -> list[list[str]]:
@@ -53,14 +46,15 @@ def table(labelled: Sequence[tuple[str, Summary]], form: str) -> list[list[str]]
     for label, summary in labelled:
         natural = tables.percent(summary.natural, form)
         found.append([label, "none (natural)", natural, natural, *blank])
-        for measured, final, worst, median in summary.attacks:
+        for each in summary.attacks:
+            measured = each.measured
             found.append(
                 [
                     label,
-                    named(measured),
-                    tables.percent(final, form),
-                    tables.percent(worst, form),
-                    tables.median(median),
+                    named(each),
+                    tables.percent(each.final, form),
+                    tables.percent(each.worst, form),
+                    tables.median(each.median_distance),
                     f"{np.mean(measured.backward_passes):.4g}",
                     f"{np.mean(measured.forward_passes):.4g}",
                     str(int(measured.zero_gradient.sum())),
@@ -77,12 +71,15 @@ def table(labelled: Sequence[tuple[str, Summary]], form: str) -> list[list[str]]
     return found
 
 
-def records(summary: Summary, named: Callable[[Measured], str]) -> list[dict[str, Any]]:
+def records(
+    summary: Summary, named: Callable[[AttackSummary], str]
+) -> list[dict[str, Any]]:
     """Every number of every attack, at its last iterate and at the worst one."""
     found = []
-    for measured, final, worst, median in summary.attacks:
+    for each in summary.attacks:
+        measured, median = each.measured, each.median_distance
         what = {
-            "measure": named(measured),
+            "measure": named(each),
             "attack": measured.attack,
             "settings": measured.settings,
         }
@@ -93,9 +90,9 @@ def records(summary: Summary, named: Callable[[Measured], str]) -> list[dict[str
             "seconds": measured.seconds,
         }
         distance = {} if median is None else {"median_distance": median}
-        found.append({**what, **tables.proportion(final), **distance, **cost})
+        found.append({**what, **tables.proportion(each.final), **distance, **cost})
         what["measure"] += ", worst iterate"
-        found.append({**what, **tables.proportion(worst)})
+        found.append({**what, **tables.proportion(each.worst)})
     return found
 
 
@@ -124,12 +121,12 @@ def curves(label: str, summary: Summary, norm: str) -> list[Curve]:
         points = [100 * left[radius] for radius in radii]
         found.append(Curve(f"{label}, worst", radii, points))
     named = naming([summary])
-    for measured, *_ in summary.attacks:
-        attack = ATTACKS[measured.attack]
+    for each in summary.attacks:
+        measured, attack = each.measured, ATTACKS[each.measured.attack]
         # Of survivors alone, the distances of the others are nan.
         whole = not np.isnan(measured.distance).any()
         if whole and attack.norm == norm and attack.kind == MINIMUM_NORM:
-            found.append(_within(f"{label}, {named(measured)}", measured))
+            found.append(_within(f"{label}, {named(each)}", measured))
     return found
 
 

@@ -18,11 +18,12 @@ import jinja2
 import numpy as np
 
 from advloss import __version__
-from advloss.report import style, tables
+from advloss.report import own, style, tables
 from advloss.report.section import Figure, Section
 from advloss.report.tables import shown_text
 from advloss.runtime import files
 
+_FILES = ("report.html", "report.md", "numbers.csv", "numbers.json")
 _NUMBER = re.compile(r"[-+]?\d[\d.,]*( .*)?|-?|inf")
 
 
@@ -45,7 +46,7 @@ def write(
     Args:
         title: of the report; tells what was compared.
         sections: in their order.
-        folder: made if need be; an earlier report there is replaced.
+        folder: made if need be; an earlier report there is replaced, and nothing else.
         notes: sentences that hold for all sections.
         command: makes the report again; "" where there is none.
 
@@ -53,15 +54,30 @@ def write(
         The tables and the page's path, for a terminal of 80 columns.
 
     Raises:
+        InputError: a file of that name is there that no report wrote; nothing was
+            written.
         OSError: a file can't be written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _remove_figures(folder)
     sections = _with_own_names(sections)
-    for section in sections:
-        for figure in section.figures:
+    drawn = [figure for section in sections for figure in section.figures]
+    pictures = [f"{figure.name}{ending}" for figure in drawn for ending in style.SAVED]
+    with own.replacing(folder, [*_FILES, *pictures]):
+        for figure in drawn:
             style.save(figure.drawing, folder / figure.name)
+        _write(title, sections, folder, notes, command)
+    return terminal_text(sections, notes, folder / "report.html")
+
+
+def _write(
+    title: str,
+    sections: Sequence[Section],
+    folder: Path,
+    notes: Sequence[str],
+    command: str,
+) -> None:
+    """All but the figures, which are there."""
     records = [_plain(record) for section in sections for record in section.records]
     files.write_text(folder / "numbers.json", json.dumps(records, indent=1) + "\n")
     files.write_text(folder / "numbers.csv", csv_text(records))
@@ -75,18 +91,6 @@ def write(
     }
     for name in ("report.md", "report.html"):
         files.write_text(folder / name, _TEMPLATES.get_template(name).render(content))
-    return terminal_text(sections, notes, folder / "report.html")
-
-
-def _remove_figures(folder: Path) -> None:
-    """Those of the report that is replaced: the files that its report.md shows."""
-    try:
-        earlier = (folder / "report.md").read_text("utf-8", errors="replace")
-    except FileNotFoundError:
-        return
-    for name in re.findall(r"^!\[.*\]\(([\w-]+)\.png\)$", earlier, re.MULTILINE):
-        for ending in (".png", ".svg"):
-            (folder / f"{name}{ending}").unlink(missing_ok=True)
 
 
 def _with_own_names(sections: Iterable[Section]) -> list[Section]:

@@ -119,32 +119,37 @@ def _text(groups: Groups, name: str, values: Mapping[int, float]) -> str:
     return seeds.text(list(values.values()), images)
 
 
-def _missing(groups: Groups, names: Sequence[str]) -> list[str]:
-    """A sentence on the runs that are not there, or none."""
-    lacking = [
-        f"{name}, seed {seed}: {row.status}"
+def _remarks(groups: Groups, names: Sequence[str]) -> list[str]:
+    """Sentences on runs that are not there, and on those that were measured unlike."""
+    shown = _labelled(groups, names)
+    lacking = [f"{label}: {row.status}" for label, row in shown if row.status]
+    lacking += [f"{n}: not part of this study" for n in names if n not in groups]
+    missing = [f"Missing: {'; '.join(lacking)}."] if lacking else []
+    return [*rows.unlike(shown), *missing]
+
+
+def _labelled(groups: Groups, names: Sequence[str]) -> list[tuple[str, Row]]:
+    return [
+        (f"{name}, seed {seed}", row)
         for name in names
         for seed, row in groups.get(name, {}).items()
-        if row.status
     ]
-    absent = [name for name in names if name not in groups]
-    lacking += [f"{name}: not part of this study" for name in absent]
-    return [f"Missing: {'; '.join(lacking)}."] if lacking else []
+
+
+def _attacked(
+    groups: Groups, names: Sequence[str]
+) -> list[tuple[Row, AttackSummary | None]]:
+    """All finished runs, with what PGD left of each."""
+    found = [row for _, row in _labelled(groups, names) if row.summary]
+    return [(row, _attack(row, ATTACK)) for row in found]
 
 
 def _why_not_published(groups: Groups, names: Sequence[str]) -> list[str]:
     """A sentence on why the paper's numbers are left out; none where they may stand."""
-    reasons: dict[str, None] = {}
-    for name in names:
-        for row in _finished(groups, name).values():
-            attack = _attack(row, ATTACK)
-            settings = attack.measured.settings if attack else {}
-            labels = row.measured[0].labels
-            found = published.differences(row.config, settings, labels)
-            reasons |= dict.fromkeys(found)
-    if not reasons:
-        return []
-    return [f"The paper's numbers are left out, as {'; '.join(reasons)}."]
+    return published.left_out(
+        (row.config, left.measured.settings if left else {}, row.measured[0].labels)
+        for row, left in _attacked(groups, names)
+    )
 
 
 def _records(part: str, groups: Groups, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -178,7 +183,7 @@ def section3(groups: Groups) -> Section:
     return Section(
         "Section III: attack and noise",
         table,
-        [*notes, *_missing(groups, names)],
+        [*notes, *_remarks(groups, names)],
         records=_records("section3", groups, names),
     )
 
@@ -197,9 +202,12 @@ def table2(groups: Groups) -> Section:
         )
     left_out = _why_not_published(groups, _LOSSES)
     printed = {} if left_out else published.ACCURACY
-    notes = [*left_out, *_missing(groups, _LOSSES)]
+    notes = [*left_out, *_remarks(groups, _LOSSES)]
     records = _records("table2", groups, _LOSSES)
-    return losses_table.section(measured, printed, notes, records)
+    pairs = _attacked(groups, _LOSSES)
+    ways = [(row.measured_on, left and left.attack) for row, left in pairs]
+    alike = all(way == ways[0] for way in ways)
+    return losses_table.section(measured, printed, notes, records, alike=alike)
 
 
 def _transfer(
@@ -241,7 +249,7 @@ def table3(groups: Groups) -> Section:
             problems += more
     left_out = _why_not_published(groups, _DEFENDERS)
     printed = {} if left_out else published.TRANSFER
-    notes = [*left_out, *dict.fromkeys(problems), *_missing(groups, attackers)]
+    notes = [*left_out, *dict.fromkeys(problems), *_remarks(groups, attackers)]
     return transfer_table.section(attackers, _DEFENDERS, found, printed, notes)
 
 
@@ -261,7 +269,7 @@ def _figure(part: str, title: str, shown: Sequence[tuple[str, str]], kind: str) 
             ]
             for name, attack in shown
         }
-        return changes.section(part, title, candidates, kind, _missing(groups, names))
+        return changes.section(part, title, candidates, kind, _remarks(groups, names))
 
     return Part(section, names)
 

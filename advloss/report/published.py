@@ -4,7 +4,7 @@
 Section III and Tables II and III; one seed each, PGD-100 on MNIST's 10,000 test images.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,16 +32,23 @@ _ATTACK = {"steps": 100, "epsilon": 0.3}
 _MNIST = (7, 2, 1, 0, 4, 1, 4, 9, 5, 9, 0, 6, 9, 0, 1, 5, 9, 7, 3, 4)
 
 
-def differences(
-    config: ConfigDict, settings: Mapping[str, Any], labels: np.ndarray
+def left_out(
+    shown: Iterable[tuple[ConfigDict, Mapping[str, Any], np.ndarray]],
 ) -> list[str]:
-    """Why the paper's numbers may not stand beside a network's; [] if they may.
+    """A sentence on why the paper's numbers are left out; none where they may stand.
 
     Args:
-        config: of the network.
-        settings: of the PGD that it was attacked with.
-        labels: `[n]` of the images that were attacked.
+        shown: of each network, the config, the settings of the PGD that it was attacked
+            with, and the labels `[n]` of the images.
     """
+    reasons = dict.fromkeys(each for one in shown for each in _differences(*one))
+    joined = "; ".join(reasons)
+    return [f"The paper's numbers are left out, as {joined}."] if reasons else []
+
+
+def _differences(
+    config: ConfigDict, settings: Mapping[str, Any], labels: np.ndarray
+) -> list[str]:
     found = []
     if config.model.name != _NETWORK:
         found.append(f"the network is {config.model.name}, not {_NETWORK}")

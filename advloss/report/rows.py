@@ -4,7 +4,7 @@ Everything that a report reads is read here, and nothing that a damaged file hol
 let through: it is said in the row's status or notes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +12,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from advloss.config import saved
+from advloss.errors import InputError
 from advloss.evaluation import results
-from advloss.evaluation.results import Measured, Summary
+from advloss.evaluation.results import Attack, Measured, Summary
 from advloss.evaluation.statistics import Proportion
 from advloss.report import titles
 from advloss.report.figures import ATTACK, NATURAL, WORST, Training
 from advloss.report.reading import guarded
-from advloss.runtime import files, metrics
+from advloss.runtime import checkpoints, files, metrics
 
 _GALLERY_COLUMNS = 10
 
@@ -53,6 +54,12 @@ class Row(NamedTuple):
         """How many test images it was measured on."""
         return len(self.measured[0].labels) if self.measured else 0
 
+    @property
+    def measured_on(self) -> tuple[str, int, int]:
+        """Digest and number of the test images, the seed of the attacks' draws."""
+        identity = self.measured[0].identity
+        return identity["data"], identity["examples"], identity["seed"]
+
 
 def load_row(workdir: str | Path, beside: Measured | None = None) -> Row:
     """A run's row, also where the run is missing, unfinished or damaged.
@@ -63,7 +70,7 @@ def load_row(workdir: str | Path, beside: Measured | None = None) -> Row:
             those of the most images.
     """
     workdir = Path(workdir)
-    config, notes = guarded("config.json", saved.load_config, workdir)
+    config, notes = guarded("config.json", _config, workdir)
     if config is None:
         status = _lacking(workdir)
         notes = notes if status.startswith("damaged") else []
@@ -79,7 +86,7 @@ def load_row(workdir: str | Path, beside: Measured | None = None) -> Row:
     measured, summary = evaluation or ((), None)
     status = ""
     if summary is None:
-        status = "damaged: evaluation" if more else _unfinished(config, points)
+        status = "damaged: evaluation" if more else _unfinished(workdir, config)
     return Row(
         workdir,
         config.name,
@@ -93,18 +100,42 @@ def load_row(workdir: str | Path, beside: Measured | None = None) -> Row:
     )
 
 
+def _config(workdir: Path) -> ConfigDict:
+    """The config that the network was trained by, as config.json has it too.
+
+    Raises:
+        InputError: one of them is missing or damaged, or they are of different runs.
+    """
+    config = saved.load_config(workdir)
+    if not checkpoints.steps(workdir):
+        return config
+    with checkpoints.open_folder(workdir) as manager:
+        values = checkpoints.load_config(manager)
+    trained = saved.from_saved(values, workdir, quiet=True)  # config.json said it.
+    differences = saved.training_differences(trained, config)
+    if trained.name != config.name:
+        differences.append(f"name: {trained.name!r} there, {config.name!r} here")
+    if differences:
+        raise InputError(
+            f"{workdir / saved.CONFIG} is not what the network in checkpoints/ was "
+            f"trained by: {'; '.join(differences)}"
+        )
+    return config
+
+
 def _lacking(workdir: Path) -> str:
     try:
         if (workdir / "config.json").exists():
-            return "damaged: config.json"
+            return "damaged: config.json or checkpoint"
         return "the folder holds no run" if workdir.exists() else "no such run"
     except OSError as error:
         return f"can't be read: {error.strerror}"
 
 
-def _unfinished(config: ConfigDict, points: Training | None) -> str:
-    if points and points.steps[-1] < config.train.steps:
-        return f"trained for {points.steps[-1]:g} of {config.train.steps} steps"
+def _unfinished(workdir: Path, config: ConfigDict) -> str:
+    done = max(checkpoints.steps(workdir), default=0)
+    if done < config.train.steps:
+        return f"trained for {done} of {config.train.steps} steps"
     return "not evaluated yet"
 
 
@@ -155,14 +186,9 @@ def load_gallery(measured: Measured) -> tuple[Gallery | None, list[str]]:
 
 def _gallery(measured: Measured) -> Gallery:
     natural, attacked = results.load_images(measured)
-    count = min(len(natural), len(attacked), len(measured.labels))
-    if not count or natural.ndim != 4 or natural.shape[1:] != attacked.shape[1:]:
-        raise ValueError(f"images of shape {natural.shape} and {attacked.shape}")
-    _, places = np.unique(measured.labels[:count], return_index=True)
+    _, places = np.unique(measured.labels[: len(natural)], return_index=True)
     places = places[:_GALLERY_COLUMNS]
     images = [each[places].astype(np.float32) for each in (natural, attacked)]
-    if not all(np.isfinite(each).all() for each in images):
-        raise ValueError("images with values that are not finite")
     kept = (measured.labels, measured.natural, measured.attacked)
     return Gallery(*images, *(each[places] for each in kept))
 
@@ -196,13 +222,10 @@ def columns(rows: Sequence[Row]) -> list[Column]:
     if any(summary.union for summary in summaries):
         found.append(Column(titles.UNION, WORST, _of(lambda summary: summary.union)))
     attacks = titles.attack_titles(
-        (measured.attack, measured.settings)
-        for row in rows
-        for measured in row.measured
+        each.attack for summary in summaries for each in summary.attacks
     )
     return found + [
-        Column(title, ATTACK, _of_attack(name, settings))
-        for name, settings, title in attacks
+        Column(title, ATTACK, _of_attack(attack)) for attack, title in attacks
     ]
 
 
@@ -222,14 +245,10 @@ def _of_threat(norm: str, epsilon: float) -> Callable[[Row], Proportion | None]:
     return _of(measure)
 
 
-def _of_attack(
-    name: str, settings: Mapping[str, Any]
-) -> Callable[[Row], Proportion | None]:
+def _of_attack(attack: Attack) -> Callable[[Row], Proportion | None]:
     def measure(summary: Summary) -> Proportion | None:
-        for measured, final, *_ in summary.attacks:
-            if (measured.attack, measured.settings) == (name, settings):
-                return final
-        return None
+        left = (each.final for each in summary.attacks if each.attack == attack)
+        return next(left, None)
 
     return _of(measure)
 
@@ -250,3 +269,18 @@ def labels(rows: Sequence[Row]) -> list[str]:
         else:
             found.append(f"{row.name} ({row.workdir})")
     return found
+
+
+def unlike(labelled: Iterable[tuple[str, Row]]) -> list[str]:
+    """A sentence on which rows were measured on what, where that is not the same."""
+    groups: dict[tuple[str, int, int], list[str]] = {}
+    for label, row in labelled:
+        if row.measured:
+            groups.setdefault(row.measured_on, []).append(label)
+    listed = "; ".join(
+        f"{', '.join(names)}: {count:,} images of digest {data[:8]}, "
+        f"evaluate.seed={seed}"
+        for (data, count, seed), names in groups.items()
+    )
+    alike = len(groups) < 2
+    return [] if alike else [f"Not measured alike, and hardly comparable: {listed}."]

@@ -71,7 +71,12 @@ def _accuracies(found: Sequence[Row], title: str) -> Section:
     return Section(
         title,
         _run_table(found, columns),
-        [_counted(found), _HOW, *_warnings(found)],
+        [
+            _counted(found),
+            _HOW,
+            *rows.unlike(zip(rows.labels(found), found, strict=True)),
+            *_warnings(found),
+        ],
         _accuracy_figure(found, columns),
         _records(found, columns),
         terminal=_terminal_table(found, columns),
@@ -242,7 +247,7 @@ def _galleries(found: Sequence[Row]) -> Section | None:
         notes += [f"{label}: {problem}" for problem in problems]
         if images is None:
             continue
-        title = attacks.naming([row.summary])(row.measured[0])
+        title = attacks.naming([row.summary])(row.summary.attacks[0])
         drawing, most = figures.gallery(*images)
         caption = (
             f"{label}: the first image of each class, what {title} adds to it (grey: "

@@ -23,6 +23,7 @@ HATCHES = ("", "//", "..", "xx", "\\\\", "++", "--")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*", "h")
 LINES = ("-", "--", ":", "-.")
 WIDTH = 8.0  # Of every figure, in inches.
+SAVED = (".png", ".svg")  # Every figure, as.
 _MOST_COLUMNS = 4
 _LABEL = 48  # Characters in a line of a legend.
 _LONGEST = 120
@@ -117,7 +118,7 @@ def legend_below(
 
 def save(figure: Figure, path: Path) -> None:
     """Writes PATH.png and PATH.svg, the same bytes for the same figure."""
-    for ending in (".png", ".svg"):
+    for ending in SAVED:
         with matplotlib.rc_context({"svg.hashsalt": "advloss"}):
             figure.savefig(
                 path.with_name(path.name + ending),

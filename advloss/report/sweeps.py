@@ -34,7 +34,8 @@ def sections_of_sweep(
         cells = [seeds.text(each, images) for each in accuracies]
         shown = [titles.value_text(value) for value in values.values()]
         table.append([*shown, str(len(finished)), *cells])
-    notes = [seeds.NOTE, *_images(done)]
+    unlike = rows.unlike((row.workdir.name, row) for _, row in found)
+    notes = [seeds.NOTE, *_images(done), *unlike]
     notes += [
         f"{row.workdir.name}: {row.status}." for _, row in found if not row.summary
     ]

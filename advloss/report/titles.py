@@ -4,7 +4,7 @@ attack_title("pgd", {"epsilon": 0.3, "steps": 100})     # PGD-100 ε=0.3
 defence_title(config)                                   # TRADES (β=6), PGD-5 ε=0.3
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -26,21 +26,23 @@ _SYMBOLS = {
 _UNSAID = ("epsilon", "steps", "step_size")
 UNION = "union of threat models"
 
+Attack = tuple[str, Mapping[str, Any], Sequence[Any] | None]
+"""As `results.Attack`: name, settings, and the attacks whose survivors it was shown."""
+
 
 def value_text(value: Any) -> str:
-    """A setting's value: numbers as short as they are exact to 4 digits, n/255 known.
+    """A setting's value, and no other's: all digits of a number, n/255 known.
 
-    >>> value_text(0.3), value_text(8 / 255), value_text(10)
-    ('0.3', '8/255', '10')
+    >>> value_text(0.3), value_text(8 / 255), value_text(0.30001), value_text(10)
+    ('0.3', '8/255', '0.30001', '10')
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     short = f"{value:.4g}"
     if float(short) == value:
         return short
-    levels = 255 * value
-    known = 0 < levels < 255 and abs(levels - round(levels)) < 1e-4
-    return f"{round(levels)}/255" if known else short
+    levels = round(255 * value) if 0 < value < 1 else 0
+    return f"{levels}/255" if levels / 255 == value else str(value)
 
 
 def worst_title(norm: str, epsilon: float) -> str:
@@ -87,17 +89,16 @@ def attack_title(
     return " ".join(words)
 
 
-def attack_titles(
-    attacks: Iterable[tuple[str, Mapping[str, Any]]],
-) -> list[tuple[str, Mapping[str, Any], str]]:
-    """Every attack with its settings once, and a title unlike the others'."""
-    found: list[tuple[str, Mapping[str, Any]]] = []
-    for attack in attacks:
-        if attack not in found:
-            found.append(attack)
-    titled = []
-    for name, settings in found:
-        others = [other for same, other in found if same == name]
+def attack_titles(attacks: Iterable[Attack]) -> list[tuple[Attack, str]]:
+    """Every attack once, with a title unlike the others'."""
+    found = _once(attacks)
+    before = [each for *_, others in found for each in others or ()]
+    alone = _once(
+        [*(each[:2] for each in found), *(b for b in before if not isinstance(b, str))]
+    )
+
+    def plain(name: str, settings: Mapping[str, Any]) -> str:
+        others = [other for same, other in alone if same == name]
         # "PGD-100" twice would hide that they are two different attacks.
         extra = [
             key
@@ -105,8 +106,25 @@ def attack_titles(
             if key not in ("steps", "epsilon")
             and any(other.get(key) != settings[key] for other in others)
         ]
-        titled.append((name, settings, attack_title(name, settings, extra)))
-    return titled
+        return attack_title(name, settings, extra)
+
+    def title(name: str, settings: Mapping[str, Any], before: Any) -> str:
+        others = [each[2] for each in found if each[:2] == (name, settings)]
+        if before is None or len(others) == 1:
+            return plain(name, settings)
+        shown = [each if isinstance(each, str) else plain(*each) for each in before]
+        return f"{plain(name, settings)} after {', '.join(shown) or 'nothing'}"
+
+    return [(each, title(*each)) for each in found]
+
+
+def _once(items: Iterable[Any]) -> list[Any]:
+    """Settings are dicts, which no set takes."""
+    found: list[Any] = []
+    for item in items:
+        if item not in found:
+            found.append(item)
+    return found
 
 
 def training_attack(config: ConfigDict) -> tuple[str, dict[str, Any]]:

@@ -23,6 +23,7 @@ from advloss.errors import InputError
 from advloss.runtime import hosts
 from advloss.types import PyTree
 
+_DIGEST = "digest of all arrays"  # The entry of an npz file, beside its arrays.
 DEFLATES = 1032  # How many times smaller zip and gzip make a file, at most.
 # Paths that begin so are buckets of a cloud to the library that writes checkpoints.
 _BUCKETS = ("gs", "s3", "az", "hf")
@@ -124,9 +125,13 @@ def _reason(error: BaseException) -> str:
 def write_arrays(
     path: Path, arrays: dict[str, np.ndarray], *, compressed: bool = True
 ) -> None:
-    """Replaces an npz file in one move, as `write_text`."""
+    """Replaces an npz file in one move, as `write_text`; a digest is added."""
     save = np.savez_compressed if compressed else np.savez
-    _replace(path, lambda file: save(file, **arrays))
+
+    def write(file: BinaryIO) -> None:
+        save(file, **arrays, **{_DIGEST: np.array(digest(arrays))})
+
+    _replace(path, write)
 
 
 @hosts.first_only
@@ -146,16 +151,22 @@ def _replace(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file, in their order.
+    """The arrays that `write_arrays` wrote, in their order.
 
     Raises:
-        InputError: the file is missing or damaged.
+        InputError: the file is missing, damaged or edited, or has no digest.
     """
     try:
         check_regular(path)
         _check_claims(path)
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+        with np.load(path, allow_pickle=False) as content:
+            arrays = dict(content)
+        written = arrays.pop(_DIGEST, None)
+        if written is None:
+            raise ValueError("it has no digest, as files of earlier versions")
+        if str(written) != digest(arrays):
+            raise ValueError("its arrays are not those that were written")
+        return arrays
     except (
         OSError, EOFError, ValueError, KeyError, RuntimeError, NotImplementedError,
         AttributeError, TypeError, SyntaxError, MemoryError, OverflowError,

@@ -111,7 +111,9 @@ def _line(row: Mapping[str, float]) -> str:
 
 
 def read(workdir: Path) -> list[dict[str, float]]:
-    """The rows written so far, up to the first damaged one: a kill may cut the last.
+    """The rows written so far, without damaged ones, which a warning counts.
+
+    A last line that a kill has cut is none yet.
 
     Raises:
         InputError: the file can't be read.
@@ -125,22 +127,26 @@ def read(workdir: Path) -> list[dict[str, float]]:
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{path} is damaged: {reason}") from error
-    rows = []
-    for one in text.splitlines():
-        try:
-            row = json.loads(one)
-        except (ValueError, RecursionError):
-            break
-        if not _is_row(row):
-            break
-        rows.append(row)
-    return rows
+    *whole, cut = text.split("\n")
+    found = [_row(one) for one in whole]
+    if damaged := found.count(None):
+        warnings.warn(
+            f"{path}: {damaged} of {len(found)} lines are damaged and left out",
+            stacklevel=2,
+        )
+    return [row for row in [*found, _row(cut)] if row is not None]
 
 
-def _is_row(row: object) -> bool:
-    return (
+def _row(text: str) -> dict[str, float] | None:
+    """What a line holds, or None where it is damaged."""
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    whole = (
         isinstance(row, dict)
         and row.keys() >= _KEYS
         and type(row["step"]) is int
         and all(type(value) in (int, float) for value in row.values())
     )
+    return row if whole else None
