@@ -346,6 +346,19 @@ def test_a_wrong_config_file(run, tmp_path, case):
         sys.dont_write_bytecode = kept
 
 
+def test_a_folder_that_is_gone(run, tmp_path, monkeypatch, capfd):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    monkeypatch.setattr(main.terminal, "prepare", lambda: None)
+    for start in (main.main, lambda: main.launch("train")):
+        with pytest.raises(SystemExit) as ended:
+            start()
+        said = capfd.readouterr().err
+        assert (ended.value.code, len(said.splitlines())) == (2, 1)
+        assert said.startswith("error: the folder that this command was given in is ")
+
+
 def test_a_pipe_as_a_config_file_is_not_waited_for(run, tmp_path):
     os.mkfifo(tmp_path / "pipe.py")
     arguments = ["train", f"--config={tmp_path}/pipe.py", f"--workdir={tmp_path}/run"]

@@ -337,6 +337,19 @@ def test_devices_must_divide_the_batch(target, split):
         _attack(target, split, devices=4, batch_size=30)
 
 
+@pytest.mark.parametrize(("devices", "share"), [(1, 110), (4, 28)])
+def test_a_batch_is_no_larger_than_the_examples(split, devices, share):
+    shares = []
+
+    def function(_, batch):
+        shares.append(len(batch.labels))
+        return batch.labels
+
+    how = {"batch_size": 1_000_000, "devices": jax.devices()[:devices]}
+    np.testing.assert_array_equal(map_split(function, {}, split, **how), split.labels)
+    assert set(shares) == {share}
+
+
 @pytest.mark.parametrize("devices", [1, 2, 4])
 def test_any_tree_is_mapped(devices):
     """Trees in, trees out, of any number of examples; filled up, and cut again."""

@@ -15,7 +15,7 @@ import jax
 import pytest
 from conftest import ROOT
 
-from advloss.cli import configfile, launch, main, members
+from advloss.cli import configfile, launch, main, members, train
 from advloss.config import schema, trees
 from advloss.errors import InputError
 from advloss.evaluation import results
@@ -192,6 +192,15 @@ def test_every_command_tells_its_flags(command, capsys):
     assert f"advloss {command} --flag=value" in said or command == "keys"
 
 
+def test_help_needs_no_docstrings(monkeypatch, capsys):
+    """Python -OO leaves them out."""
+    monkeypatch.setattr(train, "__doc__", None)
+    with pytest.raises(SystemExit) as ended:
+        main.run("train", ["advloss", "train"], ["--help"])
+    assert ended.value.code is None
+    assert capsys.readouterr().out.startswith("advloss train --flag=value")
+
+
 def _keys(capsys, *words):
     with pytest.raises(SystemExit):
         main.run("keys", ["advloss", "keys"], words)
@@ -261,7 +270,11 @@ def test_only_a_lost_connection_means_that_another_host_ended(text, alone, monke
 )
 def test_out_of_memory_names_what_to_lower(error):
     said = launch.explained(error, schema.default())
-    assert said.startswith("out of memory: lower config.train.batch_size=50, ")
+    assert said.startswith(
+        "out of memory: lower config.train.batch_size=50 or "
+        "config.evaluate.batch_size=200; where one image is too much, config.data."
+    )
+    assert "smaller network than config.model.name='table1' (" in said
     assert "\n" not in said
 
 

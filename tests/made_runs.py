@@ -49,7 +49,8 @@ def make_run(
     weights = {"params": {"w": np.full(3, accuracy)}}
     state = TrainState(np.int32(600), weights, {}, {}, {})
     with checkpoints.open_folder(workdir, together=True) as manager:
-        checkpoints.save(manager, state, config.to_dict())
+        origin = checkpoints.Origin(config.to_dict(), {})
+        checkpoints.save(manager, state, origin)
     for i, attack in enumerate(attacks):
         settings = config.evaluate[attack].to_dict()
         measure(workdir, attack, settings, round(accuracy * len(labels)) + i, labels)

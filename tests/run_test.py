@@ -1,5 +1,6 @@
 """Training in a work directory: interrupted, continued, refused."""
 
+import errno
 import json
 import os
 import resource
@@ -292,39 +293,76 @@ def test_a_run_does_not_go_on_with_other_data(config, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         _train(config, tmp_path / "run")
     before = _contents(tmp_path / "run")
-    other = shutil.copytree(config.data.dir, tmp_path / "other")
+    _use_other_data(config, tmp_path)
+    with pytest.raises(InputError, match=r"data.dir=.*other.*training images or label"):
+        _train(config, tmp_path / "run")
+    assert _contents(tmp_path / "run") == before
+
+
+def _use_other_data(config, folder):
+    """A copy of the digits with one other label."""
+    other = shutil.copytree(config.data.dir, folder / "other")
     labels = other / "train-labels-idx1-ubyte"
     content = bytearray(labels.read_bytes())
     content[-1] = (content[-1] + 1) % 10
     labels.write_bytes(content)
     with config.unlocked():
         config.data.dir = str(other)
-    with pytest.raises(InputError, match=r"data.dir=.*other.*training images or label"):
+
+
+def test_a_checkpoint_of_a_run_on_other_data_is_refused(config, tmp_path):
+    """Of the same config: only its data tell it apart."""
+    _train(config, tmp_path / "run")
+    others = config.copy_and_resolve_references()
+    _use_other_data(others, tmp_path)
+    _train(others, tmp_path / "others")
+    newest = tmp_path / "run" / "checkpoints" / "8"
+    shutil.rmtree(newest)
+    shutil.copytree(tmp_path / "others" / "checkpoints" / "8", newest)
+    said = r"checkpoints/8 was trained on other data than .*run/data.json notes"
+    for use in (
+        lambda: _train(config, tmp_path / "run"),
+        lambda: evaluate_run(config, tmp_path / "run", jax.devices()[:1]),
+        lambda: advloss.load_run(tmp_path / "run"),
+    ):
+        with pytest.raises(InputError, match=said):
+            use()
+    (tmp_path / "run" / "data.json").unlink()
+    with pytest.raises(InputError, match=r"the training images or labels are not"):
         _train(config, tmp_path / "run")
-    changed = {
-        p
-        for p, text in _contents(tmp_path / "run").items()
-        if p in before and before[p] != text
-    }
-    assert {path.name for path in changed} <= {".lock"}
 
 
-@pytest.mark.parametrize("how", ["moved", "deleted"])
-def test_a_folder_that_goes_away_ends_the_run(config, tmp_path, monkeypatch, how):
-    """Training does not go on into a ghost, and does not say that it continues."""
-    workdir, original = tmp_path / "run", metrics.Writer.write
+def _forget_data(workdir):
+    """Checkpoints as they were before they held the digests of the data."""
+    for path in (workdir / "checkpoints").glob("*/digest/metadata"):
+        written = json.loads(path.read_text())
+        del written["data"]
+        path.write_text(json.dumps(written))
+
+
+def _meanwhile(monkeypatch, workdir, act):
+    """What somebody does to a work directory that is trained, after a checkpoint."""
+    original = metrics.Writer.write
 
     def write(self, step, values):
         original(self, step, values)
         if step == 6:
             while not checkpoints.steps(workdir):  # It is written in the background.
                 time.sleep(0.01)
-            if how == "moved":
-                workdir.rename(tmp_path / "moved")
-            else:
-                shutil.rmtree(workdir)
+            act()
 
     monkeypatch.setattr(metrics.Writer, "write", write)
+
+
+@pytest.mark.parametrize("how", ["moved", "deleted"])
+def test_a_folder_that_goes_away_ends_the_run(config, tmp_path, monkeypatch, how):
+    """Training does not go on into a ghost, and does not say that it continues."""
+    workdir = tmp_path / "run"
+    move = {
+        "moved": lambda: workdir.rename(tmp_path / "moved"),
+        "deleted": lambda: shutil.rmtree(workdir),
+    }
+    _meanwhile(monkeypatch, workdir, move[how])
     with pytest.raises(InputError, match=r"--workdir=.*run was moved or deleted"):
         _train(config, workdir)
     assert not (workdir / "checkpoints" / "8").exists()
@@ -346,12 +384,109 @@ def test_a_name_with_brackets_is_a_name(config, tmp_path):
 
 
 def test_a_finished_run_is_held_to_its_data_too(config, tmp_path):
-    _train(config, tmp_path / "run")
+    first = _train(config, tmp_path / "run")
+    _forget_data(tmp_path / "run")
+    _assert_same_bits(first, _train(config, tmp_path / "run"))
     (tmp_path / "run" / "data.json").unlink()
     with pytest.raises(InputError, match=r"data.json is missing: .*put it back"):
         _train(config, tmp_path / "run")
     with pytest.raises(InputError, match=r"data.json is missing: .*put it back"):
         evaluate_run(config, tmp_path / "run", jax.devices()[:1])
+
+
+@pytest.mark.parametrize("name", ["config.json", "data.json", "metrics.jsonl"])
+def test_a_file_that_is_removed_while_it_trains(config, tmp_path, monkeypatch, name):
+    whole = _train(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        _meanwhile(patch, tmp_path / "run", (tmp_path / "run" / name).unlink)
+        _assert_same_bits(whole, _train(config, tmp_path / "run"))
+    evaluate_run(config, tmp_path / "run", jax.devices()[:1])
+
+
+def test_a_lock_that_is_removed_ends_the_run(config, tmp_path, monkeypatch):
+    whole = _train(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        _meanwhile(patch, tmp_path / "run", (tmp_path / "run" / ".lock").unlink)
+        with pytest.raises(InputError, match=r"run/.lock was removed .* continues"):
+            _train(config, tmp_path / "run")
+    assert checkpoints.steps(tmp_path / "run") == [4]
+    _assert_same_bits(whole, _train(config, tmp_path / "run"))
+
+
+def test_what_a_checkpoint_knows_is_written_again(config, tmp_path):
+    whole, names = _train(config, tmp_path), ("config.json", "data.json")
+    before = {name: (tmp_path / name).read_text() for name in names}
+    for name in names:
+        (tmp_path / name).unlink()
+    others = config.copy_and_resolve_references()
+    with others.unlocked():
+        others.seed = 5
+    with pytest.raises(InputError, match="seed: 0 there, 5 here"):
+        _train(others, tmp_path)
+    _assert_same_bits(whole, _train(config, tmp_path))
+    assert {name: (tmp_path / name).read_text() for name in names} == before
+
+
+def test_a_finished_run_takes_new_settings_of_its_evaluation(config, tmp_path):
+    whole = _train(config, tmp_path)
+    with config.unlocked():
+        config.evaluate.pgd.steps = 5
+    _assert_same_bits(whole, _train(config, tmp_path))
+    assert configs.load_config(tmp_path).evaluate.pgd.steps == 5
+
+
+def _put(path, text):
+    path.unlink() if path.is_file() else shutil.rmtree(path)
+    path.symlink_to("nowhere") if text is None else path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("checkpoints", "", r"checkpoints can't be read \(Not a directory\): it must"),
+        ("checkpoints", None, r"checkpoints can't be read \(No such file .*it must be"),
+        ("data.json", "{}", r"data.json is damaged: it holds no digests.*; delete it"),
+        ("data.json", "[]", r"data.json is damaged: it holds no JSON obj.*; delete it"),
+        ("data.json", '{"train": 1, "test": ""}', r"no digests of data; delete it: "),
+    ],
+)
+def test_what_is_not_what_its_name_says(config, tmp_path, name, text, said):
+    _train(config, tmp_path)
+    _put(tmp_path / name, text)
+    before = _contents(tmp_path)
+    for use in (
+        lambda: _train(config, tmp_path),
+        lambda: evaluate_run(config, tmp_path, jax.devices()[:1]),
+        lambda: advloss.load_run(tmp_path),
+    ):
+        with pytest.raises(InputError, match=said):
+            use()
+    assert _contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("refusal", [errno.EACCES, errno.EMFILE])
+def test_a_checkpoint_that_may_not_be_read_is_not_put_aside(
+    config, tmp_path, monkeypatch, refusal
+):
+    _train(config, tmp_path)
+    words = os.strerror(refusal)
+
+    def read(*_, **__):
+        raise ValueError(f"tensorstore failed: {words}")
+
+    monkeypatch.setattr(checkpoints, "_read", read)
+    with pytest.raises(InputError, match=f"checkpoints/8 can't be read: {words}"):
+        _train(config, tmp_path)
+    assert checkpoints.steps(tmp_path) == [4, 8]
+
+
+def test_checkpoints_of_others_are_left_as_they_are(config, tmp_path):
+    theirs = tmp_path / "checkpoints" / "3"
+    theirs.mkdir(parents=True)
+    (theirs / "model.pt").write_text("precious")
+    with pytest.raises(InputError, match="not empty and holds no run"):
+        _train(config, tmp_path)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [theirs / "model.pt"]
 
 
 def test_a_file_is_no_checkpoint(config, tmp_path):

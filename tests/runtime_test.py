@@ -42,10 +42,12 @@ STATES = {
     "no memory": TrainState(np.int32(3), VARIABLES, None, {}, None),
 }
 
+ORIGIN = checkpoints.Origin({"seed": 0}, {})
 
-def _save(workdir, state, config=None):
+
+def _save(workdir, state, origin=ORIGIN):
     with checkpoints.open_folder(workdir, together=True) as manager:
-        checkpoints.save(manager, state, config or {"seed": 0})
+        checkpoints.save(manager, state, origin)
 
 
 def _assert_same(found, expected):
@@ -61,12 +63,13 @@ def _assert_same(found, expected):
 @pytest.mark.parametrize("name", STATES)
 def test_a_checkpoint_gives_back_every_bit(tmp_path, name):
     state = STATES[name]
-    _save(tmp_path, state, {"seed": 0, "attacks": ["pgd"], "name": "ü"})
+    config = {"seed": 0, "attacks": ["pgd"], "name": "ü"}
+    told = checkpoints.Origin(config, {"train": "0a"})
+    _save(tmp_path, state, told)
     with checkpoints.open_folder(tmp_path) as manager:
         _assert_same(checkpoints.restore(manager, state), state)
         plain = checkpoints.restore(manager)
-        told = checkpoints.load_config(manager)
-    assert told == {"seed": 0, "attacks": ["pgd"], "name": "ü"}
+        assert checkpoints.load_origin(manager) == told
     assert plain.keys() == set(TrainState._fields)
     _assert_same(plain["variables"], state.variables)
     _assert_same(plain["average"], state.average)
@@ -267,6 +270,9 @@ def test_a_folder_that_is_gone_is_noticed(tmp_path, act):
         if act == "move":
             (tmp_path / "elsewhere").rename(folder)
             check()
+            (folder / lock.NAME).unlink()
+            with pytest.raises(InputError, match="lock was removed while it was in us"):
+                check()
 
 
 @pytest.mark.parametrize("end", ["2>&-", "2>/dev/full", "2>&1 >out | head -c 1"])
@@ -304,7 +310,7 @@ def test_two_threads_save_at_the_same_moments(tmp_path):
                 for step in range(1, 16):
                     meet.wait(30)
                     state = STATES["everything"]._replace(step=np.int32(step))
-                    checkpoints.save(manager, state, {"seed": 0})
+                    checkpoints.save(manager, state, ORIGIN)
         except Exception as error:
             failures.append(error)
             meet.abort()

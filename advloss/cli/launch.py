@@ -32,7 +32,6 @@ _GONE = re.compile(
 )
 # What XLA and its backends say where there is no memory.
 _MEMORY = re.compile("RESOURCE_EXHAUSTED|out of memory|bad_alloc", re.IGNORECASE)
-_LARGE = ("train.batch_size", "evaluate.batch_size", "data.num_classes")
 
 
 def run(command: ModuleType, program: Sequence[str], arguments: Sequence[str]) -> None:
@@ -42,9 +41,10 @@ def run(command: ModuleType, program: Sequence[str], arguments: Sequence[str]) -
     threading.excepthook = sys.unraisablehook = _show_background_error
     _keep_compiled_programs()
     if {"--help", "-h", "-help", "--helpfull"} & set(arguments):
-        print(command.__doc__.strip())
+        texts = [(command.__doc__ or "").strip()]  # Under -OO there is none.
         if command.FLAGS:
-            print(f"\n{flags.usage(command.FLAGS, program)}")
+            texts.append(flags.usage(command.FLAGS, program))
+        print("\n\n".join(filter(None, texts)))
         return
     given = None
     try:
@@ -93,10 +93,12 @@ def _large(config: ConfigDict | None) -> str:
     """The keys, with their values, that decide how much memory is used."""
     if config is None:
         return "the number of runs"
-    paths = (key.split(".") for key in _LARGE)
-    named = (f"config.{section}.{key}={config[section][key]}" for section, key in paths)
-    *keys, last = named
-    return f"{', '.join(keys)} or {last}"
+    return (
+        f"config.train.batch_size={config.train.batch_size} or "
+        f"config.evaluate.batch_size={config.evaluate.batch_size}; where one image is "
+        f"too much, config.data.num_classes={config.data.num_classes}, or use a "
+        f"smaller network than config.model.name={config.model.name!r}"
+    )
 
 
 def _is_alone(error: Exception) -> bool:

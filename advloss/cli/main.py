@@ -26,9 +26,9 @@ COMMANDS = {
 
 def main() -> None:
     """The console script."""
-    terminal.prepare()
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # Config files import each other from there.
+    here = _prepare()
+    if "" not in sys.path and here not in sys.path:
+        sys.path.insert(0, here)  # Config files import each other from there.
     command, *arguments = sys.argv[1:] or ["--help"]
     if command in ("--help", "-h", "help"):
         print(overview())
@@ -42,9 +42,21 @@ def main() -> None:
     run(command, ["advloss", command], arguments)
 
 
+def _prepare() -> str:
+    """The terminal, and the folder that the process is in."""
+    terminal.prepare()
+    try:
+        return os.getcwd()
+    except OSError as error:
+        terminal.fail(
+            f"the folder that this command was given in is gone ({error.strerror}): "
+            "go to one that is there"
+        )
+
+
 def launch(command: str) -> None:
     """What a file in experiments/ starts: the command of that name."""
-    terminal.prepare()
+    _prepare()
     run(command, ["python", "-m", f"experiments.{command}"], sys.argv[1:])
 
 

@@ -169,7 +169,7 @@ def load_config(workdir: str | Path) -> ConfigDict:
     if values is None:
         raise InputError(
             f"--workdir={workdir} holds no run: {path} is missing; train one there "
-            "first, with experiments.train"
+            "with `advloss train`: the command that trained a run writes it again"
         )
     try:
         return from_saved(values, path)

@@ -53,7 +53,8 @@ def predict(
         InputError: the network's logits are not finite, or the devices do not divide
             the batch.
     """
-    run = Mapped(look(target.classifier_of), target.variables, batch_size, devices)
+    function = look(target.classifier_of)
+    run = Mapped(function, target.variables, batch_size, devices, len(images))
     seen = run(np.asarray(images))
     _check_finite(seen["finite"], "images")
     return seen["prediction"]
@@ -128,6 +129,7 @@ def attack(
             (target.variables, jax.random.key(seed), numbers),
             batch_size,
             devices,
+            len(right),
             progress if last else lambda count: progress(0),
         )
         name = f"{number}-"

@@ -11,7 +11,7 @@ from advloss.errors import InputError
 from advloss.evaluation import changes, examples
 from advloss.evaluation.mapped import map_split
 from advloss.evaluation.measured import Measured, load_images
-from advloss.runtime import files, hosts
+from advloss.runtime import files, hosts, lock
 from advloss.training import workdir as workdirs
 from advloss.types import Batch, PyTree, Split
 
@@ -32,7 +32,8 @@ def write_changes(
 
     Raises:
         InputError: the run or its data can't be read, the results are of other images,
-            or the devices do not divide `evaluate.batch_size`.
+            the run is in use or was moved, or the devices do not divide
+            `evaluate.batch_size`.
         OSError: a file can't be written.
     """
     missing = [each for each in results if not hosts.from_first(changes.is_there(each))]
@@ -43,8 +44,11 @@ def write_changes(
     for each in missing:
         if each.identity["data"] != files.digest(tuple(natural)):
             raise InputError(f"{each.path} is of other images than the config's")
-        arrays = _changes(config, run, natural, each, devices)
-        files.write_arrays(changes.path_of(each), arrays)
+    with lock.hold(Path(workdir)) as check:
+        for each in missing:
+            arrays = _changes(config, run, natural, each, devices)
+            check()
+            files.write_arrays(changes.path_of(each), arrays)
     hosts.wait_for_all()
 
 

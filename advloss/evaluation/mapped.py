@@ -1,6 +1,7 @@
 """A function of a batch as one of any number of examples, on any devices."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ class Mapped:
         shared: what is the same for all examples.
         batch_size: of the function, over all devices; the last batch is filled up.
         devices: they share every batch.
+        most: examples that there can be; a batch is no larger.
         progress: is told how many examples have just been finished.
 
     Raises:
@@ -46,12 +48,14 @@ class Mapped:
         shared: PyTree,
         batch_size: int,
         devices: Sequence[jax.Device],
-        progress: Callable[[PyTree], Any] = no_progress,
+        most: int,
+        progress: Progress = no_progress,
     ):
         runtime_devices.share("evaluate.batch_size", batch_size, devices)
         self._function = _compiled(function, tuple(devices))
         self._shared = runtime_devices.replicate(shared, devices)
-        self._batch_size, self._progress = batch_size, progress
+        fitting = math.ceil(most / len(devices)) * len(devices)
+        self._batch_size, self._progress = min(batch_size, fitting), progress
 
     def __call__(
         self, arrays: PyTree, finished: Finished | None = None, name: str = ""
@@ -103,4 +107,5 @@ def map_split(
     """
     indices = np.arange(len(split.labels), dtype=np.int32)
     batch = Batch(np.asarray(split.images), np.asarray(split.labels), indices)
-    return Mapped(function, shared, batch_size, devices, progress)(batch)
+    most = len(indices)
+    return Mapped(function, shared, batch_size, devices, most, progress)(batch)

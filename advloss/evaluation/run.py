@@ -58,7 +58,7 @@ def evaluate_run(
             f"--workdir={workdir} is trained for {run.step} of {config.train.steps} "
             "steps: finish it with `advloss train` first"
         )
-    workdirs.check_data(workdir, dataset, config)
+    workdirs.check_data(config, workdir, workdirs.digests(dataset))
     test = examples.first(dataset.test, config.evaluate.examples)
     identity = _identity(config, run, test)
     network = run.network

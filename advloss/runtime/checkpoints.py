@@ -1,8 +1,8 @@
 """Checkpoints of a run, written by orbax so that a kill leaves the last good one.
 
 A checkpoint holds the state (step, variables, the optimiser's moments, the average, the
-defence's memory) and the config that it belongs to. Nothing in it is code: arrays and
-JSON only.
+defence's memory), and the config and the digests of the data that it was made from.
+Nothing in it is code: arrays and JSON only.
 """
 
 import errno
@@ -14,14 +14,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from advloss.errors import DamagedError, causes, line
+from advloss.errors import DamagedError, InputError, causes, line
 from advloss.runtime import hosts
 from advloss.runtime.files import digest
 from advloss.types import TrainState
@@ -33,6 +33,11 @@ _FOLDER = "checkpoints"
 # A host that could not write never comes to where the others wait for it.
 _BARRIER_SECONDS = 60
 _HARMLESS_BYTES = 2**28
+# Of the disk, of the rights to it, and of the process.
+_REFUSALS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+)  # fmt: skip
 Manager = ocp.CheckpointManager  # For the types of those who import no orbax.
 # Orbax numbers its operations for the whole process, and looks the number up while it
 # begins one: two that begin at once wait for each other's files until time is up.
@@ -93,40 +98,58 @@ def _writing(manager: ocp.CheckpointManager) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # Where the system refused, all else followed from it.
-        refused = next(filter(None, map(_refusal, causes(error))), None)
+        refused = _refused(error)
         raise OSError(
             f"a checkpoint in {manager.directory} can't be written: "
             f"{refused or line(error)}; those before it are kept"
         ) from (None if refused else error)
 
 
-def _refusal(error: BaseException) -> str | None:
-    """The system's own words, where it does not let us write."""
-    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
-        if (words := os.strerror(number)) in str(error):
-            return words
-    return None
+def _refused(error: BaseException) -> str | None:
+    """The system's own words, where it refused: all else followed from it."""
+    said = [str(cause) for cause in causes(error)]
+    words = (os.strerror(number) for number in _REFUSALS)
+    return next((each for each in words if any(each in one for one in said)), None)
 
 
 def steps(workdir: Path) -> list[int]:
-    """The steps of a work directory's checkpoints, the newest last."""
+    """The steps of a work directory's checkpoints, the newest last.
+
+    Raises InputError where what has their folder's name is none, or can't be read.
+    """
     folder = workdir / _FOLDER
-    paths = folder.iterdir() if folder.is_dir() else ()
-    names = [path.name for path in paths if path.is_dir()]
+    if not os.path.lexists(folder):
+        return []
+    try:
+        names = [path.name for path in folder.iterdir() if path.is_dir()]
+    except OSError as error:
+        raise InputError(
+            f"{folder} can't be read ({error.strerror}): it must be a folder; put the "
+            "run's own back, or use another --workdir"
+        ) from error
     numbers = [int(name) for name in names if name.isdecimal() and name.isascii()]
     return sorted(number for number in numbers if str(number) in names)
 
 
-def save(
-    manager: ocp.CheckpointManager, state: TrainState, config: dict[str, Any]
-) -> None:
+class Origin(NamedTuple):
+    """What a checkpoint was made from.
+
+    Attributes:
+        config: what JSON can hold.
+        data: the digests of the splits, by name; {} in a checkpoint that has none.
+    """
+
+    config: dict[str, Any]
+    data: dict[str, str]
+
+
+def save(manager: ocp.CheckpointManager, state: TrainState, origin: Origin) -> None:
     """Writes a checkpoint; it counts only once it is complete.
 
     Args:
         manager: from `open_folder`.
         state: any part of it may be empty, but no array.
-        config: what JSON can hold.
+        origin: what it was made from.
 
     Raises:
         OSError: it, or the one before it, could not be written.
@@ -135,29 +158,31 @@ def save(
     host = jax.tree.map(np.array, state)
     args = ocp.args.Composite(
         state=ocp.args.StandardSave(host),
-        config=ocp.args.JsonSave(config),
-        digest=ocp.args.JsonSave({"blake2b": digest(host)}),
+        config=ocp.args.JsonSave(origin.config),
+        digest=ocp.args.JsonSave({"blake2b": digest(host), "data": origin.data}),
     )
     with _writing(manager), _BEGINS:
-        manager.save(int(host.step), args=args)
+        if not manager.save(int(host.step), args=args):
+            raise OSError(f"there is one of step {manager.latest_step()}")
 
 
-def load_config(
-    manager: ocp.CheckpointManager, step: int | None = None
-) -> dict[str, Any]:
-    """The config that a checkpoint was saved with, by default the newest.
+def load_origin(manager: ocp.CheckpointManager, step: int | None = None) -> Origin:
+    """What a checkpoint was made from, by default the newest.
 
     Raises:
         DamagedError: the checkpoint is damaged; the message names the folder.
+        InputError: it can't be read.
     """
     step = manager.latest_step() if step is None else step
     try:
         config = _read(manager, step, config=ocp.args.JsonRestore())
-        if not isinstance(config, dict):
-            raise ValueError("its config is no JSON object")
+        written = _read(manager, step, digest=ocp.args.JsonRestore())
+        origin = Origin(config, written.get("data", {}))
+        if not all(isinstance(each, dict) for each in origin):
+            raise ValueError("its config or its data's digests are no JSON object")
     except Exception as error:
-        raise _damaged(manager, step, error) from error
-    return config
+        raise _unusable(manager, step, error) from error
+    return origin
 
 
 def restore(
@@ -176,6 +201,7 @@ def restore(
     Raises:
         DamagedError: the checkpoint is damaged, or of another step than its name says;
             the message names the folder.
+        InputError: it can't be read.
     """
     step = manager.latest_step() if step is None else step
     arguments = () if template is None else (jax.tree.map(np.asarray, template),)
@@ -190,7 +216,7 @@ def restore(
         if int(held) != step:
             raise ValueError(f"it holds step {int(held)}: its folder was renamed")
     except Exception as error:
-        raise _damaged(manager, step, error) from error
+        raise _unusable(manager, step, error) from error
     return state
 
 
@@ -214,9 +240,14 @@ def _read(manager: ocp.CheckpointManager, step: int, **item):
         return manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
 
 
-def _damaged(
+def _unusable(
     manager: ocp.CheckpointManager, step: int, error: Exception
-) -> DamagedError:
+) -> Exception:
+    """What to raise: a checkpoint that we may not read, say, is not damaged."""
+    if isinstance(error, MemoryError):
+        return error
+    if refused := _refused(error):
+        return InputError(f"{_where(manager, step)} can't be read: {refused}")
     earlier = sorted(saved for saved in manager.all_steps() if saved < step)
     return DamagedError(
         f"{_where(manager, step)} is damaged and can't be restored "

@@ -28,7 +28,8 @@ def hold(workdir: Path) -> Iterator[Callable[[], None]]:
 
     Yields:
         A check, to be called before every save: it raises InputError where the folder
-        was moved or deleted since, so that nothing is written into a ghost.
+        was moved or deleted since, so that nothing is written into a ghost, or where
+        the lock's file was, so that another process may write there.
 
     Raises:
         InputError: another process holds it; the message says which.
@@ -49,14 +50,19 @@ def hold(workdir: Path) -> Iterator[Callable[[], None]]:
     try:
         name = f"process {os.getpid()} on {socket.gethostname()}\n"
         path.write_text(name, encoding="utf-8")
-        mine = _identity(path)
+        folder, mine = _identity(workdir), _identity(path)
 
         def check() -> None:
-            if _identity(path) != mine:
+            if _identity(workdir) != folder:
                 raise InputError(
                     f"--workdir={workdir} was moved or deleted while it was in use: "
                     "what was saved before is where it was moved to; bring it back, "
                     "and the same command continues"
+                )
+            if _identity(path) != mine:
+                raise InputError(
+                    f"{path} was removed while it was in use, and another process may "
+                    "write there now: the same command continues"
                 )
 
         yield check

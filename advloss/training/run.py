@@ -4,7 +4,6 @@ run.train_runs([config], [workdir], devices)
 run.train_runs(configs, workdirs, devices)     # together, those of one `stack.plan`
 """
 
-import functools
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,6 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from advloss import config as configs
 from advloss.config import build
 from advloss.errors import DivergedError, Stopped
 from advloss.runtime import (
@@ -36,10 +34,11 @@ from advloss.types import Dataset, PyTree, TrainState
 
 
 class Member(NamedTuple):
-    """A run that is trained: its config, resolved, and its work directory."""
+    """A run: its config, resolved, its work directory, and the digests of its data."""
 
     config: ConfigDict
     workdir: Path
+    data: dict[str, str]
 
 
 def train_runs(
@@ -71,21 +70,15 @@ def train_runs(
     """
     if len(stacked) == 1:
         on_devices.share("train.batch_size", stacked[0].train.batch_size, devices)
-    folders_of = [files.check_folder("--workdir", workdir) for workdir in workdirs]
-    members = [Member(*m) for m in zip(stacked, folders_of, strict=True)]
+    checked = [files.check_folder("--workdir", workdir) for workdir in workdirs]
+    for workdir, config in zip(checked, stacked, strict=True):
+        folders.check_owner(workdir, config)
+    dataset = folders.load_data(stacked[0])
+    guards.check_images(dataset, stacked[0])
+    digests = folders.digests(dataset)
+    members = [Member(*m, digests) for m in zip(stacked, checked, strict=True)]
     for member in members:
-        folders.check_owner(member.workdir, member.config)
-
-    @functools.cache
-    def load() -> Dataset:
-        dataset = folders.load_data(stacked[0])
-        guards.check_images(dataset, stacked[0])
-        return dataset
-
-    load()  # Where there are no data, no folder is made.
-    for member in members:
-        if _is_finished(member):
-            folders.check_data(member.workdir, load(), member.config)
+        folders.check_data(*member)
     hosts.wait_for_all()  # To here nothing was written.
     where = stack.layout(len(members), stacked[0].train.batch_size, devices)
     with ExitStack() as exits:
@@ -93,11 +86,13 @@ def train_runs(
         if hosts.is_first():
             for member in members:
                 folders.check_checkpoints(member.workdir, member.config)
+            for member in members:
+                folders.note(*member)
         failures: list[DivergedError] = []
         try:
             while decided := _next(members):
                 start, together = decided
-                failed = _train_together(together, start, load(), where, held, frozen)
+                failed = _train_together(together, start, dataset, where, held, frozen)
                 members = [m for m in members if m.workdir not in failed]
                 failures += failed.values()
         except OSError:
@@ -144,10 +139,6 @@ def _train_together(
     frozen: PyTree,
 ) -> dict[Path, DivergedError]:
     """From a step to the last. Returns the runs that diverged, by work directory."""
-    for member in members:
-        if not (member.workdir / configs.CONFIG).exists():  # Marks it as a run's.
-            _write_config(member)
-        folders.check_data(member.workdir, dataset, member.config)
     stacked = [member.config for member in members]
     network = build.network(stacked[0])
     with ExitStack() as exits:
@@ -175,6 +166,7 @@ class _Open(NamedTuple):
 
     config: ConfigDict
     workdir: Path
+    data: dict[str, str]
     manager: checkpoints.Manager
     writer: metrics.Writer
     still_ours: Callable[[], None]
@@ -188,7 +180,6 @@ def _open(
     still_ours: Callable[[], None],
     exits: ExitStack,
 ) -> _Open:
-    _write_config(member)  # Where the data lie may have changed since.
     made_with = environment.environment(where.devices)
     files.write_json(member.workdir / folders.ENVIRONMENT, made_with)
     writer = exits.enter_context(metrics.Writer(member.workdir, step=start))
@@ -252,7 +243,9 @@ def _report(run: _Open, chunk: step.Metrics, done: int, seconds: float) -> None:
 def _save(run: _Open, state: TrainState) -> None:
     guards.check_state(state, run.config)
     run.still_ours()
-    checkpoints.save(run.manager, state, run.config.to_dict())
+    folders.note(run.config, run.workdir, run.data)
+    origin = checkpoints.Origin(run.config.to_dict(), run.data)
+    checkpoints.save(run.manager, state, origin)
 
 
 def _state_at(
@@ -269,8 +262,3 @@ def _state_at(
     for later in [saved for saved in manager.all_steps() if saved > step_number]:
         manager.delete(later)
     return state
-
-
-def _write_config(member: Member) -> None:
-    text = configs.to_json(member.config)
-    files.write_text(member.workdir / configs.CONFIG, text)

@@ -5,12 +5,13 @@ workdir/
   data.json         digests of the images and labels that it is trained and tested on
   environment.json  versions and devices that it was last trained on
   metrics.jsonl     training metrics; also in tensorboard/
-  checkpoints/      variables, the optimiser's state, step, config
+  checkpoints/      variables, the optimiser's state, step, config, the data's digests
   evaluation/       what attacks found, a file each
 
 `run` trains it there; what attacks find is kept by `evaluation.results`.
 """
 
+import contextlib
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,9 +25,10 @@ from advloss.config import build
 from advloss.errors import DamagedError, InputError
 from advloss.networks import Network
 from advloss.runtime import checkpoints, files, lock
-from advloss.types import Classifier, Dataset, PyTree, Split, TrainState
+from advloss.types import Classifier, Dataset, PyTree, TrainState
 
 ENVIRONMENT, DATA = "environment.json", "data.json"
+_SPLITS = ("train", "test")
 
 
 class Run(NamedTuple):
@@ -66,8 +68,8 @@ def load_run(workdir: str | Path, config: ConfigDict | None = None) -> Run:
         InputError: no run or no checkpoint there, a damaged one, or another config's.
     """
     workdir = Path(workdir)
-    if config is None:
-        config = configs.load_config(workdir)
+    saved = configs.load_config(workdir)
+    config = saved if config is None else config
     if not checkpoints.steps(workdir):
         raise InputError(f"--workdir={workdir} has no checkpoint: train a run there")
     with checkpoints.open_folder(workdir) as manager:
@@ -92,13 +94,15 @@ def restore(
 
     Raises:
         DamagedError: the checkpoint is damaged.
-        InputError: it belongs to another config; the message names keys and values.
+        InputError: it belongs to another config, and the message names keys and values;
+            or to other data than those that its run notes.
     """
     step = manager.latest_step() if step is None else step
     where = Path(manager.directory) / str(step)
-    values = checkpoints.load_config(manager, step)
+    origin, noted = checkpoints.load_origin(manager, step), _noted(where.parents[1])
     try:
-        saved = configs.from_saved(values, where, quiet=True)  # config.json said it.
+        # What an earlier version lacked, config.json has said.
+        saved = configs.from_saved(origin.config, where, quiet=True)
         differences = configs.training_differences(saved, config)
     except InputError as error:
         raise DamagedError(f"{where}: {error}", "train the run again") from error
@@ -106,6 +110,11 @@ def restore(
         raise InputError(
             f"{where} belongs to another config: {'; '.join(differences)}; use its "
             "config or another --workdir"
+        )
+    if noted and origin.data and origin.data != noted:
+        raise InputError(
+            f"{where} was trained on other data than {where.parents[1] / DATA} notes: "
+            "take it out of this run"
         )
     return checkpoints.restore(manager, template, step)
 
@@ -116,8 +125,7 @@ def check_owner(workdir: Path, config: ConfigDict) -> None:
     Raises:
         InputError: it holds something else, which is left as it is.
     """
-    if (workdir / configs.CONFIG).exists():
-        saved = configs.load_config(workdir)
+    if (saved := _owner(workdir)) is not None:
         differences = configs.training_differences(saved, config)
         if differences:
             raise InputError(
@@ -129,6 +137,24 @@ def check_owner(workdir: Path, config: ConfigDict) -> None:
             f"--workdir={workdir} is not empty and holds no run: use a new folder, or "
             "a run's own to continue it"
         )
+
+
+def _owner(workdir: Path) -> ConfigDict | None:
+    """The config of a folder's run; where its file is gone, its checkpoints have it."""
+    if (workdir / configs.CONFIG).exists():
+        return configs.load_config(workdir)
+    origin = _newest(workdir)
+    return origin and configs.from_saved(origin.config, workdir, quiet=True)
+
+
+def _newest(workdir: Path) -> checkpoints.Origin | None:
+    """What the newest checkpoint that can be read was made from."""
+    if saved := checkpoints.steps(workdir):
+        with checkpoints.open_folder(workdir) as manager:
+            for step in reversed(saved):
+                with contextlib.suppress(DamagedError):
+                    return checkpoints.load_origin(manager, step)
+    return None
 
 
 def _holds_anything(workdir: Path) -> bool:
@@ -164,23 +190,31 @@ def load_environment(workdir: str | Path) -> dict[str, Any] | None:
     return files.read_json(Path(workdir) / ENVIRONMENT)
 
 
-def check_data(workdir: Path, dataset: Dataset, config: ConfigDict) -> None:
-    """The data must be those that the run began with, and are noted where it begins.
+def digests(dataset: Dataset) -> dict[str, str]:
+    """Of its splits, by name."""
+    return {name: files.digest(tuple(getattr(dataset, name))) for name in _SPLITS}
+
+
+def check_data(config: ConfigDict, workdir: Path, now: dict[str, str]) -> None:
+    """The data must be those that the run began with.
+
+    Args:
+        config: that names them.
+        workdir: of the run.
+        now: their `digests`.
 
     Raises:
         InputError: other images or labels, or there is no note of them.
     """
-    now = {name: _digest(getattr(dataset, name)) for name in ("train", "test")}
-    noted = files.read_json(workdir / DATA)
-    if noted is None and checkpoints.steps(workdir):
+    noted = _noted(workdir)
+    if noted is None and (origin := _newest(workdir)):
+        noted = origin.data
+    if noted == {}:
         raise InputError(
             f"{workdir / DATA} is missing: without it the data can't be held to those "
             "that the run began with; put it back, or use another --workdir"
         )
-    if noted is None:
-        files.write_json(workdir / DATA, now)
-        return
-    for name in now:
+    for name in now if noted else ():
         if noted.get(name) != now[name]:
             where = f"config.data.source={config.data.source!r}"
             if config.data.dir:
@@ -191,5 +225,31 @@ def check_data(workdir: Path, dataset: Dataset, config: ConfigDict) -> None:
             )
 
 
-def _digest(split: Split) -> str:
-    return files.digest(tuple(split))
+def note(config: ConfigDict, workdir: Path, now: dict[str, str]) -> None:
+    """Writes down the run's config and its data's digests, where they are not.
+
+    Where the data lie and how the run is evaluated may be others than the last time.
+
+    Raises OSError where they can't be written.
+    """
+    path, text = workdir / configs.CONFIG, configs.to_json(config)
+    if not path.exists() or files.read_text(path) != text:
+        files.write_text(path, text)  # First: it marks the folder as a run's.
+    if not (workdir / DATA).exists():
+        files.write_json(workdir / DATA, now)
+
+
+def _noted(workdir: Path) -> dict[str, str] | None:
+    """The digests in data.json, or None where there is none."""
+    path = workdir / DATA
+    try:
+        noted = files.read_json(path)
+        if noted and all(isinstance(noted.get(name), str) for name in _SPLITS):
+            return {name: noted[name] for name in _SPLITS}
+        if noted is None:
+            return None
+        raise InputError(f"{path} is damaged: it holds no digests of data")
+    except InputError as error:
+        raise InputError(
+            f"{error}; delete it: the same command takes them from a checkpoint"
+        ) from error
