@@ -18,8 +18,18 @@ CLASSES = 5
 _CLIMB = {"objective": losses.softmax_cross_entropy}
 _BALL = {**_CLIMB, "epsilon": EPSILON}
 _PGD = {**_BALL, "step_size": 0.03, "steps": 4}
+_APGD = {**_BALL, "steps": 10}
+_APGD_T = {"epsilon": EPSILON, "steps": 5}
 # The name of the attack, its settings; a word after the colon tells variants apart.
 CASES = {
+    "apgd": _APGD,
+    "apgd_l2": {**_APGD, "epsilon": 0.5},
+    "apgd_ce": _APGD,
+    "apgd_ce_l2": {**_APGD, "epsilon": 0.5, "restarts": 1},
+    "apgd_dlr": {**_APGD, "objective": losses.dlr, "restarts": 2},
+    "apgd_dlr_l2": {"epsilon": 0.5, "objective": losses.dlr, "steps": 10},
+    "apgd_t": _APGD_T,
+    "apgd_t_l2": {**_APGD_T, "epsilon": 0.5, "loss": "margin"},
     "fgsm": _BALL,
     "fgsm:targeted": {**_BALL, "random_start": True},
     "multi_targeted": {**_PGD, "steps": 2},
@@ -325,6 +335,8 @@ def test_arguments_are_checked_within_a_program(case, weights, batch):
 @pytest.mark.parametrize(
     ("case", "changes"),
     [
+        ("apgd", {"steps": 6, "restarts": 3}),
+        ("apgd_t", {"steps": 6}),
         ("fgsm", {}),
         ("pgd", {"steps": 23, "restarts": 3}),
         ("pgd", {"steps": 23, "random_start": False}),
@@ -407,6 +419,8 @@ def test_any_network_shape_and_radius(case, shape, seed, spread, epsilon):
 @pytest.mark.parametrize(
     ("name", "key", "weak", "strong"),
     [
+        ("apgd", "steps", 1, 20),
+        ("apgd_t", "target_classes", 1, 4),
         ("pgd", "steps", 1, 20),
         ("pgd", "epsilon", 0.02, 0.1),
         ("pgd", "restarts", 1, 8),

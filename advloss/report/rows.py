@@ -110,7 +110,7 @@ def _config(workdir: Path) -> ConfigDict:
     if not checkpoints.steps(workdir):
         return config
     with checkpoints.open_folder(workdir) as manager:
-        values = checkpoints.load_config(manager)
+        values = checkpoints.load_origin(manager).config
     trained = saved.from_saved(values, workdir, quiet=True)  # config.json said it.
     differences = saved.training_differences(trained, config)
     if trained.name != config.name:
