@@ -105,6 +105,13 @@ def test_a_full_disk_is_told_once_and_ends_nothing(tmp_path, broken):
         assert [row["step"] for row in metrics.read(tmp_path)] == [1]
 
 
+def test_a_file_that_is_removed_is_told(tmp_path):
+    with metrics.Writer(tmp_path, step=0) as writer:
+        (tmp_path / "metrics.jsonl").unlink()
+        with pytest.warns(UserWarning, match=r"metrics.jsonl was removed.*goes on"):
+            writer.write(1, {"loss": 1.0, "accuracy": 0.5})
+
+
 @pytest.mark.parametrize("name", ["metrics.jsonl", "tensorboard"])
 def test_files_that_can_not_be_made_end_nothing(tmp_path, name):
     if name == "tensorboard":

@@ -354,6 +354,7 @@ def _meanwhile(monkeypatch, workdir, act):
     monkeypatch.setattr(metrics.Writer, "write", write)
 
 
+@pytest.mark.filterwarnings("ignore:metrics can't be written")
 @pytest.mark.parametrize("how", ["moved", "deleted"])
 def test_a_folder_that_goes_away_ends_the_run(config, tmp_path, monkeypatch, how):
     """Training does not go on into a ghost, and does not say that it continues."""
@@ -394,13 +395,14 @@ def test_a_finished_run_is_held_to_its_data_too(config, tmp_path):
         evaluate_run(config, tmp_path / "run", jax.devices()[:1])
 
 
-@pytest.mark.parametrize("name", ["config.json", "data.json", "metrics.jsonl"])
+@pytest.mark.parametrize("name", ["config.json", "data.json"])
 def test_a_file_that_is_removed_while_it_trains(config, tmp_path, monkeypatch, name):
     whole = _train(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
         _meanwhile(patch, tmp_path / "run", (tmp_path / "run" / name).unlink)
         _assert_same_bits(whole, _train(config, tmp_path / "run"))
-    evaluate_run(config, tmp_path / "run", jax.devices()[:1])
+    found = configs.load_config(tmp_path / "run")
+    evaluate_run(found, tmp_path / "run", jax.devices()[:1])
 
 
 def test_a_lock_that_is_removed_ends_the_run(config, tmp_path, monkeypatch):
@@ -425,6 +427,15 @@ def test_what_a_checkpoint_knows_is_written_again(config, tmp_path):
         _train(others, tmp_path)
     _assert_same_bits(whole, _train(config, tmp_path))
     assert {name: (tmp_path / name).read_text() for name in names} == before
+
+
+def test_a_run_that_lost_its_checkpoints_says_that_it_begins_again(config, tmp_path):
+    whole = _train(config, tmp_path)
+    for left in ([], ["checkpoints"]):
+        shutil.rmtree(tmp_path / "checkpoints")
+        [(tmp_path / name).mkdir() for name in left]
+        with pytest.warns(UserWarning, match="metrics of step 8 and no checkpoint: "):
+            _assert_same_bits(whole, _train(config, tmp_path))
 
 
 def test_a_finished_run_takes_new_settings_of_its_evaluation(config, tmp_path):

@@ -5,6 +5,7 @@ A row is a step and scalars by name: "loss", "accuracy" and any others.
 
 import contextlib
 import json
+import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -72,6 +73,8 @@ class Writer:
     def _write_line(self, step: int, values: Mapping[str, float]) -> None:
         self._lines.write(_line({"step": step, **values}))
         self._lines.flush()
+        if not os.fstat(self._lines.fileno()).st_nlink:
+            raise OSError(f"{self._lines.name} was removed")
 
     def _write_events(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():

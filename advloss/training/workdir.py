@@ -12,6 +12,7 @@ workdir/
 """
 
 import contextlib
+import json
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from advloss import data, networks
 from advloss.config import build
 from advloss.errors import DamagedError, InputError
 from advloss.networks import Network
-from advloss.runtime import checkpoints, files, lock
+from advloss.runtime import checkpoints, files, lock, metrics
 from advloss.types import Classifier, Dataset, PyTree, TrainState
 
 ENVIRONMENT, DATA = "environment.json", "data.json"
@@ -167,6 +168,8 @@ def check_checkpoints(workdir: Path, config: ConfigDict) -> None:
     What a kill or a failing disk has damaged is no reason to lose what is good; it is
     put aside, with a warning.
 
+    Where metrics say that there was one and there is none, a warning says it.
+
     Raises:
         InputError: it belongs to another config.
     """
@@ -183,6 +186,14 @@ def check_checkpoints(workdir: Path, config: ConfigDict) -> None:
             f"{saved[-2] if len(saved) > 1 else 0}",
             stacklevel=2,
         )
+    with contextlib.suppress(InputError):
+        last = max((row["step"] for row in metrics.read(workdir)), default=0)
+        if last > min(config.train.checkpoint_every, config.train.steps - 1):
+            warnings.warn(
+                f"--workdir={workdir} has metrics of step {last} and no checkpoint: "
+                "training begins again at step 0",
+                stacklevel=2,
+            )
 
 
 def load_environment(workdir: str | Path) -> dict[str, Any] | None:
@@ -232,11 +243,13 @@ def note(config: ConfigDict, workdir: Path, now: dict[str, str]) -> None:
 
     Raises OSError where they can't be written.
     """
-    path, text = workdir / configs.CONFIG, configs.to_json(config)
-    if not path.exists() or files.read_text(path) != text:
-        files.write_text(path, text)  # First: it marks the folder as a run's.
-    if not (workdir / DATA).exists():
-        files.write_json(workdir / DATA, now)
+    # The config first: it marks the folder as a run's.
+    for name, content in ((configs.CONFIG, config.to_dict()), (DATA, now)):
+        path, found = workdir / name, None
+        with contextlib.suppress(InputError):
+            found = files.read_json(path)
+        if found != json.loads(json.dumps(content)):
+            files.write_json(path, content)
 
 
 def _noted(workdir: Path) -> dict[str, str] | None:
