@@ -360,6 +360,7 @@ CONFIG_FILES = {
     "a dict": ("def get_config(x): return {'seed': 1}\n", r"returned a dict: "),
     "None": ("def get_config(x): pass\n", r"returned a NoneType: .*ConfigDict"),
     "an exit": ("raise SystemExit(0)\n", r"SystemExit: 0"),
+    "going elsewhere": ("import os\nos.chdir('/')\n1 / 0\n", r"ZeroDivision.*line 3"),
     "a Ctrl-C": ("raise KeyboardInterrupt\n", r"KeyboardInterrupt.*\(line 1\)"),
     "any exception": ("raise BaseException('x')\n", r"BaseException: x \(line 1\)"),
     "a StopIteration": ("def get_config(x): next(iter(()))\n", r"StopIteration"),
@@ -536,6 +537,7 @@ def test_a_wrong_config_file(run, tmp_path, case):
     sys.dont_write_bytecode, kept = True, sys.dont_write_bytecode
     try:
         _assert_refused(run, ["train", *arguments], said, tmp_path)
+        assert Path.cwd() == ROOT
     finally:
         sys.dont_write_bytecode = kept
 
@@ -559,6 +561,12 @@ def test_a_wrong_environment(tmp_path, environment, said):
         return done.returncode, done.stderr
 
     _assert_refused(call, [*TRAIN, f"--workdir={tmp_path}/run"], said, tmp_path)
+
+
+def test_a_path_that_the_locale_has_not(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    arguments = [*TRAIN, f"--workdir={tmp_path / 'é'}"]
+    _assert_refused(run, arguments, r"--workdir=.*é .*set PYTHONUTF8=1", tmp_path)
 
 
 def test_whatever_an_error_quotes_it_is_one_line():

@@ -321,34 +321,51 @@ def test_a_training_does_not_need_its_log(digits_dir, tmp_path, broken):
     assert (tmp_path / "run" / "checkpoints" / "4").exists()
 
 
-def _keys_to(end, **environment):
+def _printed_to(end, *words):
     return subprocess.run(
         ["bash", "-c", f'"$@" {end}', "bash", sys.executable, "-c",
-         "from advloss.cli.main import main; main()", "keys", "epsilon"],
-        cwd=ROOT, capture_output=True, env={**os.environ, **environment},
+         "from advloss.cli.main import main; main()", *words],
+        cwd=ROOT, capture_output=True,
     )  # fmt: skip
 
 
 def test_output_that_is_lost_is_told():
-    done = _keys_to(">/dev/full")
-    assert done.returncode == 1
-    assert done.stderr.startswith(b"error: standard output can't be written: No space")
-    for end in (">&-", "| head -c 1", "<&-"):
-        assert _keys_to(end).stderr == b""
+    lost = b"error: standard output can't be written: No space"
+    for words in (["keys", "epsilon"], ["--help"], ["--version"]):
+        done = _printed_to(">/dev/full", *words)
+        assert done.returncode == 1
+        assert done.stderr.startswith(lost)
+        for end in (">&-", "| head -c 1", "<&-"):
+            assert _printed_to(end, *words).stderr == b""
+
+
+def test_without_a_home_no_program_is_kept(monkeypatch):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    set_to = {}
+    monkeypatch.setattr(jax.config, "update", set_to.__setitem__)
+    monkeypatch.setattr(launch.Path, "home", home)
+    for name in ("JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    launch._keep_compiled_programs()
+    assert "jax_compilation_cache_dir" not in set_to
 
 
 @pytest.mark.parametrize(
     "environment",
     [
-        {"PYTHONIOENCODING": "latin-1"},
+        # What ends matplotlib and tqdm, or makes them talk.
+        {"PYTHONIOENCODING": "latin-1", "MPLBACKEND": "x", "TQDM_MININTERVAL": "x"},
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     ],
 )
 def test_terminals_get_what_they_can_show(environment, tmp_path, trained):
+    fonts = {"MPLCONFIGDIR": str(tmp_path / "fonts")}  # None are known there.
     done = subprocess.run(
         [sys.executable, "-m", "experiments.report", f"--runs={trained}",
          f"--workdir={tmp_path}"],
-        cwd=ROOT, capture_output=True, env={**os.environ, **environment},
+        cwd=ROOT, capture_output=True, env={**os.environ, **environment, **fonts},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"?=0.1" in done.stdout

@@ -4,6 +4,7 @@ A config file is Python and may raise anything: what it raises is told as its ow
 with the line.
 """
 
+import contextlib
 import importlib.util
 import sys
 import traceback
@@ -43,13 +44,14 @@ def load(file: str | None) -> ConfigDict:
             raise InputError(f"--config={file} is not valid: use a file in Python, .py")
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-        if not callable(make := getattr(module, "get_config", None)):
-            raise InputError(
-                f"--config={file} has no function get_config: use a file such as "
-                "configs/default.py"
-            )
-        config = make(*([argument] if colon else []))
+        with contextlib.chdir("."):  # Back from wherever it goes.
+            spec.loader.exec_module(module)
+            if not callable(make := getattr(module, "get_config", None)):
+                raise InputError(
+                    f"--config={file} has no function get_config: use a file such as "
+                    "configs/default.py"
+                )
+            config = make(*([argument] if colon else []))
     except InputError:
         raise
     except BaseException as error:  # A signal ends the process without one.

@@ -101,28 +101,24 @@ def parse(
     program: Sequence[str],
     arguments: Sequence[str],
     *,
-    required: Sequence[str] = (),
     saved_config: bool = False,
-    takes_words: bool = False,
 ) -> Given:
     """What the arguments say.
 
     Args:
-        names: the flags that the command has.
+        names: the flags that the command has; without any it takes words.
         program: the words before the arguments.
         arguments: the words of the command line after the command.
-        required: of the flags, those without which it can't run.
         saved_config: whether --config is by default the one in --workdir.
-        takes_words: whether there may be arguments that are no flags.
 
     Raises:
         InputError: a flag or a config is missing or not valid.
     """
     said = split(names, arguments)
-    if said.words and not takes_words:
+    if said.words and names:
         raise InputError(f"{said.words[0]!r} is not a flag: flags begin with --")
-    for name in required:
-        if not said.flags.get(name, "").strip(","):
+    for name in ("runs", "workdir"):
+        if name in names and not said.flags.get(name, "").strip(","):
             raise InputError(f"--{name} is missing")
     values = SimpleNamespace(**{name: flag.default for name, flag in _FLAGS.items()})
     for name, given in said.flags.items():

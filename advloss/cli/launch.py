@@ -2,8 +2,8 @@
 
     launch.run(advloss.cli.train, ["advloss", "train"], ["--workdir=runs/lmcl", ...])
 
-A command is a module with `FLAGS`, the names of its flags, and `main(given)`; it may
-have `REQUIRED`, `SAVED_CONFIG`, `TAKES_WORDS` and `RESUMES` beside, see `run`.
+A command is a module with `FLAGS`, the names of its flags, and `main(given)`. It may
+say `SAVED_CONFIG`, see `flags.parse`, and `RESUMES`: a signal asks it to save and end.
 """
 
 import contextlib
@@ -53,9 +53,7 @@ def run(command: ModuleType, program: Sequence[str], arguments: Sequence[str]) -
             command.FLAGS,
             program,
             arguments,
-            required=getattr(command, "REQUIRED", ("workdir",)),
             saved_config=getattr(command, "SAVED_CONFIG", False),
-            takes_words=getattr(command, "TAKES_WORDS", False),
         )
         if getattr(command, "RESUMES", False):
             signals.listen()

@@ -8,7 +8,6 @@ from advloss.cli import flags
 from advloss.runtime.files import check_folder
 
 FLAGS = ("runs", "workdir")
-REQUIRED = ("runs", "workdir")
 
 
 def main(given: flags.Given) -> None:
