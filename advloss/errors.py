@@ -3,11 +3,22 @@
 from collections.abc import Iterator
 
 
+def one_line(text: str) -> str:
+    """The text with all that ends a line, or can't be seen, escaped: `\\n`, `\\x85`."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
+
+
 class InputError(ValueError):
     """A config, a data file or a work directory that cannot be used.
 
-    The message names the key or the file, its value, and what would be valid.
+    The message names the key or the file, its value, and what would be valid, in one
+    line whatever text it quotes.
     """
+
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
 
 
 class DamagedError(InputError):
@@ -33,7 +44,11 @@ class DivergedError(RuntimeError):
 
 def line(error: BaseException) -> str:
     """A line of what may be a page, or nothing."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # Of somebody's class, which fails itself.
+        text = ""
+    return " ".join(text.split())[:200] or type(error).__name__
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -12,6 +12,11 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
+
+# The ends of float32, in which all is computed; nearer to 0 programs know only 0.
+_TINY, _HUGE = (float(n) for n in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
+
 
 class Valid(NamedTuple):
     """Which values a setting takes.
@@ -25,6 +30,23 @@ class Valid(NamedTuple):
     kind: type
     accepts: Callable[[Any], bool]
     text: str
+
+    def instead_of(self, value: Any) -> str:
+        """The text, with what a number is in float32 where it was refused for that."""
+        if self.kind is float and type(value) is float and math.isfinite(value):
+            held = _in_float32(value)
+            if held != value and (math.isinf(held) or held.is_integer()):
+                return (
+                    f"{self.text}; {value!r} is {held:g} in float32, which goes from "
+                    f"{_TINY:.2g} to {_HUGE:.2g}"
+                )
+        return self.text
+
+
+def _in_float32(value: float) -> float:
+    if abs(value) > _HUGE:
+        return math.inf if value > 0 else -math.inf
+    return float(np.float32(value)) if abs(value) >= _TINY else 0.0
 
 
 class Setting(NamedTuple):
@@ -44,18 +66,27 @@ class Setting(NamedTuple):
     swept: bool = False
 
 
-def number(low: float, high: float, *, above: bool = False) -> Valid:
-    """A number in [low, high]; where `above`, not low itself."""
+def number(
+    low: float, high: float, *, above: bool = False, below: bool = False
+) -> Valid:
+    """A number in [low, high]; where `above` not low itself, `below` not high.
+
+    Nor what float32 would make one of these, infinite, or 0.
+    """
+    never = {math.inf, *([low] if above else []), *([high] if below else [])}
 
     def accepts(value: float) -> bool:
-        return low <= value <= high and not (above and value == low)
+        if not low <= value <= high:
+            return False
+        held = _in_float32(value)
+        return held not in never and (held != 0 or value == 0)
 
     if math.isinf(high):
         text = f"a finite number {'>' if above else '>='} {low:g}"
-        return Valid(float, lambda value: accepts(value) and value < high, text)
-    return Valid(
-        float, accepts, f"a number in {'(' if above else '['}{low:g}, {high:g}]"
-    )
+    else:
+        ends = "(" if above else "[", ")" if below else "]"
+        text = f"a number in {ends[0]}{low:g}, {high:g}{ends[1]}"
+    return Valid(float, accepts, text)
 
 
 def positive() -> Valid:
@@ -63,10 +94,10 @@ def positive() -> Valid:
     return number(0, math.inf, above=True)
 
 
-def whole(least: int = 0) -> Valid:
-    """A whole number from `least` to 2**31 - 1."""
-    text = f"a whole number from {least} to 2147483647"
-    return Valid(int, lambda value: least <= value < 2**31, text)
+def whole(least: int = 0, most: int = 2**31 - 1) -> Valid:
+    """A whole number from `least` to `most`."""
+    text = f"a whole number from {least} to {most}"
+    return Valid(int, lambda value: least <= value <= most, text)
 
 
 def boolean() -> Valid:

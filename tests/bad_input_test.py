@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import re
 import runpy
+import subprocess
 import sys
 import threading
 import warnings
@@ -17,13 +18,16 @@ import numpy as np
 import pytest
 from conftest import ROOT, write_idx
 
-from advloss.cli import launch, main
+from advloss.cli import flags, launch, main
+from advloss.errors import InputError
 from advloss.runtime import signals
 
 TRAIN = ("train", "--config=configs/default.py", "--devices=1")
 STUDY = ("study", "--config=configs/paper.py:smoke", "--workdir=W")
 SWEEP = ("sweep", "--config=configs/lmcl_sweep.py", "--workdir=W")
-HOST = (*TRAIN, "--workdir=W", "--process_count=2", "--process_index=1")
+HOST = (*TRAIN, "--workdir=W", "--process_count=2")
+SECOND = (*HOST, "--process_index=1")
+FLOAT32 = r"in float32, which goes from 1.2e-38 to 3.4e\+38"
 WHOLE = "a whole number"
 # (what is changed, what the line must say)
 CONFIG_CASES = [
@@ -34,6 +38,13 @@ CONFIG_CASES = [
     ("name=   ", r"config.name=' +' .*not only spaces"),
     ("name=é", r"config.name='é' .*printable ASCII"),
     ("name=a\nb", r"config.name='a.+b' .*printable ASCII"),
+    # What ends a line, or turns it around, in the value and in the key.
+    ("name=a\x85b", r"config.name='a\\x85b' .*printable ASCII"),
+    ("name=a\u2028b", r"config.name='a\\u2028b' .*printable ASCII"),
+    ("name=a\x1b[2Kb", r"config.name='a\\x1b\[2Kb' .*printable ASCII"),
+    ("a\x85b=1", r"config.a\\x85b='1' is not a key"),
+    ("a\u202eb=1", r"config.a\\u202eb='1' is not a key"),
+    ("train.attack.name=a\x85b", r"defence.attack=a\\x85b"),
     ("seed=-1", rf"config.seed=-1 .*{WHOLE} from 0"),
     ("seed=one", rf"config.seed='one' .*{WHOLE} from 0"),
     ("seed=2147483648", r"config.seed=2147483648 .*to 2147483647"),
@@ -41,11 +52,21 @@ CONFIG_CASES = [
     ("seed=nan", rf"config.seed='nan' .*{WHOLE}"),
     ("seed=1e400", rf"config.seed='1e400' .*{WHOLE}"),
     ("seed=", rf"config.seed='' .*{WHOLE}"),
+    ("seed=1/3", rf"config.seed='1/3' .*{WHOLE}"),
+    ("seed=1/0", rf"config.seed='1/0' .*{WHOLE}"),
+    ("seed=inf", rf"config.seed='inf' .*{WHOLE}"),
+    ("seed=None", rf"config.seed='None' .*{WHOLE}"),
+    ("seed=True", rf"config.seed='True' .*{WHOLE}"),
+    ("seed=0x10", rf"config.seed='0x10' .*{WHOLE}"),
+    ("seed=1,2", rf"config.seed='1,2' .*{WHOLE}"),
+    (f"seed={5000 * '9'}", rf"config.seed='9+\.\.\. .*{WHOLE}"),
+    ("seed=1e30", rf"config.seed=10+\d+ .*{WHOLE} from 0 to 2147483647"),
     ("loss.name=softmaxx", r"loss.name='softmaxx' .*lmcl, softmax_cross_entropy"),
     ("loss.margin=0.3", r"loss.margin=0.3 .*softmax_cross_entropy has no margin"),
     ("loss.scale=3.0", r"loss.scale=3.0 .*has no scale"),
     ("loss.marginn=0.3", r"loss.marginn='0.3' is not a key .*loss.margin"),
-    ("loss=lmcl", r"config.loss='lmcl' .*a section.*config.loss.name"),
+    ("loss.margin=", r"loss.margin='' .*finite number > 0"),
+    ("loss=lmcl", r"config.loss='lmcl' .*this section, such as config.loss.name"),
     ("loss.name.x=1", r"config.loss.name.x='1' is not a key"),
     ("defence.name=trade", r"defence.name='trade' .*adversarial, natural"),
     ("defence.attack=carlini_l2", r"defence.attack='carlini_l2' .*fgsm"),
@@ -66,8 +87,30 @@ CONFIG_CASES = [
     ("train.learning_rate=fast", r"train.learning_rate='fast' .*finite number > 0"),
     ("train.learning_rate=1/0", r"train.learning_rate='1/0' .*finite number > 0"),
     ("train.learning_rate=1/", r"train.learning_rate='1/' .*finite number > 0"),
+    ("train.learning_rate=/2", r"train.learning_rate='/2' .*finite number > 0"),
+    ("train.learning_rate=1/2/3", r"train.learning_rate='1/2/3' .*finite number > 0"),
+    ("train.learning_rate=1e-3,1", r"train.learning_rate='1e-3,1' .*finite number > 0"),
+    ("train.learning_rate=None", r"train.learning_rate='None' .*finite number > 0"),
+    ("train.learning_rate=True", r"train.learning_rate='True' .*finite number > 0"),
+    ("train.learning_rate=0,001", r"train.learning_rate='0,001' .*finite number > 0"),
+    # In float32, in which all is computed, they are 0, infinite or 1.
+    ("train.learning_rate=1e-50", rf"rate=1e-50 .* > 0; 1e-50 is 0 {FLOAT32}"),
+    ("train.learning_rate=1e-320", rf"rate=1e-320 .* is 0 {FLOAT32}"),
+    ("train.learning_rate=1e300", rf"rate=1e\+300 .* is inf {FLOAT32}"),
+    ("train.learning_rate=1/1e60", rf"rate=1.\d+e-60 .* is 0 {FLOAT32}"),
+    ("train.weight_decay=1e-40", rf"weight_decay=1e-40 .*>= 0; 1e-40 is 0 {FLOAT32}"),
+    ("train.clip_norm=1e39", rf"clip_norm=1e\+39 .* is inf {FLOAT32}"),
+    ("train.momentum=0.9999999999", rf"\[0, 1\); 0.9999999999 is 1 {FLOAT32}"),
+    ("train.average=0.9999999999", rf"\[0, 1\); 0.9999999999 is 1 {FLOAT32}"),
+    ("train.attack.epsilon=1e-50", rf"\[0, 1\]; 1e-50 is 0 {FLOAT32}"),
+    ("train.attack.warmup=1e-99", rf"\[0, 1\]; 1e-99 is 0 {FLOAT32}"),
+    ("evaluate.pgd.epsilon=1e-50", rf"evaluate.pgd.epsilon=1e-50 .* is 0 {FLOAT32}"),
+    ("evaluate.pgd.objective_scale=1e300", rf"scale=1e\+300 .* is inf {FLOAT32}"),
     ("train.schedule=step", r"train.schedule='step' .*constant, cosine"),
     ("train.milestones=0.9,0.1", r"train.milestones=\(0.9, 0.1\) .*growing"),
+    ("train.milestones=1/2,1/3", r"train.milestones=\(0.5, 0.33\d+\) .*growing"),
+    ("train.milestones=(1/2,1/2)", r"train.milestones=\(0.5, 0.5\) .*growing"),
+    ("train.milestones=nan", r"train.milestones=\(nan,\) .*growing"),
     ("train.milestones=x", r"train.milestones=\('x',\) .*growing"),
     ("train.optimiser=lion", r"train.optimiser='lion' .*adam, sgd"),
     ("train.momentum=1.0", r"train.momentum=1.0 .*\[0, 1\)"),
@@ -89,6 +132,10 @@ CONFIG_CASES = [
     ("evaluate.attacks=", r"evaluate.attacks=.*one or more of"),
     ("evaluate.attacks=pgd,fab", r"evaluate.attacks=.*fab.*carlini_l0"),
     ("evaluate.attacks=(1,2)", r"evaluate.attacks=\(1, 2\) .*carlini_l0"),
+    ("evaluate.attacks=None", r"evaluate.attacks=\('None',\) .*carlini_l0"),
+    ("evaluate.attacks={}", r"evaluate.attacks=\('{}',\) .*carlini_l0"),
+    ("evaluate.attacks=strong_linf", r"evaluate.attacks=.*strong_l2"),
+    ("evaluate.attacks=(pgd,", r"evaluate.attacks=\('\(pgd', ''\) .*carlini_l0"),
     ("evaluate.batch_size=0", rf"evaluate.batch_size=0 .*{WHOLE} from 1"),
     ("evaluate.examples=-5", rf"evaluate.examples=-5 .*{WHOLE} from 0"),
     ("evaluate.seed=-1", rf"evaluate.seed=-1 .*{WHOLE} from 0"),
@@ -96,10 +143,24 @@ CONFIG_CASES = [
     ("evaluate.pgd.restarts=0", rf"evaluate.pgd.restarts=0 .*{WHOLE} from 1"),
     ("evaluate.pgd.objective_scale=0.0", r"objective_scale=0.0 .*> 0"),
     ("evaluate.pgd.steps=-1", rf"evaluate.pgd.steps=-1 .*{WHOLE} from"),
-    ("train=5", r"config.train='5' .*a section.*config.train.steps"),
+    ("evaluate.carlini_l0.confidence=nan", r"confidence=nan .*\[0, 1e\+06\]"),
+    ("evaluate.noise.draws=0", rf"evaluate.noise.draws=0 .*{WHOLE} from 1"),
+    ("evaluate.pgd.random_start=2", r"random_start='2' .*True or False"),
+    ("evaluate.pgd.random_start=None", r"random_start='None' .*True or False"),
+    ("train=5", r"config.train='5' .*this section, such as config.train.steps"),
+    ("train.attack=pgd", r"config.train.attack='pgd' .*this section"),
+    ("evaluate.pgd=5", r"config.evaluate.pgd='5' .*this section"),
+    ("SEED=5", r"config.SEED='5' is not a key .*seed"),
+    ("seed.=5", r"config.seed.='5' is not a key"),
+    (".seed=5", r"config..seed='5' is not a key"),
+    ("train/steps=5", r"config.train/steps='5' is not a key .*train.steps"),
+    ("__class__=5", r"config.__class__='5' is not a key"),
+    ("train.__dict__=5", r"config.train.__dict__='5' is not a key"),
+    ("to_dict=5", r"config.to_dict='5' is not a key"),
     ("=5", r"config.='5' is not a key"),
     ("..=5", r"config...='5' is not a key"),
     # As they were called in version 0.1.
+    ("train.attack.name=", r"train.attack.name='' .*defence.attack=pgd"),
     ("train.attack.name=none", r"train.attack.name='none' .*defence.name=natural"),
     ("train.attack.name=pgd", r"train.attack.name='pgd' .*defence.attack=pgd"),
     ("evaluate.fgs.epsilon=0.1", r"evaluate.fgs.epsilon=.*use evaluate.fgsm.epsilon"),
@@ -122,11 +183,45 @@ FLAG_CASES = [
     (("train", "--config=README.md", "--workdir=W"), r"--config=README.md .*Python"),
     (("train", "--config=configs/quickstart.py:x", "--workdir=W"), r"x: use one of"),
     ((*TRAIN, "--workdir=W", "extra"), r"'extra' is not a flag"),
-    ((*TRAIN, "--workdir=W", "--devces=2"), r"devces.*[Dd]id you mean.*devices"),
-    ((*TRAIN, "--workdir=W", "--runs=x"), r"'runs'"),
+    ((*TRAIN, "--workdir=W", "--devces=2"), r"--devces is not a flag.*--devices"),
+    ((*TRAIN, "--workdir=W", "-devces"), r"--devces is not a flag.*--devices"),
+    ((*TRAIN, "--workdir=W", "--runs=x"), r"--runs is not a flag.*--workdir"),
+    ((*TRAIN, "--workdir=W", "--report_only"), r"--report_only is not a flag"),
+    ((*TRAIN, "--workdir=W", "--nodevices"), r"--nodevices is not a flag"),
+    ((*TRAIN, "--workdir=W", "--no"), r"--no is not a flag"),
+    ((*TRAIN, "--workdir=W", "--undefok=devces"), r"--undefok is not a flag"),
+    ((*TRAIN, "--workdir=W", "--flagfile=x"), r"--flagfile is not a flag"),
+    ((*TRAIN, "--workdir=W", "--helpfull"), r"--helpfull is not a flag"),
+    ((*TRAIN, "--workdir=W", "--workdir.x=1"), r"--workdir.x is not a flag"),
+    ((*TRAIN, "--workdir=W", "--a\x85b=1"), r"--a\\x85b is not a flag"),
+    ((*TRAIN, "--workdir=W", "--=1"), r"'--=1' is not a flag"),
+    ((*TRAIN, "--workdir=W", "--", "x"), r"'--' is not a flag"),
+    ((*TRAIN, "--workdir=W", "--config.seed"), rf"config.seed='true' .*{WHOLE}"),
+    ((*TRAIN, "--workdir=W", "--noconfig.seed"), rf"config.seed='false' .*{WHOLE}"),
+    ((*TRAIN, "--workdir=W", "--noconfig.seed=1"), r"--noconfig.seed is not a flag"),
+    # Of two the last would win without a word.
+    ((*TRAIN, "--workdir=W", "--workdir=W"), r"--workdir is given twice"),
+    ((*TRAIN, "--workdir=W", "--devices=2"), r"--devices is given twice"),
+    ((*TRAIN, "--workdir=W", "--config=W.py"), r"--config is given twice"),
+    (
+        (*TRAIN, "--workdir=W", "--config.seed=1", "--config.seed=2"),
+        r"config.seed is given twice, as '1' and '2'",
+    ),
     ((*TRAIN[:2], "--workdir=W", "--devices=0"), r"--?devices"),
     ((*TRAIN[:2], "--workdir=W", "--devices=x"), r"devices"),
-    ((*TRAIN[:2], "--workdir=W", "--devices=100000"), r"devices"),
+    ((*TRAIN[:2], "--workdir=W", "--devices=100000"), rf"devices=.*{WHOLE} .* 1024"),
+    ((*TRAIN[:2], "--workdir=W", "--devices="), rf"--devices='' .*{WHOLE} from 1"),
+    ((*TRAIN[:2], "--workdir=W", "--devices"), rf"--devices='' .*{WHOLE} from 1"),
+    ((*TRAIN[:2], "--workdir=W", "--devices=1.5"), rf"--devices='1.5' .*{WHOLE}"),
+    ((*TRAIN[:2], "--workdir=W", f"--devices={5000 * '9'}"), r"--devices='9+\.\.\. "),
+    ((*TRAIN, "--workdir=W", "--process_count=0"), rf"--process_count='0' .*{WHOLE}"),
+    ((*TRAIN, "--workdir=W", "--process_index=-1"), rf"--process_index='-1' .*{WHOLE}"),
+    ((*TRAIN, "--workdir=W", "--distributed=maybe"), r"distributed=.*True or False"),
+    ((*TRAIN, "--workdir=s3://bucket/x"), r"--workdir=s3://bucket/x .*this machine"),
+    ((*TRAIN, "--workdir=file:///x"), r"--workdir=file:///x .*this machine"),
+    ((*TRAIN, "--workdir=~/x"), r"--workdir=~/x .*write out what ~ stands for"),
+    ((*TRAIN, "--workdir=~nobody"), r"--workdir=~nobody .*write out"),
+    ((*TRAIN, "--workdir=W\x85x"), r"--workdir=.*W\\x85x .*control characters"),
     ((*TRAIN, "--workdir=W\\x"), r"--workdir=.*use a path without \\"),
     ((*TRAIN, "--workdir=W\udcff"), r"--workdir=.*UTF-8"),
     ((*TRAIN, "--workdir=W\nx"), r"--workdir=.*control characters"),
@@ -144,11 +239,41 @@ FLAG_CASES = [
     (("report", "--runs=W"), r"--workdir is missing"),
     (("report", "--runs=W", "--workdir=W.py"), r"W.py is not a folder"),
     (("report", "--runs=W", "--workdir=W", "--config=x"), r"--config is not a flag"),
+    (("report", "--runs=W", "--workdir=W", "--config.seed=1"), r"--config.seed is not"),
+    (("report", "--runs=W", "--workdir=W", "--devices=1"), r"--devices is not a flag"),
+    (("report", "--runs=~/x", "--workdir=W"), r"--runs=~/x .*write out"),
+    (("report", "--runs=gs://x", "--workdir=W"), r"--runs=gs://x .*this machine"),
+    (("report", "--runs=W.py", "--workdir=W"), r"W.py is not a folder"),
+    (("report", "--runs=W", "--runs=W", "--workdir=W"), r"--runs is given twice"),
+    (("evaluate", "--workdir=W", "--config.x=1"), r"W holds no run"),
+    (("evaluate", "--workdir=W", "--config="), r"--config is missing: name a file"),
+    (("evaluate", "--workdir=W", "--config=configs/none.py"), r"none.py.*No such"),
+    (("evaluate", "--workdir=~/x"), r"--workdir=~/x .*write out"),
+    (("evaluate", "--workdir=W", "pgd"), r"'pgd' is not a flag"),
+    (("quickstart", "--workdir=W", "lmcl"), r"'lmcl' is not a flag"),
+    (("quickstart", "--workdir=W", "--config.seed=1"), r"--config.seed is not a flag"),
+    (("quickstart", "--workdir=~/x"), r"--workdir=~/x .*write out"),
     (("quickstart",), r"--workdir is missing"),
     (("quickstart", "--workdir=W\\x"), r"use a path without \\"),
     (("study", "--config=configs/default.py", "--workdir=W"), r"is no study"),
     (("study", "--config=configs/paper.py:tiny", "--workdir=W"), r"tiny: use one of"),
-    ((*STUDY, "--config.seeds=0"), r"config.seeds=0 .*at least 1"),
+    ((*STUDY, "--config.seeds=0"), rf"config.seeds=0 .*{WHOLE} from 1 to 625"),
+    ((*STUDY, "--config.seeds=1000000000"), r"seeds=10+ .* from 1 to 625"),
+    ((*STUDY, "--config.seeds=None"), rf"config.seeds='None' .*{WHOLE}"),
+    ((*STUDY, "--config.seeds=1.5"), rf"config.seeds='1.5' .*{WHOLE}"),
+    ((*STUDY, "--config.seed=5"), r"config.seed=5 .*config.seeds"),
+    ((*STUDY, "--config.networks=5"), r"config.networks=\(5,?.*each name once"),
+    ((*STUDY, "--config.networks=a,5"), r"config.networks=.*each name once"),
+    ((*STUDY, "--config.networks=a seed=1,b"), r"config.networks='seed=1' .*seeds"),
+    ((*STUDY, "--config.networks=a name=b,b"), r"config.networks='name=b' .*names"),
+    (
+        (*STUDY, "--config.networks=a train.steps=40 train.steps=20"),
+        r"config.train.steps is given twice, as '40' and '20'",
+    ),
+    ((*STUDY, "--config.networks=a loss.margin=1e-50"), r"config.loss.margin=1e-50"),
+    ((*STUDY, "--config.parts={}"), r"config.parts=.*table1"),
+    ((*STUDY, "--config.sweep=seed=1"), r"config.sweep='seed=1' is not a key"),
+    ((*STUDY, "--report_only=maybe"), r"--report_only='maybe' .*True or False"),
     ((*STUDY, "--config.seeds=many"), r"config.seeds='many' "),
     ((*STUDY, "--config.parts=table9"), r"config.parts=.*table9.*table1"),
     ((*STUDY, "--config.networks=a,a"), r"config.networks=.*each name once"),
@@ -163,20 +288,47 @@ FLAG_CASES = [
     ((*SWEEP, "--config.sweep=margin"), r"config.sweep='margin' .*KEY=VALUE"),
     ((*SWEEP, "--config.sweep="), r"config.sweep='' .*names no key"),
     ((*SWEEP, "--config.sweep=seed=0,0"), r"config.sweep=.*named twice"),
-    ((*SWEEP, "--config.sweep=x=1"), r"config.x=1 is not a key"),
+    ((*SWEEP, "--config.sweep=x=1"), r"config.x='1' is not a key"),
+    ((*SWEEP, "--config.sweep=0\x85=0"), r"config.0\\x85='0' is not a key"),
+    ((*SWEEP, "--config.sweep=\u2028"), r"config.sweep='.u2028' .*it names no key"),
+    ((*SWEEP, "--config.sweep=loss.margin=1/0"), r"loss.margin='1/0' .*finite number"),
+    ((*SWEEP, "--config.sweep=loss.margin=1/2,0.5"), r"config.sweep=.*named twice"),
+    ((*SWEEP, "--config.sweep=loss.margin=1e-50"), rf"margin=1e-50 .*{FLOAT32}"),
+    ((*SWEEP, "--config.sweep=seed=8/255"), rf"config.seed='8/255' .*{WHOLE}"),
+    ((*SWEEP, "--config.sweep=seed=0;1"), rf"config.seed='0;1' .*{WHOLE}"),
+    ((*SWEEP, "--config.sweep=seed=0..9"), rf"config.seed='0..9' .*{WHOLE}"),
+    ((*SWEEP, "--config.sweep=seed=0 --x"), r"config.sweep=.*'--x' is not of the form"),
+    ((*SWEEP, "--config.sweep=train.attack.name="), r"config.sweep=.*KEY=VALUE"),
+    ((*SWEEP, "--config.sweep=loss=1"), r"config.loss='1' is not a key"),
+    ((*SWEEP, "--config.sweep=evaluate.attacks=(pgd"), r"a bracket .*not closed"),
+    (
+        (*SWEEP, f"--config.sweep=seed={','.join(map(str, range(20_000)))}"),
+        r"config.sweep='.{199}\.\.\. is not valid: it has more than 5000 runs",
+    ),
+    (
+        (*SWEEP, f"--config.sweep={' '.join(10 * ['train.steps=1,2,3'])}"),
+        r"config.sweep=.*named twice",
+    ),
+    ((*SWEEP, "--config.seeds=3"), r"config.seeds='3' is not a key"),
     ((*SWEEP, "--config.sweep=seed={},{}"), r"config.(seed|sweep)="),
     ((*SWEEP, "--config.sweep=name=a,b"), r"name is made of its values"),
     (("keys", "no-such-word"), r"no key has 'no-such-word'"),
-    (("keys", "--workdir=W"), r"'workdir'"),
+    (("keys", "--workdir=W"), r"--workdir is not a flag of this command: use words"),
+    (("keys", "--config.seed=1"), r"--config.seed is not a flag"),
+    (("keys", "a\x85b"), r"no key has 'a\\x85b'"),
 ]  # fmt: skip
 # Of these JAX is used before they are refused.
 LATE_CASES = [
     ((*TRAIN[:2], "--workdir=W", "--devices=3"), r"batch_size=50 .*multiple of the 3"),
     ((*TRAIN, "--workdir=W", "--process_count=2"), r"--coordinator.* go together"),
     ((*TRAIN, "--workdir=W", "--distributed"), r"--distributed: .*can't be joined"),
-    ((*HOST, "--coordinator=h"), r"--coordinator=h is not valid: use HOST:PORT"),
-    ((*HOST, "--coordinator=h:65536"), r"--coordinator=h:65536 .* 1 to 65535"),
-    ((*HOST, "--coordinator=no.such.host:1"), r"no.such.host:1 can't be reached"),
+    ((*SECOND, "--coordinator=h"), r"--coordinator=h is not valid: use HOST:PORT"),
+    ((*SECOND, "--coordinator="), r"--coordinator= is not valid: use HOST:PORT"),
+    ((*SECOND, "--coordinator=:1"), r"--coordinator=:1 is not valid: use HOST:PORT"),
+    ((*SECOND, "--coordinator=h:65536"), r"--coordinator=h:65536 .* 1 to 65535"),
+    ((*SECOND, f"--coordinator=h:{5000 * '9'}"), r"--coordinator=h:9+ .* 1 to 65535"),
+    ((*SECOND, "--coordinator=h\x85:x"), r"--coordinator=h\\x85:x .*HOST:PORT"),
+    ((*SECOND, "--coordinator=no.such.host:1"), r"no.such.host:1 can't be reached"),
     ((*HOST, "--coordinator=no.such.host:1", "--process_index=0"), r"can't be reached"),
     ((*HOST, "--coordinator=h:1", "--process_index=2"), r"--process_index=2 .*0 to 1"),
 ]
@@ -208,6 +360,34 @@ CONFIG_FILES = {
     "a dict": ("def get_config(x): return {'seed': 1}\n", r"returned a dict: "),
     "None": ("def get_config(x): pass\n", r"returned a NoneType: .*ConfigDict"),
     "an exit": ("raise SystemExit(0)\n", r"SystemExit: 0"),
+    "going elsewhere": ("import os\nos.chdir('/')\n1 / 0\n", r"ZeroDivision.*line 3"),
+    "a Ctrl-C": ("raise KeyboardInterrupt\n", r"KeyboardInterrupt.*\(line 1\)"),
+    "any exception": ("raise BaseException('x')\n", r"BaseException: x \(line 1\)"),
+    "a StopIteration": ("def get_config(x): next(iter(()))\n", r"StopIteration"),
+    "a group": ("raise ExceptionGroup('x', [OSError('y')])\n", r"ExceptionGroup: x"),
+    "a line of its own": ("raise OSError('a\\x85b\\u2028c')\n", r"OSError: a"),
+    "no text": (
+        "class Odd(Exception):\n    def __str__(self): return 1 / 0\nraise Odd\n",
+        r"Odd: Odd \(line 3\)",
+    ),
+    "a generator": ("def get_config(x): yield x\n", r"returned a generator: "),
+    "a class": ("class get_config: __init__ = lambda *_: None\n", r"returned a get_c"),
+    "odd values": (
+        _DEFAULT + "    with c.ignore_type(): c.seed = object()\n    return c\n",
+        r"config.seed=<object object at \w+> is not valid",
+    ),
+    "a repr that fails": (
+        "class Odd:\n    def __repr__(self): return 1 / 0\n"
+        + _DEFAULT
+        + "    with c.ignore_type(): c.seed = Odd()\n    return c\n",
+        r"config.seed=a Odd \(\w+\) is not valid",
+    ),
+    "a reference to nothing": (
+        _DEFAULT
+        + "    c.data.dir = ml_collections.config_dict.required_placeholder(str)\n"
+        + "    return c\n",
+        r"can't be read: ",
+    ),
     "a recursion": ("def get_config(x): return get_config(x)\n", r"RecursionError: "),
     "itself": (
         _DEFAULT + "    c.data.me = c\n    return c\n",
@@ -228,6 +408,20 @@ CONFIG_FILES = {
         r"config.data.dir is missing",
     ),
 }
+# What leaves no stream to say it on.
+CLOSING_FILES = {
+    "stderr is closed": "import sys\nsys.stderr.close()\nraise OSError('x')\n",
+    "stderr is gone": "import sys\nsys.stderr = None\nraise OSError('x')\n",
+    "both are closed": (
+        "import sys\nsys.stderr.close(), sys.stdout.close()\nraise OSError('x')\n"
+    ),
+}
+# What the environment may be when a command is started, and what is said of it.
+ENVIRONMENTS = [
+    ({"JAX_ENABLE_X64": "maybe"}, r"JAX_ENABLE_X64"),
+    ({"JAX_NUM_CPU_DEVICES": "four"}, r"JAX_NUM_CPU_DEVICES=four"),
+    ({"JAX_PLATFORMS": "cuda"}, r"JAX_PLATFORMS=cuda"),
+]
 FILE_CASES = {
     "other things in the work directory": r"not empty and holds no run",
     "a config that is no JSON": r"config.json is damaged",
@@ -252,6 +446,7 @@ def run(monkeypatch, capfd):
     ):  # fmt: skip
         monkeypatch.setattr(where, name, getattr(where, name))
     monkeypatch.setattr(signals, "listen", lambda: None)
+    monkeypatch.setattr(flags, "devices", lambda *_: pytest.fail("it is not refused"))
     monkeypatch.setattr(launch, "_keep_compiled_programs", lambda: None)
     monkeypatch.chdir(ROOT)
 
@@ -342,6 +537,7 @@ def test_a_wrong_config_file(run, tmp_path, case):
     sys.dont_write_bytecode, kept = True, sys.dont_write_bytecode
     try:
         _assert_refused(run, ["train", *arguments], said, tmp_path)
+        assert Path.cwd() == ROOT
     finally:
         sys.dont_write_bytecode = kept
 
@@ -357,6 +553,40 @@ def test_a_folder_that_is_gone(run, tmp_path, monkeypatch, capfd):
         said = capfd.readouterr().err
         assert (ended.value.code, len(said.splitlines())) == (2, 1)
         assert said.startswith("error: the folder that this command was given in is ")
+
+
+@pytest.mark.parametrize("case", list(CLOSING_FILES))
+def test_a_config_file_that_closes_a_stream(start, tmp_path, case):
+    (tmp_path / "config.py").write_text(CLOSING_FILES[case])
+    arguments = [f"--config={tmp_path}/config.py", f"--workdir={tmp_path / 'run'}"]
+    _assert_refused(start, ["train", *arguments], r"OSError: x \(line 3\)", tmp_path)
+
+
+@pytest.mark.parametrize(("environment", "said"), ENVIRONMENTS)
+def test_a_wrong_environment(tmp_path, environment, said):
+    def call(arguments):
+        command, *rest = arguments
+        done = subprocess.run(
+            [sys.executable, "-B", "-m", f"experiments.{command}", *rest],
+            cwd=ROOT, capture_output=True, text=True,
+            env={**os.environ, **environment},
+        )  # fmt: skip
+        return done.returncode, done.stderr
+
+    _assert_refused(call, [*TRAIN, f"--workdir={tmp_path}/run"], said, tmp_path)
+
+
+def test_a_path_that_the_locale_has_not(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    arguments = [*TRAIN, f"--workdir={tmp_path / 'é'}"]
+    _assert_refused(run, arguments, r"--workdir=.*é .*set PYTHONUTF8=1", tmp_path)
+
+
+def test_whatever_an_error_quotes_it_is_one_line():
+    text = "".join(map(chr, range(0x3000)))
+    assert len(text.splitlines()) > 5
+    assert len(str(InputError(text)).splitlines()) == 1
+    assert str(InputError("a path/é 'ε=0.1'")) == "a path/é 'ε=0.1'"
 
 
 def test_a_pipe_as_a_config_file_is_not_waited_for(run, tmp_path):

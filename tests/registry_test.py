@@ -1,6 +1,7 @@
 """What settings take, at its ends, and how it reads in an error's one line."""
 
 import math
+import re
 
 import pytest
 
@@ -11,31 +12,40 @@ from advloss.networks import ACTIVATIONS, NETWORKS
 
 NAN, INF = math.nan, math.inf
 ABOVE = math.nextafter(0.0, 1.0)
+# The ends of float32, and what it makes 0 or infinite: numbers that are never valid.
+TINY, HUGE = 1.2e-38, 3.4e38
+LOST = (1e-320, 1e-50, 1e-39, 1e39, 1e300, 10**400)
 # What is valid, values that it takes and that it does not, and how it goes on from
 # "use ".
 CASES = {
     "number": (
         registry.number(0, 1),
-        (0, 0.0, ABOVE, 0.5, 1),
-        (-ABOVE, math.nextafter(1.0, 2.0), NAN, INF, -INF),
+        (0, 0.0, -0.0, TINY, 0.5, 1),
+        (-ABOVE, math.nextafter(1.0, 2.0), NAN, INF, -INF, *LOST),
         "a number in [0, 1]",
     ),
     "number above": (
         registry.number(0.5, 2, above=True),
-        (math.nextafter(0.5, 1.0), 2),
-        (0.5, math.nextafter(2.0, 3.0), NAN),
+        (0.5001, 2),
+        (0.5, math.nextafter(0.5, 1.0), math.nextafter(2.0, 3.0), NAN),
         "a number in (0.5, 2]",
+    ),
+    "number below": (
+        registry.number(0, 1, below=True),
+        (0, 0.999999),
+        (1, math.nextafter(1.0, 0.0), NAN),
+        "a number in [0, 1)",
     ),
     "number without an end": (
         registry.number(0, INF),
-        (0, 1e308),
-        (-ABOVE, INF, NAN),
+        (0, TINY, HUGE),
+        (-ABOVE, INF, NAN, *LOST),
         "a finite number >= 0",
     ),
     "positive": (
         registry.positive(),
-        (ABOVE, 1, 1e308),
-        (0, -0.0, -1, INF, NAN),
+        (TINY, 1, HUGE),
+        (0, -0.0, -1, INF, NAN, *LOST),
         "a finite number > 0",
     ),
     "whole": (
@@ -50,6 +60,7 @@ CASES = {
         (0, -1, 2**31),
         "a whole number from 1 to 2147483647",
     ),
+    "whole to 9": (registry.whole(3, 9), (3, 9), (2, 10), "a whole number from 3 to 9"),
     "boolean": (registry.boolean(), (True, False), (), "True or False"),
     "text": (registry.text(), ("", "a b", "ε"), (), "a text"),
     "choice": (
@@ -100,6 +111,22 @@ def test_the_kind_is_that_of_the_values(case):
 def test_texts_go_on_from_use(case):
     valid, _, _, text = CASES[case]
     assert f"use {valid.text}" == f"use {text}"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (1e-50, "a finite number > 0; 1e-50 is 0 in float32, which goes from 1.2e-38 "),
+        (1e300, r"a finite number > 0; 1e\+300 is inf in float32, .* to 3.4e\+38$"),
+        (-1.0, "a finite number > 0$"),
+        (-0.5, "a finite number > 0$"),
+        (NAN, "a finite number > 0$"),
+        (10**400, "a finite number > 0$"),
+        ("a", "a finite number > 0$"),
+    ],
+)
+def test_what_float32_loses_is_told(value, said):
+    assert re.match(said, registry.positive().instead_of(value))
 
 
 def test_every_constructor_is_in_the_table():

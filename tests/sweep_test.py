@@ -24,6 +24,8 @@ def test_every_combination_seed_by_seed(lmcl):
         "lmcl_margin0.1", "lmcl_margin1", "lmcl_margin0.1", "lmcl_margin1",
     ]  # fmt: skip
     assert found[0].values == {"loss.margin": 0.1, "seed": 0}
+    names = {v.config.name for v in sweep.expand(lmcl, "loss.margin=1.0,2/2e1")}
+    assert names == {"lmcl_margin1", "lmcl_margin0.1"}
 
 
 def test_texts_and_truths_can_be_swept(lmcl):
@@ -50,14 +52,24 @@ def test_the_margins_of_the_config_are_valid():
         ("seed=0,0", "named twice"),
         ("seed=0 seed=1", "named twice"),
         ("name=a,b", "made of its values"),
-        ("loss.margins=0.1", r"config.loss.margins=0.1 is not a key.*loss.margin"),
+        ("loss.margins=0.1", r"config.loss.margins='0.1' is not a key.*loss.margin"),
         ("loss.margin=3", r"config.loss.margin=3.0 is not valid.*\(0, 1.111\]"),
         ("seed=zero", "config.seed='zero' is not valid: use a whole number"),
         ("loss.margin.x=1", "is not a key"),
         ("loss=1", "is not a key"),
-        ("seed=[1],[2]", r"config.seed=\(1,\) is not valid: use a whole number"),
-        ("seed={},{}", "named twice"),
-        ("seed={1},{2}", r"config.seed=\{1\} is not valid"),
+        ("seed=[1],[2]", r"config.seed='\[1\]' is not valid: use a whole number"),
+        ("seed={},{}", r"config.seed='\{\}' is not valid: use a whole number"),
+        ("loss.margin=1/2,0.5", "named twice"),
+        ("loss.margin=1/0", "config.loss.margin='1/0' is not valid: use a finite num"),
+        ("loss.margin=1e-50", "margin=1e-50 is not .*is 0 in float32.* from 1.2e-38"),
+        ("seed=0,\x85,1", r"config.sweep='seed=0,\\x85,1' is not valid"),
+        ("0\x85=0", r"config.0\\x85='0' is not a key"),
+        ("seed=" + ",".join(map(str, range(20_000))), "it has more than 5000 runs"),
+        (
+            f"seed={','.join(map(str, range(101)))} "
+            f"train.steps={','.join(map(str, range(1, 101)))}",
+            "it has more than 5000 runs",
+        ),
         ("train.milestones=(0.5,0.7", "not closed"),
         ("data.name='a", "not closed"),
         ("data.name=a,'a'", "named twice"),
@@ -68,7 +80,15 @@ def test_the_margins_of_the_config_are_valid():
 def test_a_wrong_text_is_one_line(lmcl, text, message):
     with pytest.raises(InputError, match=message) as error:
         sweep.expand(lmcl, text)
-    assert "\n" not in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_numbers_may_be_as_on_a_command_line(lmcl):
+    text = "train.steps=1e3,4/2 train.attack.epsilon=8/255,1/3 train.milestones=(1/3,)"
+    found = sweep.expand(lmcl, text)
+    assert {v.config.train.steps for v in found} == {1000, 2}
+    assert {v.config.train.attack.epsilon for v in found} == {8 / 255, 1 / 3}
+    assert {v.config.train.milestones for v in found} == {(1 / 3,)}
 
 
 def test_tuples_stand_in_brackets(lmcl):

@@ -5,22 +5,27 @@ config = given.resolved()
 devices = flags.devices(given, config.train.batch_size)
 """
 
+import contextlib
 import os
+import re
 import shlex
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
-from absl import flags
 from ml_collections import ConfigDict
 
 from advloss import config as configs
 from advloss.cli import configfile
 from advloss.cli.terminal import end_on_signals
+from advloss.config import texts
 from advloss.config.saved import load_config
+from advloss.config.trees import shown
 from advloss.errors import InputError, line
+from advloss.registry import Setting, boolean, text, whole
 from advloss.runtime import hosts
 from advloss.runtime.devices import all_devices
 from advloss.runtime.files import check_folder
@@ -29,68 +34,54 @@ from advloss.runtime.files import check_folder
 DEVICES = (
     "devices", "distributed", "coordinator", "process_count", "process_index"
 )  # fmt: skip
-_MOST_DEVICES = 1024  # Virtual ones of a CPU; a slip of the hand would fill its memory.
-
-
-def _define(values: flags.FlagValues, names: Sequence[str]) -> None:
-    """Defines the flags of these names; "config" is read by `configfile`."""
-
-    def whole(name: str, text: str, low: int, high: int | None = None) -> None:
-        flags.DEFINE_integer(name, None, text, low, high, flag_values=values)
-
-    define: dict[str, Callable[[], Any]] = {
-        "workdir": lambda: flags.DEFINE_string(
-            "workdir", None, "FOLDER of the run, the study or the report.",
-            flag_values=values,
-        ),
-        "runs": lambda: flags.DEFINE_list(
-            "runs", None, "Work directories of the runs, in order: FOLDER,FOLDER.",
-            flag_values=values,
-        ),
-        "report_only": lambda: flags.DEFINE_bool(
-            "report_only", False, "Train and attack nothing.", flag_values=values
-        ),
-        "devices": lambda: whole(
-            "devices",
-            "How many devices of this machine share each batch: by default all GPUs or "
-            "TPUs; on a CPU, virtual devices, one a core, as far as they divide the "
-            "batches.",
-            1, _MOST_DEVICES,
-        ),
-        "distributed": lambda: flags.DEFINE_bool(
-            "distributed", False,
-            "One of several processes, as SLURM, Open MPI, Kubernetes or a TPU pod "
-            "started them: each batch is shared by the devices of all.",
-            flag_values=values,
-        ),
-        "coordinator": lambda: flags.DEFINE_string(
-            "coordinator", None,
-            "HOST:PORT of process 0, where no such cluster tells it.",
-            flag_values=values,
-        ),
-        "process_count": lambda: whole(
-            "process_count", "How many processes, with --coordinator.", 1
-        ),
-        "process_index": lambda: whole(
-            "process_index", "Which of them this is, from 0.", 0
-        ),
-    }  # fmt: skip
-    for name in names:
-        if name != "config":
-            define[name]()
+_FLAGS = {
+    "workdir": Setting(None, text(), "FOLDER of the run, the study or the report."),
+    "runs": Setting(
+        None, text(), "Work directories of the runs, in order: FOLDER,FOLDER."
+    ),
+    "report_only": Setting(False, boolean(), "Train and attack nothing."),
+    "config": Setting(
+        None,
+        text(),
+        "FILE.py, or FILE.py:ARGUMENT: a Python file whose get_config([ARGUMENT]) "
+        "returns the config, such as configs/default.py.",
+    ),
+    "devices": Setting(
+        None,
+        whole(1, 1024),  # Virtual ones take memory; more are a slip of the hand.
+        "How many devices of this machine share each batch: by default all GPUs or "
+        "TPUs; on a CPU, virtual devices, one a core, as far as they divide the "
+        "batches.",
+    ),
+    "distributed": Setting(
+        False,
+        boolean(),
+        "One of several processes, as SLURM, Open MPI, Kubernetes or a TPU pod "
+        "started them: each batch is shared by the devices of all.",
+    ),
+    "coordinator": Setting(
+        None, text(), "HOST:PORT of process 0, where no such cluster tells it."
+    ),
+    "process_count": Setting(None, whole(1), "How many processes, with --coordinator."),
+    "process_index": Setting(None, whole(), "Which of them this is, from 0."),
+}
+_KEY = (
+    "A key of the config, in the place of the file's value. `advloss keys` lists all "
+    "keys, `advloss keys WORD` those with that word."
+)
 
 
 class Given(NamedTuple):
     """What a command was started with.
 
     Attributes:
-        flags: those that it has, by name as attributes.
+        flags: by name as attributes; None where nothing is said.
         config: as its file and --config.KEY=VALUE have it, or None.
         words: what is no flag, of a command that takes words.
         line: the shell's line that starts it so.
     """
 
-    flags: flags.FlagValues
+    flags: SimpleNamespace
     config: ConfigDict | None
     words: Sequence[str]
     line: str
@@ -110,73 +101,115 @@ def parse(
     program: Sequence[str],
     arguments: Sequence[str],
     *,
-    required: Sequence[str] = (),
     saved_config: bool = False,
-    takes_words: bool = False,
 ) -> Given:
     """What the arguments say.
 
     Args:
-        names: the flags that the command has.
+        names: the flags that the command has; without any it takes words.
         program: the words before the arguments.
         arguments: the words of the command line after the command.
-        required: of the flags, those without which it can't run.
         saved_config: whether --config is by default the one in --workdir.
-        takes_words: whether there may be arguments that are no flags.
 
     Raises:
         InputError: a flag or a config is missing or not valid.
     """
-    said, rest = configfile.split(arguments)
-    if "config" not in names and (said.file is not None or said.changes):
-        raise InputError("--config is not a flag of this command: --help lists them")
-    values = flags.FlagValues()
-    _define(values, names)
-    try:
-        words = values([" ".join(program), *rest])[1:]
-    except flags.Error as error:
-        raise InputError(line(error)) from error
-    if words and not takes_words:
-        raise InputError(f"{words[0]!r} is not a flag: flags begin with --")
-    for name in required:
-        given = said.file if name == "config" else values[name].value
-        if not given or not any(given):
+    said = split(names, arguments)
+    if said.words and names:
+        raise InputError(f"{said.words[0]!r} is not a flag: flags begin with --")
+    for name in ("runs", "workdir"):
+        if name in names and not said.flags.get(name, "").strip(","):
             raise InputError(f"--{name} is missing")
-    if "workdir" in names and values["workdir"].value:
-        check_folder("--workdir", values["workdir"].value)
+    values = SimpleNamespace(**{name: flag.default for name, flag in _FLAGS.items()})
+    for name, given in said.flags.items():
+        setattr(values, name, _value(name, given))
+    if values.workdir:
+        check_folder("--workdir", values.workdir)
     config = None
     if "config" in names:
-        if said.file is None and saved_config:
-            config = load_config(values["workdir"].value)
+        if values.config is None and saved_config:
+            config = load_config(values.workdir)
         else:
-            config = configfile.load(said.file)
-        configfile.assign(config, said.changes)
-    return Given(values, config, words, shlex.join([*program, *arguments]))
+            config = configfile.load(values.config)
+        configfile.assign(config, said.keys)
+    return Given(values, config, said.words, shlex.join([*program, *arguments]))
+
+
+class Said(NamedTuple):
+    """What a command line says, as texts.
+
+    Attributes:
+        flags: by name.
+        keys: of the config, in order; what was said of each.
+        words: what is no flag.
+    """
+
+    flags: dict[str, str]
+    keys: dict[str, list[str]]
+    words: list[str]
+
+
+def split(names: Sequence[str], arguments: Sequence[str]) -> Said:
+    """Tells --NAME=TEXT, --NAME TEXT and --config.KEY=TEXT from other words.
+
+    Switches and keys may also be --NAME, which is true, or --noNAME, false.
+
+    Raises:
+        InputError: a flag has none of these names, or is given twice.
+    """
+    said, waiting = Said({}, {}, []), list(arguments)
+    switches = [name for name in names if _FLAGS[name].valid.kind is bool]
+    while waiting:
+        word = waiting.pop(0)
+        if not re.match("--?[^-=]", word):
+            said.words.append(word)
+            continue
+        name, equals, given = word.lstrip("-").partition("=")
+        if not equals:
+            name, given = _without_text(name, switches, waiting)
+        section, dot, key = name.partition(".")
+        if section not in names or (dot and section != "config"):
+            listed = ", ".join(f"--{name}" for name in names) or "words"
+            raise InputError(f"--{name} is not a flag of this command: use {listed}")
+        if dot:
+            said.keys.setdefault(key, []).append(given)
+        elif name in said.flags:
+            raise InputError(f"--{name} is given twice: use one of its values")
+        else:
+            said.flags[name] = given
+    return said
+
+
+def _without_text(
+    name: str, switches: Sequence[str], waiting: list[str]
+) -> tuple[str, str]:
+    """The name and the text of a flag without "=", perhaps the next word."""
+    off, is_key = name.removeprefix("no"), name.startswith("config.")
+    if off != name and (off in switches or off.startswith("config.")):
+        return off, "false"
+    if name not in switches and waiting and not waiting[0].startswith("--"):
+        return name, waiting.pop(0)
+    return name, "true" if is_key or name in switches else ""
+
+
+def _value(name: str, given: str) -> Any:
+    valid = _FLAGS[name].valid
+    with contextlib.suppress(ValueError):
+        value = texts.read(valid.kind, given)
+        if valid.accepts(value):
+            return value
+    raise InputError(f"--{name}={shown(given)} is not valid: use {valid.text}")
 
 
 def usage(names: Sequence[str], program: Sequence[str]) -> str:
     """The flags of a command, in 80 columns."""
-    values = flags.FlagValues()
-    _define(values, names)
-    own = {
-        name: values[name].help
-        for name in names
-        if name not in DEVICES and name != "config"
-    }
+    listed = {name: _FLAGS[name].help for name in names}
     if "config" in names:
-        own["config"] = (
-            "FILE.py, or FILE.py:ARGUMENT: a Python file whose get_config([ARGUMENT]) "
-            "returns the config, such as configs/default.py."
-        )
-        own["config.KEY"] = (
-            "A key of the config, in the place of the file's value. `advloss keys` "
-            "lists all keys, `advloss keys WORD` those with that word."
-        )
-    own.update({name: values[name].help for name in names if name in DEVICES})
-    blocks = []
-    for name, text in own.items():
-        wrapped = textwrap.wrap(text, 74)
-        blocks.append("\n      ".join([f"  --{name}=", *wrapped]))
+        listed["config.KEY"] = _KEY
+    blocks = (
+        "\n      ".join([f"  --{name}=", *textwrap.wrap(told, 74)])
+        for name, told in listed.items()
+    )
     return "\n".join([f"{' '.join(program)} --flag=value ...", "", *blocks])
 
 
@@ -200,7 +233,7 @@ def devices(given: Given, *batch_sizes: int) -> list[jax.Device]:
     _join_hosts(given.flags)
     try:
         found = jax.local_device_count()
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:
         platforms = os.environ.get("JAX_PLATFORMS")
         named = f"JAX_PLATFORMS={platforms}: " if platforms else ""
         raise InputError(f"{named}JAX has no devices: {line(error)}") from error
@@ -209,7 +242,7 @@ def devices(given: Given, *batch_sizes: int) -> list[jax.Device]:
     return all_devices(asked)
 
 
-def _join_hosts(values: flags.FlagValues) -> None:
+def _join_hosts(values: SimpleNamespace) -> None:
     given = (values.coordinator, values.process_count, values.process_index)
     if values.distributed and given == (None, None, None):
         hosts.connect()
@@ -221,8 +254,8 @@ def _join_hosts(values: flags.FlagValues) -> None:
         )
     if values.coordinator is None:
         return
-    host, _, port = values.coordinator.rpartition(":")
-    if not (host and port.isdecimal() and 0 < int(port) < 2**16):
+    port = re.fullmatch(r".+:([0-9]{1,5})", values.coordinator)
+    if not (port and 0 < int(port[1]) < 2**16):
         raise InputError(
             f"--coordinator={values.coordinator} is not valid: use HOST:PORT, the port "
             f"from 1 to {2**16 - 1}"

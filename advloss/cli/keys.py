@@ -17,8 +17,6 @@ from advloss.config.keys import Key
 from advloss.errors import InputError
 
 FLAGS = ()
-REQUIRED = ()
-TAKES_WORDS = True
 _WIDTH = 80
 
 

@@ -2,10 +2,11 @@
 
     launch.run(advloss.cli.train, ["advloss", "train"], ["--workdir=runs/lmcl", ...])
 
-A command is a module with `FLAGS`, the names of its flags, and `main(given)`; it may
-have `REQUIRED`, `SAVED_CONFIG`, `TAKES_WORDS` and `RESUMES` beside, see `run`.
+A command is a module with `FLAGS`, the names of its flags, and `main(given)`. It may
+say `SAVED_CONFIG`, see `flags.parse`, and `RESUMES`: a signal asks it to save and end.
 """
 
+import contextlib
 import functools
 import os
 import re
@@ -22,7 +23,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from advloss.cli import flags, terminal
-from advloss.errors import DivergedError, InputError, Stopped, causes, line
+from advloss.errors import DivergedError, InputError, Stopped, causes, line, one_line
 from advloss.runtime import signals
 
 # What XLA, its collectives and orbax's barriers say where another process is gone.
@@ -40,7 +41,7 @@ def run(command: ModuleType, program: Sequence[str], arguments: Sequence[str]) -
     warnings.showwarning = _show_warning
     threading.excepthook = sys.unraisablehook = _show_background_error
     _keep_compiled_programs()
-    if {"--help", "-h", "-help", "--helpfull"} & set(arguments):
+    if {"--help", "-h"} & set(arguments):
         texts = [(command.__doc__ or "").strip()]  # Under -OO there is none.
         if command.FLAGS:
             texts.append(flags.usage(command.FLAGS, program))
@@ -52,9 +53,7 @@ def run(command: ModuleType, program: Sequence[str], arguments: Sequence[str]) -
             command.FLAGS,
             program,
             arguments,
-            required=getattr(command, "REQUIRED", ("workdir",)),
             saved_config=getattr(command, "SAVED_CONFIG", False),
-            takes_words=getattr(command, "TAKES_WORDS", False),
         )
         if getattr(command, "RESUMES", False):
             signals.listen()
@@ -115,14 +114,15 @@ def _is_alone(error: Exception) -> bool:
 
 def _keep_compiled_programs() -> None:
     """Compiled programs are kept for the next run, in the user's cache."""
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "advloss"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        with contextlib.suppress(RuntimeError):  # There is no home.
+            cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+            jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "advloss"))
 
 
 def _show_warning(message: Warning | str, *_) -> None:
-    terminal.say(f"warning: {' '.join(str(message).split())}")
+    terminal.say(f"warning: {one_line(' '.join(str(message).split()))}")
 
 
 _warn_once = functools.cache(_show_warning)
@@ -130,7 +130,7 @@ _warn_once = functools.cache(_show_warning)
 
 def _show_background_error(failure: Any) -> None:
     """Of what writes in the background: what it is for fails too, and says so."""
-    text = " ".join(str(failure.exc_value).split())[:200]
+    text = line(failure.exc_value)
     if text != "Event loop is closed":  # orbax's, of each array that failed.
         _warn_once(f"{failure.exc_type.__name__}: {text}")
 
@@ -138,7 +138,7 @@ def _show_background_error(failure: Any) -> None:
 def _fail(message: str) -> None:
     if jax.distributed.is_initialized():
         # At once, and the others learn of it: a regular end would wait for them.
-        terminal.say(f"error: {message}")
+        terminal.say(f"error: {one_line(message)}")
         sys.stdout.flush()
         os._exit(2)
     terminal.fail(message)

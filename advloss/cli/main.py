@@ -6,11 +6,13 @@ that JAX takes to be imported ends the process in one line.
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 
 import advloss
 from advloss.cli import terminal
+from advloss.errors import line
 
 # Each is the work of the module of its name; a sweep is a study of another config.
 COMMANDS = {
@@ -30,12 +32,9 @@ def main() -> None:
     if "" not in sys.path and here not in sys.path:
         sys.path.insert(0, here)  # Config files import each other from there.
     command, *arguments = sys.argv[1:] or ["--help"]
-    if command in ("--help", "-h", "help"):
-        print(overview())
-        sys.exit()
-    if command == "--version":
-        print(advloss.__version__)
-        sys.exit()
+    if command in ("--help", "-h", "help", "--version"):
+        print(advloss.__version__ if command == "--version" else overview())
+        end()
     if command not in COMMANDS:
         listed = ", ".join(COMMANDS)
         terminal.fail(f"{command!r} is not a command: use one of {listed}")
@@ -62,10 +61,21 @@ def launch(command: str) -> None:
 
 def run(command: str, program: Sequence[str], arguments: Sequence[str]) -> None:
     """Runs a command to the end of the process; signals and streams are prepared."""
-    launcher = importlib.import_module("advloss.cli.launch")
     name = "study" if command == "sweep" else command
-    module = importlib.import_module(f"advloss.cli.{name}")
+    try:
+        launcher = importlib.import_module("advloss.cli.launch")
+        module = importlib.import_module(f"advloss.cli.{name}")
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        said = line(error)
+        quoted = re.split("['\"]", said)[1::2]
+        told = "".join(f", {k}={v}" for k, v in os.environ.items() if v in quoted)
+        terminal.fail(f"a library can't be imported: {said}{told}")
     launcher.run(module, program, arguments)
+    end()
+
+
+def end() -> None:
+    """Ends the process, with an error where its output was lost."""
     if reason := terminal.lost_output():
         terminal.say(f"error: standard output can't be written: {reason}")
         sys.exit(1)

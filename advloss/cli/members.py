@@ -10,17 +10,17 @@ A study's config has beside the usual keys
 and a sweep's has `sweep`, see `config.sweep`.
 """
 
-from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from ml_collections import ConfigDict
 
 from advloss.cli import configfile
+from advloss.config.checks import accepts
 from advloss.config.schema import resolve
-from advloss.config.sweep import Variant, expand
+from advloss.config.sweep import MOST_RUNS, Variant, expand
 from advloss.config.trees import invalid
 from advloss.errors import InputError
+from advloss.registry import Valid, text, whole
 
 _STUDY = ("budget", "seeds", "parts", "networks")
 
@@ -39,6 +39,7 @@ def is_sweep(config: ConfigDict) -> bool:
 
 def variants(config: ConfigDict) -> list[Variant]:
     """Every combination of a sweep's values. Raises InputError as `expand`."""
+    _check(config, "sweep", text())
     return expand(_without(config, ("sweep",)), config.sweep)
 
 
@@ -50,38 +51,47 @@ def networks(config: ConfigDict, parts: Sequence[str]) -> list[ConfigDict]:
         parts: those that a report can show.
 
     Raises:
-        InputError: a key is not valid, or two networks have one name.
+        InputError: a key is not valid, or there are more than `MOST_RUNS`.
     """
-    if type(config.seeds) is not int or config.seeds < 1:
-        raise invalid("seeds", config.seeds, "a whole number, at least 1")
-    if not _are_texts(config.parts) or not set(config.parts) <= set(parts):
-        raise invalid("parts", config.parts, f"some of {', '.join(parts)}")
-    are_texts = _are_texts(config.networks)
-    split = [text.split() for text in config.networks] if are_texts else [[]]
-    names = Counter(words[0] if words else "" for words in split)
-    if "" in names or max(names.values(), default=1) > 1:
-        raise invalid(
-            "networks", config.networks, 'texts "NAME KEY=VALUE ...", each name once'
-        )
+    some = Valid(tuple, lambda v: set(v) <= set(parts), f"some of {', '.join(parts)}")
+    for key, valid in (("budget", text()), ("parts", some), ("networks", _NETWORKS)):
+        _check(config, key, valid)
+    most = MOST_RUNS // max(1, len(config.networks))
+    _check(config, "seeds", whole(1, most))
+    if config.get("seed"):
+        raise invalid("seed", config.seed, "config.seeds, seeds are 0, 1, ...")
     shared = _without(config, _STUDY)
     # After the first round every table has all its rows.
+    split = [network.split() for network in config.networks]
     return [_network(shared, n, seed) for seed in range(config.seeds) for n in split]
 
 
-def _are_texts(values: Any) -> bool:
-    """Whether they are texts: a config file may set anything."""
-    whole = isinstance(values, tuple | list)
-    return whole and all(isinstance(value, str) for value in values)
+def _check(config: ConfigDict, key: str, valid: Valid) -> None:
+    value = config[key]
+    value = tuple(value) if type(value) is list else value
+    if type(value) is not valid.kind or not accepts(valid, value):
+        raise invalid(key, config[key], valid.text)
+
+
+def _have_names(networks: tuple) -> bool:
+    names = {n.split()[0] for n in networks if isinstance(n, str) and n.split()}
+    return len(names) == len(networks)
+
+
+_NETWORKS = Valid(tuple, _have_names, 'texts "NAME KEY=VALUE ...", each name once')
 
 
 def _network(shared: ConfigDict, words: Sequence[str], seed: int) -> ConfigDict:
-    config = shared.copy_and_resolve_references()
-    config.name, config.seed = words[0], seed
+    config, changes = shared.copy_and_resolve_references(), {}
     for word in words[1:]:
-        key, equals, text = word.partition("=")
-        if not equals:
-            raise invalid("networks", word, "KEY=VALUE")
-        configfile.assign(config, {key: [text]})
+        key, equals, said = word.partition("=")
+        if not equals or key in ("name", "seed"):
+            valid = "KEY=VALUE; names are first words, seeds those of config.seeds"
+            raise invalid("networks", word, valid)
+        changes.setdefault(key, []).append(said)
+    configfile.assign(config, changes)
+    with config.unlocked(), config.ignore_type():
+        config.name, config.seed = words[0], seed
     return resolve(config)
 
 

@@ -8,7 +8,6 @@ from advloss.cli import flags
 from advloss.runtime.files import check_folder
 
 FLAGS = ("runs", "workdir")
-REQUIRED = ("runs", "workdir")
 
 
 def main(given: flags.Given) -> None:
@@ -18,7 +17,7 @@ def main(given: flags.Given) -> None:
         InputError: a run's path names no folder.
         OSError: a file can't be written.
     """
-    runs = [check_folder("--runs", run) for run in given.flags.runs]
+    runs = [check_folder("--runs", run) for run in given.flags.runs.split(",")]
     title = ", ".join(run.name for run in runs)
     sections = report.sections_of_runs(runs)
     print(report.write(title, sections, given.workdir, command=given.line))

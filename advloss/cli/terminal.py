@@ -6,17 +6,24 @@ character ends a command.
 """
 
 import io
+import logging
 import os
 import signal
 import sys
 from typing import IO
 
+from advloss.errors import one_line
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def prepare() -> None:
-    """Signals and streams, for the rest of the process."""
+    """Signals, streams and the environment, for the rest of the process."""
     end_on_signals()
+    for name in [n for n in os.environ if n.startswith("TQDM_") or n == "MPLBACKEND"]:
+        del os.environ[name]  # They change no file, but if wrong end the imports.
+    # matplotlib tells of its cache of fonts.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     # A number that is free would be given to the next file, a checkpoint say, and what
     # libraries write to standard error would go into it.
     for number in (0, 1, 2):
@@ -26,6 +33,14 @@ def prepare() -> None:
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
     sys.stdout = _mended(sys.stdout, 1)
     sys.stderr = _mended(sys.stderr, 2)
+
+
+def mend() -> None:
+    """Opens a stream again that somebody's code has closed."""
+    if sys.stdout is None or sys.stdout.closed:
+        sys.stdout = _mended(None, 1)
+    if sys.stderr is None or sys.stderr.closed:
+        sys.stderr = _mended(None, 2)
 
 
 def end_on_signals() -> None:
@@ -47,7 +62,7 @@ def say(text: str) -> None:
 
 def fail(message: str) -> None:
     """Ends the process with an error of one line."""
-    say(f"error: {' '.join(message.splitlines())}")
+    say(f"error: {one_line(message)}")
     sys.exit(2)
 
 

@@ -72,7 +72,7 @@ def check(config: ConfigDict, key: str, valid: Valid) -> None:
         new = renamed_value(item)
         if new and accepts(valid, (new,) if isinstance(value, tuple) else new):
             raise invalid(key, value, f"{new!r}, as {item} is called since version 0.2")
-    raise invalid(key, value, valid.text)
+    raise invalid(key, value, valid.instead_of(value))
 
 
 def accepts(valid: Valid, value: Any) -> bool:

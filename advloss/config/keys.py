@@ -95,7 +95,7 @@ NAME = Valid(
     r"1 to 40 printable ASCII characters without / and \, the first of them no dot, "
     "and not only spaces",
 )
-_BELOW_ONE = Valid(float, lambda value: 0 <= value < 1, "a number in [0, 1)")
+_BELOW_ONE = number(0, 1, below=True)
 _AT_LEAST_ZERO = number(0, math.inf)
 
 

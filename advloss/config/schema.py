@@ -27,7 +27,7 @@ from advloss.config.keys import (
     titles,
     training,
 )
-from advloss.config.trees import get, invalid, put
+from advloss.config.trees import get, invalid, put, put_all
 from advloss.data import SOURCES
 from advloss.defences import DEFENCES
 from advloss.losses import LOSSES
@@ -184,15 +184,14 @@ def resolve(config: ConfigDict) -> ConfigDict:
     """
     known = keys()
     values, config = conform(config, known), default()
-    for key, value in values.items():
-        put(config, key, value)
+    put_all(config, values)
     chosen = _chosen(config, known)
     if DEFENCES[config.defence.name].own_objective:
         _leave_objective(config)
     for key, entry in known.items():
         if entry.optional:
             _fill(config, key, chosen)
-        elif _is_used(config, key):
+        else:
             check(config, key, entry.valid)
     _check_together(config)
     attacks = (_suites().get(name, (name,)) for name in config.evaluate.attacks)
@@ -203,11 +202,6 @@ def resolve(config: ConfigDict) -> ConfigDict:
         *map(config.evaluate.get, config.evaluate.attacks),
     ):
         section.update(for_classes(section, classes))
-    for name in config.evaluate.attacks:
-        for key in ATTACKS[name].settings:
-            check(
-                config, f"evaluate.{name}.{key}", known[f"evaluate.{name}.{key}"].valid
-            )
     return config
 
 
@@ -266,12 +260,6 @@ def _leave_objective(config: ConfigDict) -> None:
         raise invalid("train.attack.random_start", False, reason)
     if "random_start" in names[config.defence.attack].settings:
         attack.random_start = True
-
-
-def _is_used(config: ConfigDict, key: str) -> bool:
-    """Whether the key is not of an attack: those that will be run are checked."""
-    section, *rest = key.split(".")
-    return section != "evaluate" or len(rest) == 1
 
 
 def _check_together(config: ConfigDict) -> None:

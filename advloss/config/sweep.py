@@ -2,27 +2,29 @@
 
     expand(config, "loss.margin=0.1,0.3 seed=0,1,2")     # six configs
 
-The values of every key are combined with those of all others. A tuple stands in
-brackets: `train.milestones=(0.5,0.75),(0.9,)`. Keys are those of the config; those in
-`schema.swept()` are trained together as one program.
+The values of every key are combined with those of all others. A number may be a
+fraction, `8/255`; a tuple stands in brackets: `train.milestones=(0.5,0.75),(0.9,)`.
+Keys are those of the config; those in `schema.swept()` are trained together as one
+program.
 """
 
-import ast
 import hashlib
 import itertools
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from advloss.config import texts
 from advloss.config.checks import check
-from advloss.config.keys import NAME
+from advloss.config.keys import NAME, Key
 from advloss.config.schema import keys, resolve
-from advloss.config.trees import flatten, put, shown, unknown_key
+from advloss.config.trees import flatten, put_all, shown, unknown_key
 from advloss.errors import InputError
 
+MOST_RUNS = 5_000  # Of a sweep or a study; more are a slip of the hand.
 _LONGEST = 40  # Characters of a name.
 _UNFIT = re.compile(r"[^!-.0-\[\]-~]")  # What the values put into it may not have.
 
@@ -47,13 +49,11 @@ def expand(config: ConfigDict, text: str) -> list[Variant]:
         text: `KEY=VALUE,VALUE KEY=VALUE`, separated by spaces.
 
     Raises:
-        InputError: the text is not of that form, or a config is not valid.
+        InputError: the text is not of that form, or stands for more than `MOST_RUNS`,
+            or a config is not valid.
     """
-    axes = _parse(text)
     known = dict(flatten(config))
-    for key, values in axes.items():
-        if key not in known:
-            raise unknown_key(key, values[0], known)
+    axes = _parse(text, known)
     if "name" in known:
         check(config, "name", NAME)
     # The seed varies slowest: after the first round there is one of everything.
@@ -73,31 +73,40 @@ def _with_values(
     config: ConfigDict, name: str, values: Mapping[str, Any]
 ) -> ConfigDict:
     variant = config.copy_and_resolve_references()
-    for key, value in values.items():
-        put(variant, key, value)
+    put_all(variant, values)
     with variant.unlocked():
         variant.name = name
     return resolve(variant)
 
 
-def _parse(text: str) -> dict[str, Sequence[Any]]:
+def _parse(text: str, known: Collection[str]) -> dict[str, Sequence[Any]]:
     axes: dict[str, Sequence[Any]] = {}
-    declared = keys()
+    declared, runs = keys(), 1
     for word in filter(None, _split(text, " \t\n\r\f\v", text)):
         key, equals, listed = word.partition("=")
         parts = _split(listed, ",", text) if equals else []
         if not key or "" in parts or not parts:
             raise _invalid(text, f"{shown(word)} is not of the form KEY=VALUE,VALUE")
-        is_tuple = key in declared and declared[key].valid.kind is tuple
-        values = [_value(part, is_tuple=is_tuple) for part in parts]
-        if key in axes or any(v in values[:i] for i, v in enumerate(values)):
-            raise _invalid(text, f"{key} is named twice, or one of its values is")
+        if key not in known or key not in declared:
+            raise unknown_key(key, parts[0], known)
         if key == "name":
             raise _invalid(text, "a variant's name is made of its values")
+        if (runs := runs * len(parts)) > MOST_RUNS:
+            raise _invalid(text, f"it has more than {MOST_RUNS} runs")
+        values = [_value(key, part, declared[key]) for part in parts]
+        if key in axes or len({repr(value) for value in values}) < len(values):
+            raise _invalid(text, f"{key} is named twice, or one of its values is")
         axes[key] = values
     if not axes:
         raise _invalid(text, "it names no key")
     return axes
+
+
+def _value(key: str, text: str, entry: Key) -> Any:
+    """What a text says; 1.0 as 1, so that a name tells it as it is mostly written."""
+    text = texts.unquoted(text) if entry.valid.kind is str else text
+    value = texts.value(key, text, entry)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _split(text: str, separators: str, whole: str) -> list[str]:
@@ -119,23 +128,6 @@ def _split(text: str, separators: str, whole: str) -> list[str]:
     if depth or quote:
         raise _invalid(whole, "a bracket or a quote is not closed")
     return [part.strip() for part in parts]
-
-
-def _value(text: str, *, is_tuple: bool) -> Any:
-    value = _literal(text)
-    if is_tuple and isinstance(value, str) and text[0] + text[-1] in ("()", "[]"):
-        inner = [part.strip() for part in text[1:-1].split(",")]
-        value = tuple(_literal(part) for part in inner if part)
-    if isinstance(value, list):
-        value = tuple(value)
-    return (value,) if is_tuple and not isinstance(value, tuple) else value
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
-        return text
 
 
 def _names(base: str, chosen: Sequence[Mapping[str, Any]]) -> list[str]:

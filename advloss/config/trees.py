@@ -1,7 +1,7 @@
 """Configs as trees of keys, and the one-line errors that name a key."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -62,16 +62,22 @@ def put(config: ConfigDict, key: str, value: Any) -> None:
         KeyError: there is none.
     """
     get(config, key)
-    *path, last = key.split(".")
-    section = get(config, ".".join(path)) if path else config
-    with section.unlocked(), section.ignore_type():
-        section[last] = value
+    section, _, last = key.rpartition(".")
+    put_all(get(config, section) if section else config, {last: value})
+
+
+def put_all(config: ConfigDict, values: Mapping[str, Any]) -> None:
+    """Sets the values at dotted keys that there are: sooner than one by one."""
+    with config.unlocked(), config.ignore_type():
+        for key, value in values.items():
+            section, _, last = key.rpartition(".")
+            (get(config, section) if section else config)[last] = value
 
 
 def shown(value: Any) -> str:
-    """A value's repr on one line, and no longer than a line."""
+    """A value's repr, no longer than a line."""
     try:
-        text = " ".join(repr(value).splitlines())
+        text = repr(value)
     except Exception as error:  # Anything can stand in a config.
         text = f"a {type(value).__name__} ({type(error).__name__})"
     return text if len(text) <= 200 else f"{text[:200]}..."
@@ -93,8 +99,8 @@ def unknown_key(key: str, value: Any, known: Iterable[str]) -> InputError:
     Else with the nearest keys that there are.
     """
     if key == "train.attack.name":
-        attack = "pgd" if value == "none" else value
-        new = "natural" if value == "none" else f"adversarial defence.attack={attack}"
+        attack = f"adversarial defence.attack={value or 'pgd'}"
+        new = "natural" if value == "none" else attack
         return InputError(
             f"config.{key}={shown(value)} is of version 0.1: use defence.name={new}"
         )
@@ -104,7 +110,7 @@ def unknown_key(key: str, value: Any, known: Iterable[str]) -> InputError:
                 f"config.{key}={shown(value)} is of version 0.1: use "
                 f"{new}{key.removeprefix(old)}"
             )
-    close = difflib.get_close_matches(key, known, n=3, cutoff=0.0)
+    close = difflib.get_close_matches(key.lower(), known, n=3, cutoff=0.0)
     return InputError(
         f"config.{key}={shown(value)} is not a key of configs/default.py: use one such "
         f"as {', '.join(close)}"

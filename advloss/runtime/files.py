@@ -9,6 +9,7 @@ import json
 import math
 import os
 import stat
+import sys
 import unicodedata
 import zipfile
 import zlib
@@ -44,18 +45,23 @@ def check_folder(flag: str, folder: str | Path) -> Path:
     text = str(folder)
 
     def refused(reason: str) -> InputError:
-        shown = text if text.isprintable() else ascii(text)
-        return InputError(f"{flag}={shown} is not valid: {reason}")
+        return InputError(f"{flag}={text} is not valid: {reason}")
 
     if not text.strip():
         raise refused("name a folder")
     if "\\" in text:
         raise refused(r"use a path without \, which some libraries read as /")
+    path = Path(folder)
+    if sys.getfilesystemencoding() != "utf-8" and not str(path.absolute()).isascii():
+        raise refused("use ASCII, or set PYTHONUTF8=1: this locale has no UTF-8")
     if any(unicodedata.category(character) == "Cs" for character in text):
         raise refused("use a path that is UTF-8")
     if any(unicodedata.category(character) == "Cc" for character in text):
         raise refused("use a path without control characters")
-    path = Path(folder)
+    if "://" in text:
+        raise refused("use a folder of this machine")
+    if text.startswith("~"):
+        raise refused("write out what ~ stands for; ./~ is a folder of that name")
     if path.absolute().parts[1:2] and path.absolute().parts[1] in _BUCKETS:
         raise refused(f"/{path.absolute().parts[1]} is read as a cloud's bucket")
     for part in (path, *path.absolute().parents):
