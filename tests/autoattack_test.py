@@ -278,6 +278,18 @@ def test_targets_are_the_most_likely_wrong_classes(loss):
         attack(rank=6)
 
 
+@pytest.mark.parametrize("suite", ["autoattack", "autoattack_plus"])
+def test_suites_have_the_settings_of_their_authors(suite):
+    """In plus, untargeted attacks start five times; elsewhere each starts once."""
+    starts = {"apgd_ce": 5, "apgd_dlr": 5, "fab": 5}
+    usual = {"steps": 100, "target_classes": 9, "queries": 5000}
+    for name in attacks.suite(suite):
+        expected = {**usual, "restarts": starts.get(name, 1), "loss": "dlr"}
+        for in_norm in (name, f"{name}_l2"):
+            for key, setting in attacks.ATTACKS[in_norm].settings.items():
+                assert setting.default == expected.get(key, setting.default), key
+
+
 def test_rounds_are_starts_and_targets():
     rounds = attacks.ATTACKS["apgd_dlr"].rounds({"restarts": 2}, 10)
     assert [part.numbers["restart"] for part in rounds] == [0, 1]

@@ -26,10 +26,12 @@ from advloss.attacks import carlini as _carlini_l2
 from advloss.attacks import carlini_l0 as _carlini_l0
 from advloss.attacks import carlini_linf as _carlini_linf
 from advloss.attacks import direct
+from advloss.attacks import fab as _fab
 from advloss.attacks import fmn as _fmn
 from advloss.attacks import lbfgs as _lbfgs
 from advloss.attacks import pgd as _pgd
 from advloss.attacks import settings as _set
+from advloss.attacks import square as _square
 from advloss.attacks.base import NORMS, Round, example_keys
 from advloss.losses import DLR_CLASSES, TARGETED_DLR_CLASSES
 from advloss.registry import Setting, number, positive, whole
@@ -40,8 +42,14 @@ __all__ = ["ATTACKS", "NORMS", "SUITES", "Attack", "Round", "example_keys", "sui
 fgsm, pgd, noise = map(direct.attack, (_pgd.fgsm, _pgd.pgd, _pgd.noise))
 multi_targeted = direct.attack(_pgd.multi_targeted)
 apgd, apgd_t = map(direct.attack, (_apgd.apgd, _apgd.apgd_t))
-pgd_l2, multi_targeted_l2, apgd_l2, apgd_t_l2 = (
-    functools.partial(each, norm="l2") for each in (pgd, multi_targeted, apgd, apgd_t)
+fab, fab_t = map(direct.attack, (_fab.fab, _fab.fab_t))
+square = direct.attack(_square.square)
+pgd_l2, multi_targeted_l2, apgd_l2, apgd_t_l2, square_l2 = (
+    functools.partial(each, norm="l2")
+    for each in (pgd, multi_targeted, apgd, apgd_t, square)
+)
+fab_l2, fab_t_l2 = (
+    functools.partial(each, norm="l2", radius=2.0) for each in (fab, fab_t)
 )
 lbfgs = direct.attack(_lbfgs.lbfgs)
 carlini_l2 = direct.attack(_carlini_l2.carlini_l2)
@@ -85,14 +93,13 @@ def _in_both(
     functions: tuple[Callable[..., AttackResult], Callable[..., AttackResult]],
     title: str,
     settings: Callable[[str], Mapping[str, Setting]],
-    training: Callable[[str], Mapping[str, Any]],
+    training: Callable[[str], Mapping[str, Any]] = lambda norm: {},
+    kind: str = FIXED_EPSILON,
     **rest: Any,
 ) -> dict[str, Attack]:
-    """Entries of an attack at a fixed epsilon, in l-inf and in l2."""
+    """Entries of an attack in l-inf and in l2."""
     linf, l2 = (
-        Attack(
-            function, title, norm, FIXED_EPSILON, settings(norm), training(norm), **rest
-        )
+        Attack(function, title, norm, kind, settings(norm), training(norm), **rest)
         for function, norm in zip(functions, ("linf", "l2"), strict=True)
     )
     return {name: linf, f"{name}_l2": l2._replace(title=f"{title} l2")}
@@ -148,10 +155,39 @@ ATTACKS: Mapping[str, Attack] = {
         "apgd_t",
         (apgd_t, apgd_t_l2),
         "APGD-T",
-        lambda norm: {**_set.epsilon(norm), **_set.steps(100), **_set.targets()},
+        lambda norm: {
+            **_set.epsilon(norm),
+            **_set.steps(100),
+            **_set.targeted_loss(),
+            **_set.target_classes(),
+        },
         lambda norm: {"steps": 10},
         targeted=True,
         rounds=_apgd.apgd_t_rounds,
+    ),
+    **_in_both(
+        "square",
+        (square, square_l2),
+        "Square",
+        _set.square,
+        lambda norm: {"queries": 50},
+        rounds=_square.square_rounds,
+    ),
+    **_in_both(
+        "fab",
+        tuple(functools.partial(each, restarts=5) for each in (fab, fab_l2)),
+        "FAB",
+        lambda norm: {**_set.fab(norm), **_set.restarts(5)},
+        kind=MINIMUM_NORM,
+        rounds=_fab.fab_rounds,
+    ),
+    **_in_both(
+        "fab_t",
+        (fab_t, fab_t_l2),
+        "FAB-T",
+        lambda norm: {**_set.fab(norm), **_set.restarts(), **_set.target_classes()},
+        kind=MINIMUM_NORM,
+        rounds=_fab.fab_rounds,
     ),
     "noise": Attack(
         noise,
@@ -234,13 +270,19 @@ ATTACKS: Mapping[str, Attack] = {
     "fmn_l1": Attack(fmn_l1, "FMN l1", "l1", MINIMUM_NORM, _set.adaptive("l1")),
 }
 
+
+def _of_both(*names: str) -> dict[str, tuple[str, ...]]:
+    return {"linf": names, "l2": tuple(f"{name}_l2" for name in names)}
+
+
 # Attacks that belong together, by norm; an attack's own name is a suite of one.
 SUITES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "paper": {"linf": ("pgd",), "l2": ("pgd_l2",)},
-    "strong": {
-        "linf": ("pgd", "multi_targeted"),
-        "l2": ("pgd_l2", "multi_targeted_l2"),
-    },
+    "paper": _of_both("pgd"),
+    "strong": _of_both("pgd", "multi_targeted"),
+    "autoattack": _of_both("apgd", "apgd_t", "fab_t", "square"),
+    "autoattack_plus": _of_both(
+        "apgd_ce", "apgd_dlr", "fab", "square", "apgd_t", "fab_t"
+    ),
 }
 
 

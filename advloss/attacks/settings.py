@@ -76,12 +76,46 @@ def training(norm: str) -> dict[str, Any]:
     return {"steps": 5, "step_size": _EPSILON[norm] / 2}
 
 
-def targets() -> dict[str, Setting]:
-    """What an attack on several classes climbs, and how many."""
+def targeted_loss() -> dict[str, Setting]:
+    """What an attack climbs towards one class."""
+    text = "what it climbs towards each class"
+    return {"loss": Setting("dlr", choice(TARGETED), text)}
+
+
+def target_classes() -> dict[str, Setting]:
+    """How many classes are aimed at."""
+    text = "wrong classes that are aimed at, the most likely first"
+    return {"target_classes": Setting(9, whole(1), text)}
+
+
+def square(norm: str) -> dict[str, Setting]:
+    """Random search."""
     return {
-        "loss": Setting("dlr", choice(TARGETED), "what it climbs towards each class"),
-        "target_classes": Setting(
-            9, whole(1), "wrong classes that are aimed at, the most likely first"
+        **objective("margin"),
+        **epsilon(norm),
+        "queries": Setting(5000, whole(1), "images that are tried"),
+        "p_init": Setting(
+            0.8, number(0, 1, above=True), "the share that the first squares cover"
+        ),
+    }
+
+
+def fab(norm: str) -> dict[str, Setting]:
+    """Projections on linearised boundaries."""
+    return {
+        **epsilon(norm),
+        **steps(100),
+        "alpha_max": Setting(
+            0.1, number(0, 1), "the largest weight of the original's projection"
+        ),
+        "eta": Setting(1.05, positive(), "how far to go, 1 being to the boundary"),
+        "beta": Setting(
+            0.9, number(0, 1), "the share of its change that what fools keeps"
+        ),
+        "radius": Setting(
+            _EPSILON[norm],
+            number(0, _FARTHEST[norm]),
+            "twice the farthest random start",
         ),
     }
 
