@@ -16,7 +16,8 @@ it in `LOSSES` with its head and its settings (docs/add-a-loss.md).
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 import chex
@@ -188,7 +189,8 @@ def margin(logits: Array, labels: Array) -> Array:
     return jnp.max(gaps, axis=-1, where=wrong, initial=-jnp.inf)
 
 
-OBJECTIVES = ("training", "margin", *LOSSES)
+# What an attack can climb, by name: those two, and the losses as they are registered.
+OBJECTIVES: Collection[str] = ChainMap(LOSSES, dict.fromkeys(("training", "margin")))
 
 
 def defaults(name: str) -> dict[str, float]:
