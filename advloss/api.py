@@ -13,10 +13,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from advloss import config as configs
-from advloss.attacks import ATTACKS
-from advloss.attacks.direct import check_images, plain
+from advloss.attacks import ATTACKS, checks
 from advloss.defences import DEFENCES
-from advloss.errors import InputError, line
+from advloss.errors import InputError
+from advloss.evaluation.arguments import check_devices
 from advloss.evaluation.front import Result, evaluate
 from advloss.networks import Network
 from advloss.runtime import environment
@@ -75,8 +75,10 @@ def fit(
         InputError: an argument or a key is not valid; the message names it.
         DivergedError: the loss is no longer finite.
     """
-    split, epsilon = _check_split(images, labels), plain(epsilon)
-    chosen = {
+    checks.check_outside("fit", images, labels)
+    images, epsilon = checks.check_images(images), checks.plain(epsilon)
+    split = Split(images, checks.check_labels(labels, len(images)))
+    keys = {
         "name": "fit",
         "seed": seed,
         "loss.name": loss,
@@ -92,15 +94,16 @@ def fit(
         **({"model.name": module} if isinstance(module, str) else {}),
         **(config or {}),
     }
-    settings = _config(chosen)
+    settings = _config(keys)
     network, name = network_of(module, settings)
-    devices = _dividing(devices or jax.local_devices(), settings.train.batch_size)
+    chosen = jax.local_devices() if devices is None else check_devices(devices)
+    chosen = _dividing(chosen, settings.train.batch_size)
     dataset = Dataset(split, split, settings.data.num_classes)
     if isinstance(module, str):
         guards.check_images(dataset, settings)
-    _check_logits(network, split, settings.data.num_classes)
+    _check_network(network, split, settings.data.num_classes)
     state = step.init(settings, network, split)
-    where = stack.layout(1, settings.train.batch_size, devices)
+    where = stack.layout(1, settings.train.batch_size, chosen)
     chunks = stack.run(
         [settings], network, dataset, [state], where=where, frozen=frozen
     )
@@ -122,41 +125,26 @@ def fit(
     return trained(network, variables, settings, metrics, name, shape)
 
 
-def _check_logits(network: Network, split: Split, classes: int) -> None:
-    """The module must give at least as many logits as there are classes."""
+def _check_network(network: Network, split: Split, classes: int) -> None:
+    """A module must give logits, trained or not. Raises InputError."""
     images = split.images[:2]
 
-    def look(key: jax.Array) -> jax.Array:
+    def look(key: jax.Array) -> list[jax.Array]:
         variables = network.init(key, images.shape[1:])
-        return network.apply(variables, images)[0]
+        return [network.apply(variables, images, train=t)[0] for t in (False, True)]
 
-    try:
+    with checks.blamed(
+        f"the module fails for images {images.shape}: it must give logits [batch, "
+        "classes] and have params"
+    ):
         found = jax.eval_shape(look, jax.random.key(0))
-    except InputError:
-        raise
-    except Exception as error:  # Whatever its author wrote.
-        raise InputError(
-            f"the module fails for images {images.shape}: it must give logits [batch, "
-            f"classes] and have params ({type(error).__name__}: {line(error)})"
-        ) from error
-    if found.ndim != 2 or len(found) != len(images) or found.shape[1] < classes:
-        raise InputError(
-            f"the module gives {found.shape} for images {images.shape}: it must give "
-            f"logits [batch, classes], of at least {classes} classes as the labels say"
-        )
-
-
-def _check_split(images: Any, labels: Any) -> Split:
-    images, labels = np.asarray(images), np.asarray(labels)
-    check_images(images)
-    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
-        raise InputError(
-            f"labels are {labels.dtype} {labels.shape}: use {len(images)} whole "
-            "numbers, one label an image"
-        )
-    if labels.min() < 0 or labels.max() >= 2**31:
-        raise InputError(f"labels go from {labels.min()}: use whole numbers from 0")
-    return Split(images.astype(np.float32), labels.astype(np.int32))
+    for logits in found:
+        if logits.ndim != 2 or len(logits) != len(images) or logits.shape[1] < classes:
+            raise InputError(
+                f"the module gives {logits.shape} for images {images.shape}: it must "
+                f"give logits [batch, classes], of at least {classes} classes as the "
+                "labels say"
+            )
 
 
 def _radius(defence: str, attack: str, epsilon: float) -> dict[str, Any]:

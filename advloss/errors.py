@@ -1,6 +1,7 @@
 """Errors that whoever runs an experiment can mend; launchers print them as one line."""
 
 from collections.abc import Iterator
+from typing import Any
 
 
 def one_line(text: str) -> str:
@@ -49,6 +50,12 @@ def line(error: BaseException) -> str:
     except Exception:  # Of somebody's class, which fails itself.
         text = ""
     return " ".join(text.split())[:200] or type(error).__name__
+
+
+def shown(value: Any) -> str:
+    """A value as a message names it: on one line, and not a page of numbers."""
+    text = repr(value) if isinstance(value, str) else str(value)
+    return " ".join(text.split())[:80]
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

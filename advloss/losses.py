@@ -17,7 +17,8 @@ it in `LOSSES` with its head and its settings (docs/add-a-loss.md).
 
 import functools
 import warnings
-from collections.abc import Callable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 import chex
@@ -237,7 +238,9 @@ def _ratio(margins: Array, logits: Array, least: int) -> Array:
 TARGETED = {"dlr": targeted_dlr, "margin": targeted_margin}
 """What attacks climb towards classes: (logits, labels, targets) -> `[...]`."""
 
-OBJECTIVES = ("training", "margin", "dlr", *LOSSES)
+# What an attack can climb, by name: others, and the losses as they are registered.
+_OTHERS = dict.fromkeys(("training", "margin", "dlr"))
+OBJECTIVES: Collection[str] = ChainMap(LOSSES, _OTHERS)
 
 
 def defaults(name: str) -> dict[str, float]:

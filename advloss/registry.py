@@ -9,7 +9,7 @@ checks, what a sweep may vary, the help and the reference are made from them
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -110,11 +110,18 @@ def text() -> Valid:
     return Valid(str, lambda value: True, "a text")
 
 
+class _Choice(Valid):
+    """One of some names, as they are when it is asked; it lists them."""
+
+    @property
+    def text(self) -> str:
+        return f"one of {', '.join(sorted(self[2]))}"
+
+
 def choice(names: Iterable[str]) -> Valid:
-    """One of some names."""
-    known = tuple(names)
-    listed = f"one of {', '.join(sorted(known))}"
-    return Valid(str, lambda value: value in known, listed)
+    """One of some names; of a registry, those that it has when a value is checked."""
+    known = names if isinstance(names, Collection) else tuple(names)
+    return _Choice(str, lambda value: value in known, known)
 
 
 def choices(names: Iterable[str]) -> Valid:

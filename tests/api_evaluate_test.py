@@ -1,5 +1,8 @@
 """The front door: a network and arrays in, what is left of its accuracy out."""
 
+import gc
+import weakref
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,6 +14,7 @@ from advloss import losses
 from advloss.errors import InputError
 from advloss.evaluation import front
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 CLASSES, COUNT = 3, 60
 QUICK = {"steps": 8, "progress": False, "devices": jax.devices()[:1]}
 
@@ -272,11 +276,14 @@ BAD_DATA = [
     (lambda x, y: (x[:0], y[:0]), r"shape \(0, 4, 4, 1\)"),
     (lambda x, y: ("images", y), r"images are <U6"),
     (lambda x, y: (None, y), r"images are object"),
+    (lambda x, y: ((each for each in x), y), r"images are object"),
+    (lambda x, y: ([[1.0], []], y), r"images can't be read as an array \(ValueError"),
+    (lambda x, y: (x.astype(complex), y), r"images are complex128: use floats"),
     (lambda x, y: (np.full((2, 3, 8, 8), 0.5), y[:2]), r"channels first"),
     (lambda x, y: (x.reshape(60, 2, 2, 4)[..., :3], y), r"fails for images of shape"),
     (lambda x, y: (x, y[:-1]), r"labels have shape \(59,\): use \(60,\)"),
     (lambda x, y: (x, y[:, None]), r"labels have shape \(60, 1\)"),
-    (lambda x, y: (x, jax.nn.one_hot(y, 3)), r"labels are float32: use whole numbers"),
+    (lambda x, y: (x, jax.nn.one_hot(y, 3)), r"labels are float32: use .*argmax\(-1\)"),
     (lambda x, y: (x, y == 1), r"labels are bool"),
     (lambda x, y: (x, y + 1), r"labels\[\d+\]=3 is no class: use 0 to 2"),
     (lambda x, y: (x, y - 1), r"labels\[\d+\]=-1 is no class"),
@@ -358,6 +365,13 @@ BAD_ARGUMENTS = [
     ({"draws": 3}, r"draws=3 is no setting of pgd, multi_targeted: use one of"),
     ({"stepsize": 0.1}, r"stepsize=0.1 is no setting of"),
     ({"random_start": 1}, r"random_start=1 is not valid: use True or False"),
+    ({"step_size": np.ones((2, 2))}, r"step_size=\[\[1. 1.\] \[1. 1.\]\] is not valid"),
+    ({"epsilon": np.ones((2, 2))}, r"epsilon=\[\[1. 1.\] \[1. 1.\]\] is not valid"),
+    ({"devices": []}, r"devices=\[\] is not valid: use a list of some of jax.devices"),
+    ({"devices": "cpu"}, r"devices='cpu' is not valid"),
+    ({"devices": jax.devices()[:1] * 2}, r"devices=.* is not valid.*each once"),
+    ({"objective": lambda *_: jnp.ones(())}, r"the objective gives float32 \(\) for"),
+    ({"objective": lambda x, _: x @ x}, r"the objective fails for logits \(4, 3\)"),
 ]
 
 
@@ -366,6 +380,123 @@ def test_arguments_that_are_not_valid_are_told(images, labels, changes, message)
     with pytest.raises(InputError, match=message) as told:
         front.evaluate(linear, images, labels, **{**QUICK, **changes})
     assert "\n" not in str(told.value)
+
+
+def _held_networks():
+    """Somebody's networks in a few guises, and their weights."""
+
+    class Network:
+        def __init__(self):
+            self.weights = jnp.asarray(WEIGHTS + 0)
+
+        def __call__(self, images):
+            return (images - 0.5).reshape(len(images), -1) @ self.weights
+
+        def logits(self, images):
+            return self(images)
+
+    made = [Network() for _ in range(4)]
+    first, second, third, fourth = made
+    module = _Module(), {"params": {"Dense_0": {"kernel": fourth.weights}}}
+    return [first, second.logits, jax.jit(third.__call__), module], made
+
+
+def test_a_network_is_not_kept(images, labels):
+    """Neither by what was compiled for it nor by JAX: a loop over many ends."""
+
+    def attack():
+        networks, owners = _held_networks()
+        for network in networks:
+            for objective in ("margin", lambda logits, _: logits[:, 0]):
+                front.evaluate(
+                    network, images, labels, objective=objective, attacks="fgsm",
+                    progress=False, devices=jax.devices()[:2],
+                )  # fmt: skip
+        return [weakref.ref(owner.weights) for owner in owners]
+
+    held = attack()
+    gc.collect()
+    assert [weights() is None for weights in held] == [True] * 4
+
+
+def test_a_method_is_compiled_once(images, labels):
+    """Though every look at it gives a new object."""
+
+    class Network:
+        traced = 0
+
+        def logits(self, images):
+            self.traced += len(images) > 1
+            return linear(images)
+
+    network, counts = Network(), []
+    for _ in range(2):
+        front.evaluate(network.logits, images, labels, attacks="fgsm", progress=False)
+        counts.append(network.traced)
+    assert counts[0] == counts[1] > 0
+
+
+def test_floats_of_any_size_are_taken(images, labels):
+    how = {**QUICK, "attacks": "fgsm", "epsilon": 0.03}
+    del how["steps"]
+    near = images.astype(jnp.bfloat16)
+    expected = front.evaluate(linear, near.astype(np.float32), labels, **how)
+    for dtype in (jnp.bfloat16, np.float32, np.float64):
+        found = front.evaluate(linear, near.astype(dtype), labels, **how)
+        np.testing.assert_array_equal(found.robust, expected.robust)
+    halves = front.evaluate(
+        lambda x: linear(x).astype(jnp.float16),
+        images,
+        labels,
+        objective=lambda *given: losses.margin(*given).astype(jnp.bfloat16),
+        **how,
+    )
+    assert (halves.robust == expected.robust).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [jax.enable_x64(True), jax.debug_nans(True), jax.disable_jit()],
+    ids=["x64", "debug_nans", "disable_jit"],
+)
+def test_modes_of_jax_change_nothing(images, labels, mode):
+    how = {**QUICK, "attacks": "pgd_l2", "norm": "l2", "epsilon": 0.1, "steps": 3}
+    expected = front.evaluate(linear, images, labels, **how)
+    with mode:
+        found = front.evaluate(linear, images, labels, **how)
+    np.testing.assert_array_equal(found.robust, expected.robust)
+
+
+def test_within_a_traced_function_it_is_refused(images, labels):
+    def evaluate(images, classifier=linear):
+        found = front.evaluate(classifier, images, labels, **QUICK)
+        return found.robust_accuracy
+
+    calls = {
+        "its images": lambda: jax.jit(evaluate)(images),
+        "nothing": lambda: jax.jit(lambda _: evaluate(images))(1.0),
+        "its weights": lambda: jax.vmap(
+            lambda w: evaluate(images, lambda x: linear(x) * w)
+        )(jnp.ones(2)),
+    }
+    for call in calls.values():
+        with pytest.raises(InputError, match="evaluate was called within a function"):
+            call()
+
+
+def test_an_objective_of_a_loss_that_was_entered_later(images, labels, monkeypatch):
+    """Its name is an objective; entered anew, it is another."""
+    found = []
+    for sign in (1.0, -1.0):
+        loss = losses.Loss(lambda *given, s=sign: s * losses.margin(*given), "x", "y")
+        monkeypatch.setitem(losses.LOSSES, "mine", loss)
+        how = {**QUICK, "attacks": "fgsm", "epsilon": 0.03, "objective": "mine"}
+        del how["steps"]
+        found.append(front.evaluate(linear, images, labels, **how).robust_accuracy)
+    assert found[0] < found[1]
+    monkeypatch.delitem(losses.LOSSES, "mine")
+    with pytest.raises(InputError, match="objective='mine' is not valid: use one of"):
+        front.evaluate(linear, images, labels, objective="mine", **QUICK)
 
 
 def test_weights_that_changed_behind_the_same_function_are_seen():

@@ -100,11 +100,13 @@ _LABELS = np.arange(8) % 3
         ({"images": _IMAGES[..., 0]}, r"images have shape \(8, 4, 4\)"),
         ({"images": (_IMAGES * 255).astype(np.uint8)}, "images are uint8"),
         ({"images": _IMAGES[:0], "labels": _LABELS[:0]}, r"images have shape \(0,"),
-        ({"labels": _LABELS[:5]}, r"labels are int64 \(5,\): use 8 whole numbers"),
-        ({"labels": _LABELS - 1}, "labels go from -1"),
+        ({"labels": _LABELS[:5]}, r"labels have shape \(5,\): use \(8,\), one an"),
+        ({"labels": np.eye(3)[_LABELS]}, r"labels are float64: .* labels.argmax\(-1\)"),
+        ({"devices": []}, r"devices=\[\] is not valid: use a list of some of jax.dev"),
+        ({"labels": _LABELS - 1}, r"labels\[0\]=-1 is no class: use 0 and more"),
         ({"labels": _LABELS / 2}, "labels are float64"),
         ({"module": "tabel1"}, r"config.model.name='tabel1' is not valid.*table1"),
-        ({"module": len}, "module=.* is not valid: use a flax module"),
+        ({"module": len}, "module=.* is not valid: use a flax.linen module"),
         ({"module": "table1", "images": _IMAGES[:, :3]}, "3x4.*multiples of 4"),
         ({"defence": "trade"}, r"config.defence.name='trade'.*trades"),
         ({"loss": "hing"}, r"config.loss.name='hing'.*hinge"),
@@ -153,6 +155,24 @@ class Narrow(nn.Module):
         return nn.Dense(2)(images.reshape(len(images), -1))
 
 
+class Random(nn.Module):
+    """Dropout, and `train` as it should be."""
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        x = nn.Dropout(0.5, deterministic=not train)(images)
+        return nn.Dense(3)(x.reshape(len(x), -1))
+
+
+class Untold(nn.Module):
+    """Its mode has another name: it would be as in evaluation, and say nothing."""
+
+    @nn.compact
+    def __call__(self, images, deterministic=True):
+        x = nn.Dropout(0.5, deterministic=deterministic)(images)
+        return nn.Dense(3)(x.reshape(len(x), -1))
+
+
 class Nested(nn.Module):
     @nn.compact
     def __call__(self, images):
@@ -163,6 +183,8 @@ class Nested(nn.Module):
     ("module", "message"),
     [
         (Forgetful(), "keeps batch_stats, but its __call__ takes no `train`"),
+        (Random(), "the network draws random numbers as it runs, as dropout does"),
+        (Untold(), r"asks for deterministic, .*use __call__\(self, images, train="),
         (Narrow(), r"gives \(2, 2\).*at least 3 classes as the labels say"),
         (Nested(), "the module fails for images .*it must give logits"),
     ],
@@ -187,9 +209,44 @@ def test_a_run_is_not_overwritten(trained, tmp_path):
     workdir = shutil.copytree(trained, tmp_path / "run")
     before = (workdir / "config.json").read_bytes()
     own = _fit(Own(), (_IMAGES, _LABELS), steps=1, batch_size=4)
-    with pytest.raises(InputError, match="holds a run: use another folder"):
+    with pytest.raises(
+        InputError, match=r"holds no network .*: use another folder, or load_run"
+    ):
         own.save(workdir)
     assert (workdir / "config.json").read_bytes() == before
+
+
+def test_other_things_are_not_overwritten(tmp_path):
+    """An earlier save is; what it left half done is told."""
+    own = _fit(Own(), (_IMAGES, _LABELS), steps=1, batch_size=4)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "network.json").write_text('{"layers": 3}')
+    with pytest.raises(InputError, match=r"mine holds no network that Trained\.save"):
+        own.save(tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["network.json"]
+    own.save(tmp_path / "own")
+    before = (tmp_path / "own" / "variables.npz").read_bytes()
+    other = _fit(Own(), (_IMAGES, _LABELS), steps=1, batch_size=4, seed=1)
+    other.save(tmp_path / "own")
+    advloss.load(tmp_path / "own", Own())
+    (tmp_path / "own" / "variables.npz").write_bytes(before)
+    with pytest.raises(InputError, match="own was not saved whole, or was changed"):
+        advloss.load(tmp_path / "own", Own())
+
+
+def test_images_of_other_floats_are_the_same_images(tmp_path):
+    """Halves and doubles are converted; what is saved is float32."""
+    near = np.linspace(0, 1, 128).reshape(8, 4, 4, 1).astype(np.float16)
+    weights = [
+        _fit(Own(), (near.astype(dtype), _LABELS), steps=1, batch_size=4).variables
+        for dtype in (np.float16, np.float64)
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *weights)
+
+
+def test_within_a_traced_function_it_is_refused():
+    with pytest.raises(InputError, match="fit was called within a function that JAX"):
+        jax.jit(lambda images: _fit(Own(), (images, _LABELS), batch_size=4))(_IMAGES)
 
 
 def test_the_arrays_of_another_network_are_refused(tmp_path):

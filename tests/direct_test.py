@@ -3,6 +3,8 @@ compiles once."""
 
 import dataclasses
 import functools
+import gc
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ import pytest
 from advloss import attacks, losses
 from advloss.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 CLASSES = 3
 SHAPE = (5, 4, 4, 1)
 _PGD = {
@@ -189,15 +192,78 @@ BAD = {
     ),
     "no logits": (
         {"classifier": lambda images: images.sum(axis=(1, 2, 3))},
-        r"the classifier gives \(5,\) for images \(5, 4, 4, 1\): .*\[5, classes\]",
+        r"the classifier gives float32 \(5,\) for 5 images: .*\[5, classes\]",
     ),
     "logits and more": (
         {"classifier": lambda images: (classifier(images), images)},
-        r"the classifier gives tuple for images",
+        r"the classifier gives tuple for 5 images",
     ),
+    "logits of one class": (
+        {"classifier": lambda images: classifier(images)[:, :1]},
+        r"gives float32 \(5, 1\) for 5 images: .* at least 2 classes",
+    ),
+    "predictions": (
+        {"classifier": lambda images: jnp.argmax(classifier(images), axis=-1)},
+        r"the classifier gives int32 \(5,\) for 5 images",
+    ),
+    "a classifier that fails": (
+        {"classifier": lambda images: images @ _WEIGHTS},
+        r"the classifier fails for images of shape \(5, 4, 4, 1\): .*TypeError: dot_",
+    ),
+    "no classifier": ({"classifier": None}, r"the classifier fails .*not callable"),
+    "an objective by name": (
+        {"objective": "margin"},
+        r"objective='margin' is not valid: use a function .*losses.margin",
+    ),
+    "an objective of the batch": (
+        {"objective": lambda logits, labels: losses.margin(logits, labels).mean()},
+        r"the objective gives float32 \(\) for 5 images: .*float \[5\]",
+    ),
+    "an objective of each class": (
+        {"objective": lambda logits, labels: logits},
+        r"the objective gives float32 \(5, 3\) for 5 images",
+    ),
+    "an objective and more": (
+        {"objective": lambda logits, labels: (logits[:, 0], labels)},
+        r"the objective gives tuple for 5 images",
+    ),
+    "an objective that fails": (
+        {"objective": lambda logits, labels: logits @ logits},
+        r"the objective fails for logits \(5, 3\) and labels \(5,\) \(TypeError",
+    ),
+    "labels one-hot": (
+        {"labels": np.eye(CLASSES)[_LABELS]},
+        r"labels are float64: use whole numbers, 0 to 2 \(.* labels.argmax\(-1\)\)",
+    ),
+    "labels float": ({"labels": _LABELS / 1.0}, r"labels are float64: use whole"),
+    "labels of fewer": (
+        {"labels": _LABELS[:3]},
+        r"labels have shape \(3,\): use \(5,\)",
+    ),
+    "targets float": ({"targets": _AIMS / 1.0}, r"targets are float64: use whole"),
+    "targets of fewer": ({"targets": _AIMS[:1]}, r"targets have shape \(1,\)"),
+    "images complex": ({"images": _IMAGES + 0j}, r"images are complex64: use floats"),
+    "steps float": ({"steps": 3.0}, r"steps=3.0 is not valid: use a whole number >= 0"),
+    "steps bool": ({"steps": True}, r"steps=True is not valid: use a whole number"),
+    "steps an array": ({"steps": jnp.array(3)}, r"steps=3 is not valid: use a whole"),
+    "restarts float": ({"restarts": 2.0}, r"restarts=2.0 is not valid"),
+    "epsilon bool": ({"epsilon": True}, r"epsilon=True is not valid: use a finite"),
+    "epsilon several": (
+        {"epsilon": [0.1, 0.2]},
+        r"epsilon=\[0.1, 0.2\] is not valid: use a finite number >= 0",
+    ),
+    "epsilon for each image": (
+        {"epsilon": np.full(5, 0.1)},
+        r"epsilon=\[0.1 0.1 0.1 0.1 0.1\] is not valid",
+    ),
+    "epsilon for each row": ({"epsilon": jnp.full(4, 0.1)}, r"epsilon=.* is not valid"),
+    "step a text": ({"step_size": "0.1"}, r"step_size='0.1' is not valid"),
+    "random start a number": ({"random_start": 1}, r"random_start=1 .*True or False"),
+    "another norm": ({"norm": "l1"}, r"norm='l1' is not valid: use one of linf, l2"),
+    "norm a number": ({"norm": 2}, r"norm=2 is not valid"),
     "logits of another batch": (
         {"classifier": lambda images: classifier(images)[:1]},
-        r"the classifier gives \(1, 3\) for images",
+        r"the classifier gives float32 \(1, 3\) for 5",
     ),
 }
 
@@ -251,12 +317,10 @@ def test_what_would_be_ignored_is_refused():
                 attack(classifier, *_batch(), **settings)
 
 
-def test_contracts_of_shape_and_type_are_assertions():
+def test_keys_of_another_shape_are_assertions():
     keys, images, labels = _batch()
     for wrong in (
         (keys[:3], images, labels),
-        (keys, images, labels[:3]),
-        (keys, images, labels.astype(float)),
         (jax.random.key(0), images, labels),
         (jax.random.split(jax.random.PRNGKey(0), len(images)), images, labels),
     ):
@@ -273,6 +337,11 @@ def test_contracts_of_shape_and_type_are_assertions():
         {"epsilon": jnp.float32(0.1), "random_start": np.False_},
         {"images": _IMAGES.astype(np.float64), "labels": _LABELS.astype(np.int64)},
         {"images": np.float16(_IMAGES)},
+        {"images": _IMAGES.astype(jnp.bfloat16)},
+        {"images": _IMAGES.tolist(), "labels": _LABELS.tolist()},
+        {"images": np.broadcast_to(_IMAGES[:1], SHAPE)[:, ::-1]},  # And read-only.
+        {"images": jax.device_put(_IMAGES, jax.devices()[1])},
+        {"labels": _LABELS.astype(np.uint8)},
         {"images": jnp.zeros(SHAPE)},
         {"images": jnp.ones(SHAPE)},
         {"start": (_IMAGES + 0.1).clip(0, 1), "random_start": False},
@@ -283,6 +352,8 @@ def test_contracts_of_shape_and_type_are_assertions():
 def test_what_is_valid_is_taken(changes):
     """NumPy's numbers, whole numbers, and ends."""
     result = _pgd(**changes)
+    assert result.images.dtype == jnp.float32
+    assert result.images.devices() == jnp.asarray(changes.get("images", 0.0)).devices()
     assert np.isfinite(result.images).all()
     expected = int(changes.get("steps", 3)) * int(changes.get("restarts", 1))
     assert (result.backward_passes == expected).all()
@@ -354,6 +425,66 @@ def test_a_changed_objective_is_not_answered_from_its_old_program():
     after = _pgd(objective=objective)
     assert (after.objective > 0).any()
     assert not np.array_equal(before.images, after.images)
+
+
+@pytest.mark.parametrize("name", attacks.ATTACKS)
+def test_floats_of_other_sizes_are_computed_in_float32(name):
+    """Logits and objectives of halves, and doubles where JAX makes them."""
+    entry = attacks.ATTACKS[name]
+
+    def halves(images):
+        return classifier(images).astype(jnp.bfloat16)
+
+    def doubles(images):
+        return classifier(images).astype(jnp.float64)
+
+    def types(classifier, *batch):
+        attack = functools.partial(entry.function, classifier, **_arguments(entry))
+        return jax.tree.map(
+            lambda x: (x.shape, x.dtype), jax.eval_shape(attack, *batch)
+        )
+
+    batch = _batch()
+    expected = types(classifier, *batch)
+    assert types(halves, *batch)._replace(objective=0) == expected._replace(objective=0)
+    with jax.enable_x64(True):
+        assert types(classifier, *batch) == expected
+        found = types(doubles, *batch)
+        assert found.objective[1] == jnp.float64
+        assert found._replace(objective=0) == expected._replace(objective=0)
+
+
+@pytest.mark.parametrize("kind", ["halves", "doubles"])
+def test_a_direct_call_is_of_float32(kind):
+    """It gives what is given of the same logits in float32."""
+    weights = _WEIGHTS.astype(jnp.bfloat16)
+    expected = _pgd(classifier=functools.partial(_network, weights.astype(np.float32)))
+    with jax.enable_x64(kind == "doubles"):
+        dtype = jnp.float64 if kind == "doubles" else jnp.float32
+        found = _pgd(
+            classifier=lambda x: _network(weights.astype(dtype), x.astype(dtype)),
+            objective=lambda *given: losses.softmax_cross_entropy(*given).astype(dtype),
+            images=_IMAGES.astype(dtype),
+            epsilon=np.asarray(0.1, dtype),
+        )
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == theirs.dtype
+    np.testing.assert_allclose(found.images, expected.images, atol=1e-6)
+
+
+def test_a_network_is_not_kept():
+    """Neither by what was compiled for it nor by JAX."""
+
+    def attack():
+        weights = jnp.asarray(_WEIGHTS + 0)
+        network = functools.partial(_network, weights)
+        _pgd(classifier=network)
+        _pgd(classifier=network, steps=2)
+        return weakref.ref(weights)
+
+    held = attack()
+    gc.collect()
+    assert held() is None
 
 
 @pytest.mark.parametrize("name", attacks.ATTACKS)

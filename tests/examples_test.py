@@ -17,6 +17,7 @@ from advloss.evaluation.mapped import Mapped, map_split
 from advloss.evaluation.programs import Adversary, Target
 from advloss.types import Split
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 CLASSES, PIXELS, COUNT = 5, 16, 110
 EPSILON = {"linf": 0.08, "l2": 0.25, "l0": 2.0}
 

@@ -9,6 +9,7 @@ import pytest
 
 from advloss import attacks, losses
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 CLASSES = 3
 SHAPE = (4, 4, 1)
 each_aim = pytest.mark.parametrize("targeted", [True, False])

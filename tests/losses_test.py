@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from advloss import losses, networks
+from advloss.attacks import ATTACKS
 
 CASES = {
     "softmax_cross_entropy": losses.softmax_cross_entropy,
@@ -208,3 +209,14 @@ def test_an_unscaled_objective_is_the_loss_itself():
 def test_an_unknown_objective_is_refused():
     with pytest.raises(KeyError):
         losses.objective("lead", losses.hinge)
+
+
+def test_a_loss_that_is_entered_later_is_an_objective(monkeypatch):
+    """Of attacks in configs too, whose error lists it."""
+    valid = ATTACKS["pgd"].settings["objective"].valid
+    assert not valid.accepts("squared")
+    entry = losses.Loss(losses.softmax_cross_entropy, "squared", "linear")
+    monkeypatch.setitem(losses.LOSSES, "squared", entry)
+    assert "squared" in losses.OBJECTIVES
+    assert valid.accepts("squared")
+    assert "squared" in valid.text

@@ -125,7 +125,8 @@ def _l2_draw(keys: Array, images: Array, epsilon: Array | float) -> Array:
         direction_key, length_key = jax.random.split(key)
         direction = jax.random.normal(direction_key, images.shape[1:], images.dtype)
         # A ball's volume grows with the n-th power of its radius.
-        share = jax.random.uniform(length_key) ** (1 / direction.size)
+        share = jax.random.uniform(length_key, (), images.dtype)
+        share = share ** (1 / direction.size)
         return share * direction / jnp.linalg.norm(direction.ravel())
 
     return epsilon * jax.vmap(draw)(keys)

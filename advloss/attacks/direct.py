@@ -4,35 +4,44 @@ import functools
 import hashlib
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from advloss.attacks import base
+from advloss.attacks import base, checks
+from advloss.attacks.kept import in_float32, kept, stand_in
 from advloss.errors import InputError
-from advloss.types import Array, AttackResult, Classifier
+from advloss.types import Array, AttackResult, Classifier, Objective
 
-_ROUNDING = 1e-6  # Of a value in [0, 1], in float32.
+# What any attack's settings may be: some hand on those of others.
+_KINDS: dict[str, frozenset] = {}
+# Of arrays in programs, whatever JAX's own default is.
+_TYPES = {"f": jnp.float32, "i": jnp.int32}
 
 
 def attack(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]:
     """Lets an attack be called on arrays of a notebook as within a compiled program.
 
     Within one (where an argument is traced, or an array that the classifier or the
-    objective holds) the call is passed on as it is. Elsewhere values are checked, and
-    the attack runs as one program, compiled once for each classifier, objective, shape
-    and choice of static settings; floats and arrays are its arguments. Classifier
-    and objective must be the same objects then. What they hold is part of the program:
-    where it has changed since, the program is compiled anew.
+    objective holds) the call is passed on as it is. Elsewhere values are checked,
+    images and logits become float32, and the attack runs as one program, compiled once
+    for each classifier, objective, shape and choice of static settings; floats and
+    arrays are its arguments. Classifier and objective must be the same objects then.
+    What they hold is part of the program: where it has changed since, the program is
+    compiled anew. It is kept as long as the classifier is.
 
     Raises:
         InputError: images that are no floats, not finite or not in [0, 1], labels or
-            targets that are no classes, a target that is the label, a number that is
-            negative or not finite, `start` outside the ball, an empty batch, channels
-            first, logits that are no numbers; the message names the argument.
+            targets that are no classes, a target that is the label, a setting of
+            another type, a number that is negative or not finite, `start` outside the
+            ball, an empty batch, channels first, a classifier or an objective that
+            fails or gives another shape, logits that are not finite; the message names
+            the argument.
     """
+    own = checks.kinds(function)
+    _KINDS.update(own)
 
     @functools.wraps(function)
     def checked(
@@ -42,36 +51,40 @@ def attack(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]
         labels: Array,
         **settings: Any,
     ) -> AttackResult:
-        arguments = (keys, images, labels, settings)
-        if _is_traced(arguments):
+        if checks.is_traced((keys, images, labels, settings)):
             return function(classifier, keys, images, labels, **settings)
-        check_images(images)
-        given, images, labels = labels, jnp.asarray(images), jnp.asarray(labels)
-        settings = {key: plain(value) for key, value in settings.items()}
-        base.check_arguments(keys, images, labels, settings.get("targets"))
+        seen = checks.check_images(images)
+        # On the device where they are.
+        images = jnp.asarray(
+            images if isinstance(images, jax.Array) else seen, jnp.float32
+        )
+        settings = {key: checks.plain(value) for key, value in settings.items()}
+        for key, value in settings.items():
+            checks.check_setting(key, value, {**_KINDS, **own}.get(key, frozenset()))
         try:
-            held, logits = fingerprint(classifier, images)
-            _check_logits(logits, images.shape)
-            objective = settings.get("objective")
-            if objective is not None:
-                held += fingerprint(objective, logits, labels)[0]
-        except TracedError:
+            network = look(classifier, images)
+            classes = checks.count_classes(network.result, len(images))
+            held = network.program
+            if (objective := settings.get("objective")) is not None:
+                held += look_at_objective(objective, len(images), classes)
+        except checks.TracedError:
             return function(classifier, keys, images, labels, **settings)
-        _check_classes("labels", given, logits.shape[1])
-        _check_settings(settings, images, labels, logits.shape[1])
+        labels = checks.check_labels(labels, len(images), classes)
+        base.check_arguments(keys, images, labels)
+        settings |= checks.check_aims(settings, seen, labels, classes)
         arrays = {
-            key: jnp.asarray(value, images.dtype if type(value) is float else None)
+            key: jnp.asarray(value, _TYPES.get(jnp.result_type(value).kind))
             for key, value in settings.items()
-            if _is_array(value)
+            if isinstance(value, float | np.ndarray | jax.Array)
         }
         static = tuple((k, v) for k, v in settings.items() if k not in arrays)
-        try:
-            program = _program(function, classifier, static, held)
-        except TypeError:  # Of what can't be hashed, no program is kept.
-            program = _program.__wrapped__(function, classifier, static, held)
-        result, finite = program(keys, images, labels, arrays)
+        program = _program
+        if not _can_be_hashed(static):  # Of that, no program is kept.
+            program = _program.__wrapped__
+        run = program(stand_in(classifier, network.arrays), function, static, held)
+        result, finite = run(keys, images, labels, arrays)
         # Within a program that is being traced, values are not known.
-        if not _is_traced(finite) and not finite.all():
+        if not checks.is_traced(finite) and not finite.all():
             raise InputError(
                 f"the classifier's logits are not finite at {int((~finite).sum())} of "
                 f"{len(finite)} images: nothing can be said of its robustness"
@@ -81,44 +94,69 @@ def attack(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]
     return checked
 
 
-def _is_traced(tree: Any) -> bool:
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+class Look(NamedTuple):
+    """What a function computes of arrays of some shapes.
+
+    Attributes:
+        program: the digest of all of it: where what the function computes or holds has
+            changed behind the same object, it is another.
+        arrays: the digest of the arrays that it holds.
+        result: the shapes and types of what it gives.
+    """
+
+    program: bytes
+    arrays: bytes
+    result: Any
 
 
-def plain(value: Any) -> Any:
-    """NumPy's numbers as Python's: whole ones may count steps."""
-    number = isinstance(value, np.generic | np.ndarray) and value.ndim == 0
-    return value.item() if number else value
-
-
-def _is_array(value: Any) -> bool:
-    """Whether a setting is an argument of the compiled program."""
-    return isinstance(value, float | np.ndarray | jax.Array)
-
-
-def fingerprint(function: Callable, *arrays: Any) -> tuple[bytes, Any]:
-    """What a function computes of arrays of these shapes, and the shapes of its result.
-
-    It names the program and the arrays that the function holds: where either has
-    changed behind the same object, it is another. Nothing is computed.
+def look(classifier: Classifier, images: Any) -> Look:
+    """A classifier's program; nothing is computed.
 
     Raises:
-        TracedError: the function holds arrays that are traced.
+        InputError: the classifier fails.
+        TracedError: it holds arrays that are traced.
     """
+    with checks.blamed(
+        f"the classifier fails for images of shape {images.shape}: it must be a JAX "
+        "function of images [batch, height, width, channels]"
+    ):
+        return _fingerprint(classifier, jax.ShapeDtypeStruct(images.shape, np.float32))
+
+
+def look_at_objective(objective: Objective, count: int, classes: int) -> bytes:
+    """The digest of an objective's program for that many images and classes.
+
+    Raises:
+        InputError: the objective fails, or gives no number for each image.
+        TracedError: it holds arrays that are traced.
+    """
+    logits = jax.ShapeDtypeStruct((count, classes), np.float32)
+    labels = jax.ShapeDtypeStruct((count,), np.int32)
+    with checks.blamed(
+        f"the objective fails for logits {logits.shape} and labels {labels.shape}"
+    ):
+        found = _fingerprint(objective, logits, labels)
+    checks.check_values(found.result, count)
+    return found.program
+
+
+def _fingerprint(function: Callable, *arrays: Any) -> Look:
     # A function that is new to JAX, which would answer for an old one from its cache.
     made, result = jax.make_jaxpr(lambda *xs: function(*xs), return_shape=True)(*arrays)
     held = list(_held(made))
-    if _is_traced(held):
-        raise TracedError
+    if checks.is_traced(held):
+        raise checks.TracedError("evaluate was called")
     # Addresses of functions in memory say nothing.
-    text = re.sub(r"0x[0-9a-f]+", "", str(made))
-    parts = [text.encode(), *(np.asarray(array).tobytes() for array in held)]
-    digests = [hashlib.blake2b(part).digest() for part in parts]
-    return hashlib.blake2b(b"".join(digests)).digest(), result
+    text = re.sub(r"0x[0-9a-f]+", "", str(made)).encode()
+    parts = [hashlib.blake2b(_bytes(array)).digest() for array in held]
+    digest = hashlib.blake2b(b"".join(parts)).digest()
+    return Look(hashlib.blake2b(text).digest() + digest, digest, result)
 
 
-class TracedError(Exception):
-    """A function holds arrays of a program that is being traced."""
+def _bytes(array: Array) -> bytes:
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        array = jax.random.key_data(array)
+    return np.asarray(array).tobytes()
 
 
 def _held(program: Any) -> Iterator[Array]:
@@ -132,103 +170,25 @@ def _held(program: Any) -> Iterator[Array]:
             yield from _held(tuple(equation.params.values()))
 
 
-@functools.lru_cache(maxsize=16)
+def _can_be_hashed(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+@kept
 def _program(
-    function: Callable, classifier: Classifier, static: tuple, held: bytes
+    classifier: Classifier, function: Callable, static: tuple, held: bytes
 ) -> Callable:
+    fixed = dict(static)
+    if (objective := fixed.get("objective")) is not None:
+        fixed["objective"] = in_float32(objective)
+
     def run(keys: Array, images: Array, labels: Array, arrays: dict) -> tuple:
-        result = function(classifier, keys, images, labels, **dict(static), **arrays)
+        result = function(classifier, keys, images, labels, **fixed, **arrays)
         seen = classifier(images), classifier(result.images)
         return result, jnp.isfinite(jnp.stack(seen)).all(axis=(0, 2))
 
     return jax.jit(run)
-
-
-def check_images(images: Array, name: str = "images") -> None:
-    """Images as every function here takes them, in values too.
-
-    Raises:
-        InputError: they are not float `[batch, height, width, channels]` in [0, 1].
-    """
-    images = np.asarray(images)
-    if images.dtype.kind != "f":
-        raise InputError(
-            f"{name} are {images.dtype}: use floats in [0, 1] (of bytes, images / 255)"
-        )
-    if images.ndim != 4 or not images.size:
-        raise InputError(
-            f"{name} have shape {images.shape}: use [batch, height, width, channels], "
-            "none of them 0"
-        )
-    _, first, second, last = images.shape
-    if first in (1, 3) and second > 4 and last > 4:
-        raise InputError(
-            f"{name} have shape {images.shape}, channels first: use [batch, height, "
-            "width, channels], images.transpose(0, 2, 3, 1)"
-        )
-    if not np.isfinite(images).all():
-        raise InputError(
-            f"{int((~np.isfinite(images)).sum())} values of {name} are not finite: use "
-            "values in [0, 1]"
-        )
-    low, high = float(images.min()), float(images.max())
-    if low < 0 or high > 1:
-        raise InputError(
-            f"{name} lie in [{low:.9g}, {high:.9g}]: use values in [0, 1]; what a "
-            "network needs beside, as another mean, belongs into the classifier"
-        )
-
-
-def _check_logits(logits: Any, shape: tuple[int, ...]) -> None:
-    found = getattr(logits, "shape", type(logits).__name__)
-    if not hasattr(logits, "shape") or len(found) != 2 or found[0] != shape[0]:
-        raise InputError(
-            f"the classifier gives {found} for images {shape}: it must give logits "
-            f"[{shape[0]}, classes]"
-        )
-
-
-def _check_classes(name: str, values: Array, classes: int) -> None:
-    bad = np.flatnonzero((np.asarray(values) < 0) | (np.asarray(values) >= classes))
-    if bad.size:
-        raise InputError(
-            f"{name}[{bad[0]}]={int(values[bad[0]])} is no class: use 0 to "
-            f"{classes - 1}, as the classifier gives {classes} logits"
-        )
-
-
-def _check_settings(
-    settings: dict[str, Any], images: Array, labels: Array, classes: int
-) -> None:
-    targets, start = settings.get("targets"), settings.get("start")
-    for name, value in settings.items():
-        number = _is_array(value) or isinstance(value, int)
-        if name in ("targets", "start") or not number:
-            continue
-        least = 1 if name in ("restarts", "draws", "target_classes") else 0
-        if not np.all(np.isfinite(value)) or np.any(np.asarray(value) < least):
-            raise InputError(
-                f"{name}={value} is not valid: use a finite number >= {least}"
-            )
-    if targets is not None:
-        _check_classes("targets", targets, classes)
-        same = np.flatnonzero(np.asarray(labels) == np.asarray(targets))
-        if same.size:
-            raise InputError(
-                f"targets[{same[0]}]={int(targets[same[0]])} is the label of that "
-                "example: use another class"
-            )
-    if start is not None and "epsilon" in settings:
-        check_images(start, "start")
-        if start.shape != images.shape:
-            raise InputError(
-                f"start has shape {start.shape}: use that of the images, {images.shape}"
-            )
-        epsilon, norm = settings["epsilon"], settings.get("norm", "linf")
-        distance = base.NORMS[norm].distance(jnp.asarray(start), images)
-        farthest = float(jnp.max(distance))
-        if not farthest <= float(np.max(epsilon)) + _ROUNDING:
-            raise InputError(
-                f"start is {farthest:g} from the images, epsilon={epsilon}: use images "
-                "within epsilon"
-            )

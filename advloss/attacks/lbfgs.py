@@ -109,7 +109,7 @@ def lbfgs(
     def evaluate(x: Array, constant: Array) -> tuple[Array, tuple[Array, _Closest]]:
         logits = classifier(x)
         squares = base.dot(x - images, x - images)
-        values = constant * squares + objective(logits, goal)
+        values = constant * squares + objective(logits, goal).astype(squares.dtype)
         return values.sum(), (values, look(x, logits, jnp.sqrt(squares)))
 
     def step(carry: tuple[_Descent, _Closest, Array], constant: Array) -> tuple:
@@ -198,10 +198,10 @@ def _start(images: Array) -> _Descent:
     return _Descent(
         images=images,
         success=jnp.zeros(batch, bool),
-        value=jnp.full(batch, jnp.inf),
+        value=jnp.full(batch, jnp.inf, images.dtype),
         gradient=jnp.zeros_like(images),
         direction=jnp.zeros_like(images),
-        rate=jnp.ones(batch),
+        rate=jnp.ones(batch, images.dtype),
         memory=jax.vmap(_LBFGS.init)(images),
     )
 

@@ -245,8 +245,8 @@ def multi_targeted(
         distance=base.NORMS[norm].distance(last.images, images),
         worst_images=worst.images,
         worst_success=worst.success,
-        backward_passes=backward.sum(axis=0),
-        forward_passes=forward.sum(axis=0) + 2 * len(offsets),
+        backward_passes=backward.sum(axis=0, dtype=jnp.int32),
+        forward_passes=forward.sum(axis=0, dtype=jnp.int32) + 2 * len(offsets),
         zero_gradient=flat.all(axis=0) & ~worst.success,
     )
 

@@ -20,17 +20,17 @@ import jax
 import numpy as np
 
 from advloss import losses
-from advloss.attacks import ATTACKS, MINIMUM_NORM
-from advloss.attacks.direct import fingerprint, plain
+from advloss.attacks import ATTACKS, MINIMUM_NORM, checks
+from advloss.attacks.direct import look_at_objective
+from advloss.attacks.kept import in_float32, kept
 from advloss.evaluation import arguments, examples
 from advloss.evaluation.curve import AttackRow, curve
 from advloss.evaluation.mapped import Progress, no_progress
 from advloss.evaluation.outcome import Outcome
-from advloss.evaluation.programs import Adversary
+from advloss.evaluation.programs import Adversary, Target
 from advloss.evaluation.statistics import Proportion, proportion
-from advloss.runtime import devices as runtime_devices
 from advloss.runtime import environment
-from advloss.types import AttackResult, Objective, Split
+from advloss.types import AttackResult, Classifier, Objective, PyTree, Split
 
 _BATCH_SIZE = 200
 
@@ -103,6 +103,7 @@ def _percent(accuracy: float, low: float, high: float) -> str:
     return f"{100 * accuracy:>6.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
+@jax.disable_jit(False)  # Whatever holds outside: its programs are compiled.
 def evaluate(
     classifier: Any,
     images: Any,
@@ -147,15 +148,18 @@ def evaluate(
         InputError: an argument is not as above, or the network's logits are not finite;
             the message names the argument.
     """
-    target, images, labels = arguments.check_data(classifier, images, labels)
+    checks.check_outside("evaluate", images, labels)
+    network = arguments.network_in(classifier)  # Held: its programs go with it.
+    target, images, labels, classes = arguments.check_data(network, images, labels)
     names = arguments.attack_names(attacks, norm)
-    settings = {key: plain(value) for key, value in settings.items()}
+    settings = {key: checks.plain(value) for key, value in settings.items()}
     arguments.check_settings(names, settings)
     arguments.check_objective(objective)
+    function = functools.partial(_function, target, classes, objective)
     epsilons = arguments.epsilons(epsilon, names)
-    seed, batch_size = plain(seed), plain(batch_size)
+    seed, batch_size = checks.plain(seed), checks.plain(batch_size)
     arguments.check_seed(seed)
-    devices = list(devices or runtime_devices.all_devices())
+    devices = arguments.check_devices(devices)
     how = {
         "batch_size": arguments.batch_size(
             batch_size, min(_BATCH_SIZE, len(labels)), len(devices)
@@ -169,7 +173,7 @@ def evaluate(
         with _bar(progress, text, len(labels)) as told:
             return examples.attack(
                 target,
-                _adversary(name, radius, objective, settings),
+                _adversary(name, radius, function, settings),
                 Split(images, labels),
                 seed=seed,
                 survivors=survivors,
@@ -214,7 +218,7 @@ def _bar(shown: bool, text: str, total: int) -> Iterator[Progress]:
 def _adversary(
     name: str,
     epsilon: float,
-    objective: str | Objective | None,
+    function: Callable[..., Callable[..., AttackResult]],
     given: Mapping[str, Any],
 ) -> Adversary:
     """The attack at a radius: the same program for every one."""
@@ -231,35 +235,42 @@ def _adversary(
     if entry.kind == MINIMUM_NORM:
         del traced["epsilon"]  # By which the result is judged.
     fixed = {key: value for key, value in values.items() if key not in numbers}
-    if "objective" in fixed:
-        usual = "softmax_cross_entropy"
-        default = fixed["objective"] if fixed["objective"] != "training" else usual
-        fixed["objective"] = objective or default
-    return Adversary(_function(name, fixed), entry, values, traced)
+    return Adversary(function(name, fixed), entry, values, traced)
 
 
-def _function(name: str, fixed: Mapping[str, Any]) -> Callable[..., AttackResult]:
+def _function(
+    target: Target,
+    classes: int,
+    objective: str | Objective | None,
+    name: str,
+    fixed: Mapping[str, Any],
+) -> Callable[..., AttackResult]:
     """The attack with these settings; the same object for the same functions."""
     bound, held = dict(fixed), b""
     if "objective" in bound:
-        scale = bound.pop("objective_scale")
-        chosen = bound["objective"]
-        named = "training" if callable(chosen) else chosen
-        if named in losses.LOSSES:  # As it is registered now.
+        usual, scale = bound["objective"], bound.pop("objective_scale")
+        usual = "softmax_cross_entropy" if usual == "training" else usual
+        chosen = named = usual if objective is None else objective
+        if callable(chosen):
+            named, held = "training", look_at_objective(chosen, classes + 1, classes)
+        elif named in losses.LOSSES:  # As it is registered now.
             chosen = losses.LOSSES[named].function
-        if named == "training":
-            held, _ = fingerprint(chosen, np.zeros((3, 3), np.float32), np.arange(3))
+            held = repr(losses.defaults(named)).encode()
         bound["objective"] = named, chosen, scale
-    return _bound(ATTACKS[name].function, tuple(bound.items()), held)
+    function = ATTACKS[name].function
+    return _bound(target.classifier_of, function, tuple(bound.items()), held)
 
 
-@functools.lru_cache(maxsize=64)
+@kept
 def _bound(
+    classifier_of: Callable[[PyTree], Classifier],
     function: Callable[..., AttackResult],
     fixed: tuple[tuple[str, Any], ...],
     held: bytes,
 ) -> Callable[..., AttackResult]:
     bound = dict(fixed)
     if "objective" in bound:
-        bound["objective"] = losses.objective(*bound["objective"])
+        named, chosen, scale = bound["objective"]
+        training = in_float32(chosen) if named == "training" else losses.margin
+        bound["objective"] = losses.objective(named, training, scale)
     return functools.partial(function, **bound)

@@ -1,6 +1,5 @@
 """A function of a batch as one of any number of examples, on any devices."""
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from advloss.attacks.kept import kept
 from advloss.evaluation.batches import Finished
 from advloss.runtime import devices as runtime_devices
 from advloss.types import Batch, PyTree, Split
@@ -20,9 +20,9 @@ def no_progress(count: int) -> None:
     """Tells nobody."""
 
 
-@functools.lru_cache(maxsize=32)
+@kept
 def _compiled(function: Callable, devices: tuple[jax.Device, ...]) -> Callable:
-    """The function over the devices: the same object compiles once a process."""
+    """The function over the devices: the same object compiles once."""
     return runtime_devices.map_examples(function, devices)
 
 
@@ -53,7 +53,7 @@ class Mapped:
     ):
         runtime_devices.share("evaluate.batch_size", batch_size, devices)
         self._function = _compiled(function, tuple(devices))
-        self._shared = runtime_devices.replicate(shared, devices)
+        self._shared = runtime_devices.everywhere(shared, devices)
         fitting = math.ceil(most / len(devices)) * len(devices)
         self._batch_size, self._progress = min(batch_size, fitting), progress
 

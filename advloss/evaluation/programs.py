@@ -1,9 +1,9 @@
 """Who attacks whom, what comes of it, and what is compiled for it.
 
-The same functions give the same program: nothing is compiled twice in a process.
+The same functions give the same program: nothing is compiled twice, as long as the
+network's function lives.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from advloss.attacks import MINIMUM_NORM, Attack, base, example_keys
+from advloss.attacks.kept import kept
 from advloss.types import Array, AttackResult, Batch, Classifier, PyTree
 
 _ROUNDING = 1e-6  # Of a distance, in float32.
@@ -53,7 +54,7 @@ def is_within(distance: np.ndarray, epsilon: float) -> np.ndarray:
     return distance <= epsilon + _ROUNDING
 
 
-@functools.lru_cache(maxsize=16)
+@kept
 def look(classifier_of: Callable[[PyTree], Classifier]) -> Callable:
     """`(variables, images) -> {"prediction", "finite"}`, each `[batch]`."""
 
@@ -63,7 +64,7 @@ def look(classifier_of: Callable[[PyTree], Classifier]) -> Callable:
     return one_batch
 
 
-@functools.lru_cache(maxsize=16)
+@kept
 def _logits(classifier_of: Callable[[PyTree], Classifier]) -> Callable:
     return lambda variables, images: classifier_of(variables)(images)
 
@@ -106,7 +107,7 @@ def attack_round(
     )
 
 
-@functools.lru_cache(maxsize=32)
+@kept
 def _attack_round(
     classifier_of: Callable[[PyTree], Classifier],
     function: Callable[..., AttackResult],

@@ -21,6 +21,7 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.errors import InvalidRngError
 
 from advloss.errors import InputError
 from advloss.networks import mlp, table1
@@ -33,6 +34,9 @@ from advloss.networks.layers import (
 )
 from advloss.registry import Setting
 from advloss.types import Array, Axis, Classifier, PyTree
+
+# By other names than `train`, modules of one's own are told what they are to do.
+_MODES = ("deterministic", "inference", "is_training", "training")
 
 __all__ = ["ACTIVATIONS", "HEADS", "INITIALISERS", "NETWORKS", "PRECISIONS"]
 
@@ -115,12 +119,14 @@ def from_flax(module: nn.Module) -> Network:
 
     Raises:
         TypeError: `module` is no flax module.
-        InputError: as it is trained: it keeps statistics and takes no `train`.
+        InputError: as it is called: it draws random numbers, as dropout does; as it is
+            trained: it keeps statistics, or would be told by another name than `train`
+            that it is.
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"{module!r} is no flax.linen.Module")
     taken = inspect.signature(type(module).__call__).parameters
-    taken = tuple(name for name in ("train", "axis") if name in taken)
+    taken = tuple(name for name in ("train", "axis", *_MODES) if name in taken)
     return _network(module, taken, ())
 
 
@@ -130,7 +136,7 @@ def _network(
     @functools.partial(jax.jit, static_argnums=1)  # As one program, not twenty.
     def initialise(key: Array, image_shape: tuple[int, int, int]) -> PyTree:
         modes = {"train": False, "axis": None}
-        modes = {name: modes[name] for name in taken}
+        modes = {name: value for name, value in modes.items() if name in taken}
         return dict(module.init(key, jnp.zeros((1, *image_shape)), **modes))
 
     def apply(
@@ -143,22 +149,36 @@ def _network(
         chex.assert_rank(images, 4)
         chex.assert_type(images, float)
         modes = {"train": train, "axis": axis}
-        modes = {name: modes[name] for name in taken}
-        if train and "train" not in taken and len(variables) > 1:
-            kept = ", ".join(name for name in variables if name != "params")
-            raise InputError(
-                f"the network keeps {kept}, but its __call__ takes no `train`: it "
-                "would never be told that it is trained"
-            )
+        modes = {name: value for name, value in modes.items() if name in taken}
+        if train and "train" not in taken:
+            _check_untold(taken, variables)
         # What training renews: all but what gradients change.
         renewed = [name for name in variables if name != "params"] if train else []
-        found, changed = module.apply(variables, images, mutable=renewed, **modes)
+        try:
+            found, changed = module.apply(variables, images, mutable=renewed, **modes)
+        except InvalidRngError as error:
+            raise InputError(
+                "the network draws random numbers as it runs, as dropout does: use one "
+                "that is a function of images alone"
+            ) from error
         found = found if isinstance(found, dict) else {"logits": found}
         found = {name: value.astype(jnp.float32) for name, value in found.items()}
         last = "logits" if "logits" in found else list(found)[-1]
         return found[last], found, {**variables, **changed}
 
     return Network(initialise, apply, layers)
+
+
+def _check_untold(taken: tuple[str, ...], variables: PyTree) -> None:
+    """What is not told that it is trained must not need to be. Raises InputError."""
+    kept = ", ".join(name for name in variables if name != "params")
+    asks = ", ".join(name for name in taken if name in _MODES)
+    if kept or asks:
+        reason = f"asks for {asks}" if asks else f"keeps {kept}"
+        raise InputError(
+            f"the network {reason}, but its __call__ takes no `train`: it would never "
+            "be told that it is trained; use __call__(self, images, train=False)"
+        )
 
 
 def classifier(network: Network, variables: PyTree) -> Classifier:

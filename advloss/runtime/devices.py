@@ -7,7 +7,8 @@ axis are equal on all devices: what a mapped function returns there must have pa
 through `lax.pmean` or `lax.all_gather`, and a test holds two devices equal to one.
 
 `devices` names those of all hosts; what `jax.pmap` takes and returns is each host's own
-part.
+part. What it compiles, JAX keeps forever: examples of a caller's network are mapped by
+a jitted `jax.shard_map` instead, which is freed with the function.
 """
 
 from collections import Counter
@@ -75,6 +76,19 @@ def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
     return _put(tree, devices, jax.sharding.PartitionSpec())
 
 
+def everywhere(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
+    """The tree on every device of all hosts, once, for `map_examples`."""
+    mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
+    where = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    own = [devices[i] for i in _own(devices)]
+
+    def put(x: jax.Array) -> jax.Array:
+        each = [jax.device_put(x, device) for device in own]
+        return jax.make_array_from_single_device_arrays(np.shape(x), where, each)
+
+    return jax.tree.map(put, tree)
+
+
 def spread(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
     """The leading axis, as long as there are devices, one row on each."""
     own = _own(devices)
@@ -126,18 +140,25 @@ def map_examples(
 ) -> Callable[..., PyTree]:
     """`function(shared, batch)` with the batch's leading axis split over the devices.
 
-    Every host gives the whole batch; what comes back has its leading axis again, and
-    is whole on every host too.
+    Every host gives the whole batch, arrays of NumPy, and what is shared from
+    `everywhere`; what comes back has its leading axis again, and is whole on every
+    host too.
     """
 
     def part(shared: PyTree, batch: PyTree) -> PyTree:
         result = function(shared, batch)
         return jax.lax.all_gather(result, AXIS, tiled=True)
 
-    mapped = jax.pmap(part, AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
-    own = _own(devices)
+    mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
+    whole, parts = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec(AXIS)
+    mapped = jax.jit(
+        jax.shard_map(
+            part, mesh=mesh, in_specs=(whole, parts), out_specs=whole, check_vma=False
+        )
+    )
 
-    def split(x):
-        return x.reshape((len(devices), -1, *x.shape[1:]))[own]
+    def split(x: np.ndarray) -> jax.Array:
+        where = jax.sharding.NamedSharding(mesh, parts)
+        return jax.make_array_from_callback(x.shape, where, lambda index: x[index])
 
     return lambda shared, batch: mapped(shared, jax.tree.map(split, batch))

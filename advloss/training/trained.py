@@ -2,8 +2,8 @@
 
 folder/
   config.json     every key that it was trained with
-  network.json    the module's name and the shape of an image
   variables.npz   the arrays of the variables, by their path
+  network.json    the module's name, the shape of an image, the digest of the others
 """
 
 import dataclasses
@@ -17,8 +17,9 @@ from ml_collections import ConfigDict
 
 from advloss import config as configs
 from advloss import networks
+from advloss.attacks.checks import blamed
 from advloss.config import build
-from advloss.errors import InputError, line
+from advloss.errors import InputError, shown
 from advloss.networks import Network
 from advloss.runtime import files
 from advloss.types import Classifier, PyTree
@@ -54,18 +55,24 @@ class Trained:
         """Writes the network into a folder, for `advloss.load`.
 
         Raises:
-            InputError: the folder's path is not valid or holds a run, or the variables
-                are no nested dicts of arrays of NumPy's types.
+            InputError: the folder's path is not valid, or it holds anything but an
+                earlier save; or the variables are no nested dicts of arrays of NumPy's
+                types.
             OSError: it can't be written.
         """
         folder = files.check_folder("folder", folder)
-        if (folder / configs.CONFIG).exists() and not (folder / _NETWORK).exists():
-            raise InputError(f"{folder} holds a run: use another folder")
+        if folder.exists() and any(folder.iterdir()):
+            _noted(folder)  # An earlier save, which is replaced.
         arrays = jax.tree.map(np.asarray, _flatten(self.variables))
-        files.write_text(folder / configs.CONFIG, configs.to_json(self.config))
-        about = {"module": self.module, "image_shape": list(self.image_shape)}
-        files.write_json(folder / _NETWORK, about)
+        text = configs.to_json(self.config)
+        about = {
+            "module": self.module,
+            "image_shape": list(self.image_shape),
+            "digest": _digest(text, arrays),
+        }
+        files.write_text(folder / configs.CONFIG, text)
         files.write_arrays(folder / _VARIABLES, arrays)
+        files.write_json(folder / _NETWORK, about)
 
 
 def _flatten(tree: PyTree) -> dict[str, Any]:
@@ -104,28 +111,45 @@ def load(folder: str | Path, module: Any = None) -> Trained:
         InputError: nothing or something else is there, or the module is missing.
     """
     folder = Path(folder)
-    noted = files.read_json(folder / _NETWORK)
-    try:
-        name, shape = str(noted["module"]), tuple(map(int, noted["image_shape"]))
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"{folder} holds no network that Trained.save wrote") from None
-    config = configs.load_config(folder)
+    name, shape, digest = _noted(folder)
+    config, arrays = configs.load_config(folder), files.read_arrays(folder / _VARIABLES)
+    if _digest(files.read_text(folder / configs.CONFIG), arrays) != digest:
+        raise InputError(f"{folder} was not saved whole, or was changed: save it again")
     if module is None and name not in networks.NETWORKS:
         raise InputError(f"{folder} holds a {name} of one's own: give it as module")
     network, _ = network_of(name if module is None else module, config)
-    arrays = files.read_arrays(folder / _VARIABLES)
-    try:
+    with blamed(f"the module fails for images {shape}"):
         expected = jax.eval_shape(
             lambda key: network.init(key, shape), jax.random.key(0)
         )
         wanted = {path: leaf.shape for path, leaf in _flatten(expected).items()}
-    except Exception as error:  # Whatever its author wrote.
-        raise InputError(
-            f"the module fails for images {shape}: {line(error)}"
-        ) from error
     if {path: array.shape for path, array in arrays.items()} != wanted:
         raise InputError(f"{folder / _VARIABLES} holds the arrays of another network")
     return trained(network, _unflatten(arrays), config, {}, name, shape)
+
+
+def _noted(folder: Path) -> tuple[str, tuple[int, ...], str]:
+    """What a folder says of the network in it: module, shape of images, digest.
+
+    Raises:
+        InputError: the folder holds something else.
+    """
+    try:
+        noted = files.read_json(folder / _NETWORK)
+        shape = tuple(map(int, noted["image_shape"]))
+        return str(noted["module"]), shape, str(noted["digest"])
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{folder} holds no network that Trained.save wrote: use another folder"
+            + (", or load_run" if (folder / configs.CONFIG).exists() else "")
+        ) from None
+
+
+def _digest(config: str, arrays: Mapping[str, np.ndarray]) -> str:
+    text = np.frombuffer(config.encode("utf-8"), np.uint8)
+    return files.digest({"config": text, "arrays": dict(arrays)})
 
 
 def trained(
@@ -149,6 +173,6 @@ def network_of(module: Any, config: ConfigDict) -> tuple[Network, str]:
         return networks.from_flax(module), type(module).__name__
     except TypeError as error:
         raise InputError(
-            f"module={module!r:.80} is not valid: use a flax module, or one of "
+            f"module={shown(module)} is not valid: use a flax.linen module, or one of "
             f"{', '.join(networks.NETWORKS)}"
         ) from error

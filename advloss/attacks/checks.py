@@ -1,0 +1,238 @@
+"""What a caller gave, held to the contract: one line for each mistake."""
+
+import contextlib
+import inspect
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from advloss.attacks import base
+from advloss.errors import InputError, line, shown
+
+_TREES = (tuple, list, dict)
+_ROUNDING = 1e-6  # Of a value in [0, 1], in float32.
+
+
+class TracedError(InputError):
+    """What was given is, or holds, an array of a program that is being traced."""
+
+    def __init__(self, what: str):
+        super().__init__(
+            f"{what} within a function that JAX traces, as jit, grad and vmap do: it "
+            "compiles programs of its own; call it outside"
+        )
+
+
+@contextlib.contextmanager
+def blamed(what: str) -> Iterator[None]:
+    """Whatever an author's function raises becomes one line that begins so."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{what} ({type(error).__name__}: {line(error)})") from error
+
+
+def is_traced(tree: Any) -> bool:
+    """Whether JAX traces an array in it: its values are not known."""
+    leaves = jax.tree.leaves(tree, is_leaf=lambda x: not isinstance(x, _TREES))
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+
+
+def check_outside(name: str, *given: Any) -> None:
+    """Raises TracedError within a function that JAX traces."""
+    if is_traced((jnp.zeros(()), *given)):
+        raise TracedError(f"{name} was called")
+
+
+def plain(value: Any) -> Any:
+    """NumPy's numbers as Python's: whole ones may count steps."""
+    number = isinstance(value, np.generic | np.ndarray) and value.ndim == 0
+    return value.item() if number else value
+
+
+def as_array(values: Any, name: str) -> np.ndarray:
+    """Values of NumPy, JAX, another package on this machine, or a list."""
+    with blamed(f"{name} can't be read as an array"):
+        return np.asarray(values)
+
+
+def check_images(given: Any, name: str = "images") -> np.ndarray:
+    """Images as every function here takes them, in values too, as float32.
+
+    Other floats are converted: halves as they are, doubles rounded.
+
+    Raises:
+        InputError: they are not float `[batch, height, width, channels]` in [0, 1].
+    """
+    images = as_array(given, name)
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise InputError(
+            f"{name} are {images.dtype}: use floats in [0, 1] (of bytes, divide by "
+            f"255: {name} / 255)"
+        )
+    if images.ndim != 4 or not images.size:
+        raise InputError(
+            f"{name} have shape {images.shape}: use [batch, height, width, channels], "
+            "none of them 0" + (f" (of one, {name}[None])" if images.ndim == 3 else "")
+        )
+    _, first, second, last = images.shape
+    if first in (1, 3) and second > 4 and last > 4:
+        raise InputError(
+            f"{name} have shape {images.shape}, channels first: use [batch, height, "
+            f"width, channels], {name}.transpose(0, 2, 3, 1)"
+        )
+    if not np.isfinite(images).all():
+        raise InputError(
+            f"{int((~np.isfinite(images)).sum())} values of {name} are not finite: use "
+            "values in [0, 1]"
+        )
+    low, high = float(images.min()), float(images.max())
+    if low < 0 or high > 1:
+        raise InputError(
+            f"{name} lie in [{low:.9g}, {high:.9g}]: use values in [0, 1]; what a "
+            "network needs beside, as another mean, belongs into the classifier"
+        )
+    return images.astype(np.float32)
+
+
+def check_labels(
+    given: Any, count: int, classes: int | None = None, name: str = "labels"
+) -> np.ndarray:
+    """Labels `[count]` as int32; `classes` is how many there are, where that is known.
+
+    Raises:
+        InputError: they are no whole numbers, of another shape, or no classes.
+    """
+    labels, most = as_array(given, name), classes or 2**31 - 1
+    valid = f"0 to {most - 1}" if classes else "0 and more"
+    if labels.dtype.kind not in "iu":
+        one_hot = f" (of rows with a 1, {name}.argmax(-1))" if labels.ndim == 2 else ""
+        raise InputError(
+            f"{name} are {labels.dtype}: use whole numbers, {valid}{one_hot}"
+        )
+    if labels.shape != (count,):
+        raise InputError(
+            f"{name} have shape {labels.shape}: use ({count},), one an image"
+        )
+    bad = np.flatnonzero((labels < 0) | (labels >= most))
+    if bad.size:
+        gives = f", as the classifier gives {classes} logits" if classes else ""
+        raise InputError(
+            f"{name}[{bad[0]}]={labels[bad[0]]} is no class: use {valid}{gives}"
+        )
+    return labels.astype(np.int32)
+
+
+def count_classes(found: Any, count: int) -> int:
+    """How many classes a classifier's logits have.
+
+    Raises:
+        InputError: it gives no logits.
+    """
+    if not (
+        isinstance(found, jax.ShapeDtypeStruct)
+        and len(found.shape) == 2
+        and found.shape[0] == count
+        and found.shape[1] > 1
+        and jnp.issubdtype(found.dtype, jnp.floating)
+    ):
+        raise InputError(
+            f"the classifier gives {_described(found)} for {count} images: it must "
+            f"give logits, float [{count}, classes] of at least 2 classes"
+        )
+    return found.shape[1]
+
+
+def check_values(found: Any, count: int) -> None:
+    """Raises InputError where that is not what an objective gives."""
+    right = isinstance(found, jax.ShapeDtypeStruct) and found.shape == (count,)
+    if not right or not jnp.issubdtype(found.dtype, jnp.floating):
+        raise InputError(
+            f"the objective gives {_described(found)} for {count} images: it must give "
+            f"a number for each, float [{count}]"
+        )
+
+
+def _described(found: Any) -> str:
+    if not isinstance(found, jax.ShapeDtypeStruct):
+        return type(found).__name__
+    return f"{found.dtype} {found.shape}"
+
+
+def kinds(function: Callable) -> dict[str, frozenset]:
+    """The types that each of a function's keyword arguments may have."""
+    found = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        kind = parameter.annotation
+        if parameter.kind is parameter.KEYWORD_ONLY and kind is not parameter.empty:
+            each = get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+            found[name] = frozenset(each)
+    return found
+
+
+def check_setting(name: str, value: Any, kinds: frozenset) -> None:
+    """Raises InputError where an attack's setting is of none of the kinds it may be."""
+    if value is None and type(None) in kinds:
+        return
+    least = 1 if name in ("restarts", "draws", "target_classes", "queries") else 0
+    number = np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf"
+    number = number and bool(np.isfinite(value)) and bool(value >= least)
+    if name == "objective":
+        right = callable(value)
+        valid = "a function (logits, labels) -> [batch], such as losses.margin"
+    elif name == "norm":
+        right = isinstance(value, str) and value in base.NORMS
+        valid = f"one of {', '.join(base.NORMS)}"
+    elif bool in kinds:
+        right, valid = isinstance(value, bool), "True or False"
+    elif float in kinds:
+        right, valid = number, f"a finite number >= {least}"
+    elif int in kinds:
+        whole = type(value) is int or jax.Array in kinds
+        right = number and whole and np.asarray(value).dtype.kind in "iu"
+        valid = f"a whole number >= {least}"
+    else:
+        return
+    if not right:
+        raise InputError(f"{name}={shown(value)} is not valid: use {valid}")
+
+
+def check_aims(
+    settings: Mapping[str, Any], images: np.ndarray, labels: np.ndarray, classes: int
+) -> dict[str, np.ndarray]:
+    """Those of `targets` and `start` that are given, held to the rest.
+
+    Raises:
+        InputError: a target is no class, or the label; `start` is not in the ball.
+    """
+    found = {}
+    if settings.get("targets") is not None:
+        targets = check_labels(settings["targets"], len(labels), classes, "targets")
+        found["targets"] = targets
+        same = np.flatnonzero(labels == targets)
+        if same.size:
+            raise InputError(
+                f"targets[{same[0]}]={targets[same[0]]} is the label of that example: "
+                "use another class"
+            )
+    if settings.get("start") is not None and "epsilon" in settings:
+        start, epsilon = check_images(settings["start"], "start"), settings["epsilon"]
+        found["start"] = start
+        if start.shape != images.shape:
+            raise InputError(
+                f"start has shape {start.shape}: use that of the images, {images.shape}"
+            )
+        norm = base.NORMS[settings.get("norm", "linf")]
+        farthest = float(jnp.max(norm.distance(start, images)))
+        if not farthest <= float(epsilon) + _ROUNDING:
+            raise InputError(
+                f"start is {farthest:g} from the images, epsilon={epsilon}: use images "
+                "within epsilon"
+            )
+    return found
