@@ -259,7 +259,7 @@ BAD = {
     "epsilon for each row": ({"epsilon": jnp.full(4, 0.1)}, r"epsilon=.* is not valid"),
     "step a text": ({"step_size": "0.1"}, r"step_size='0.1' is not valid"),
     "random start a number": ({"random_start": 1}, r"random_start=1 .*True or False"),
-    "another norm": ({"norm": "l1"}, r"norm='l1' is not valid: use one of linf, l2"),
+    "another norm": ({"norm": "l0"}, r"norm='l0' is not valid: use one of linf, l2"),
     "norm a number": ({"norm": 2}, r"norm=2 is not valid"),
     "logits of another batch": (
         {"classifier": lambda images: classifier(images)[:1]},
