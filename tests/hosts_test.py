@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,14 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from advloss.cli import flags as cli_flags
+from advloss.cli import members, study, train
+from advloss.config.saved import load_config
 from advloss.evaluation import results
+from advloss.evaluation.run import evaluate_run
 from advloss.runtime import checkpoints, metrics
 from advloss.training import workdir as workdirs
+from advloss.training.run import train_runs
 
 pytestmark = pytest.mark.slow
 _SMALL = (
@@ -87,9 +92,10 @@ def _said(folder: Path) -> list[str]:
     return [(folder / str(i)).read_text(errors="replace") for i in range(2)]
 
 
-def _run_one(command: list[str]) -> None:
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def _train_alone(workdir: Path, flags: Sequence[str]) -> None:
+    """In this process, on one device."""
+    given = cli_flags.parse(train.FLAGS, ["train"], [f"--workdir={workdir}", *flags])
+    train_runs([given.resolved()], [workdir], jax.devices()[:1])
 
 
 def _wait_until(true: Callable[[], Any]) -> None:
@@ -117,7 +123,7 @@ def _assert_close(first, second):
 
 def test_two_hosts_train_and_attack_as_one(flags, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    _run_one(_command("train", one, *flags, "--devices=1"))
+    _train_alone(one, flags)
     said = _run_two(_command("train", two, *flags), tmp_path / "logs")
     _assert_close(_state(one), _state(two))
     # The first alone speaks and writes: no row is there twice.
@@ -128,7 +134,7 @@ def test_two_hosts_train_and_attack_as_one(flags, tmp_path):
 
     # Another number of hosts goes on from where these were.
     shutil.rmtree(two / "checkpoints" / "8")
-    _run_one(_command("train", two, *flags, "--devices=1"))
+    _train_alone(two, flags)
     _assert_close(_state(one), _state(two))
     shutil.rmtree(one / "checkpoints" / "8")
     _run_two(_command("train", one, *flags), tmp_path / "logs")
@@ -136,7 +142,7 @@ def test_two_hosts_train_and_attack_as_one(flags, tmp_path):
 
     found = []
     shutil.copytree(two, tmp_path / "copy")
-    _run_one(_command("evaluate", two, "--devices=1"))
+    evaluate_run(load_config(two), two, jax.devices()[:1])
     _run_two(_command("evaluate", tmp_path / "copy"), tmp_path / "logs")
     for workdir in (two, tmp_path / "copy"):
         summary = results.summarise(results.load(workdir))
@@ -205,7 +211,9 @@ def test_two_tasks_of_slurm_sweep_as_one(flags, tmp_path, slurm):
     changes = ("--config.sweep=seed=0,1,2", "--config.train.steps=40")
     flags = ("--config=configs/lmcl_sweep.py", *flags[1:], *changes)
     one, two = tmp_path / "one", tmp_path / "two"
-    _run_one(_command("sweep", one, *flags, "--devices=2"))
+    given = cli_flags.parse(study.FLAGS, ["sweep"], [f"--workdir={one}", *flags])
+    variants = members.variants(given.config)
+    study.run([variant.config for variant in variants], one, jax.devices()[:2])
     arguments = ("sweep", f"--workdir={two}", *flags)
     # Its time is up after the first metrics: it saves, and goes back into the queue.
     status, said, logs = slurm(*arguments, until=lambda: list(two.glob("*/metrics.*")))

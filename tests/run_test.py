@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -70,28 +71,22 @@ def test_a_finished_run_is_left_as_it_is(config, tmp_path):
     assert len(metrics.read(tmp_path)) == 4
 
 
-def _command(digits: Path, steps: int, checkpoint_every: int) -> list[str]:
-    return [
-        sys.executable, "-m", "experiments.train", "--config=configs/default.py",
-        "--config.data.source=idx", f"--config.data.dir={digits}",
-        f"--config.train.steps={steps}", "--config.train.batch_size=20",
-        "--config.train.chunk_steps=5",
-        f"--config.train.checkpoint_every={checkpoint_every}",
-        "--config.train.attack.steps=2", "--devices=1",
-    ]  # fmt: skip
+def _command(config, workdir, **changes) -> list[str]:
+    """That trains the config, with changes of `train`, on one device."""
+    with config.unlocked():
+        config.train.update(changes)
+    line = configs.command_line("train", config, workdir)
+    return [sys.executable, *shlex.split(line)[1:], "--devices=1"]
 
 
 @pytest.mark.slow
-def test_sigkill_and_continue_has_the_same_bits(digits_dir, tmp_path):
+def test_sigkill_and_continue_has_the_same_bits(config, tmp_path):
     """Two real processes are killed at different moments, then the run is finished."""
-    command = _command(digits_dir, steps=200, checkpoint_every=10)
+    often = {"steps": 200, "checkpoint_every": 10, "chunk_steps": 5}
+    command = _command(config, tmp_path / "killed", **often)
     killed = 0
     for checkpoints_seen in (1, 4):
-        process = subprocess.Popen(
-            [*command, f"--workdir={tmp_path / 'killed'}"],
-            cwd=ROOT,
-            stderr=subprocess.DEVNULL,
-        )
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
         folder = tmp_path / "killed" / "checkpoints"
         start = _last_step(folder)
         while process.poll() is None:
@@ -101,18 +96,7 @@ def test_sigkill_and_continue_has_the_same_bits(digits_dir, tmp_path):
                 killed += process.returncode == -signal.SIGKILL
             time.sleep(0.02)
     assert killed == 2
-    for name in ("killed", "whole"):
-        subprocess.run(
-            [*command, f"--workdir={tmp_path / name}"],
-            cwd=ROOT,
-            check=True,
-            stderr=subprocess.DEVNULL,
-        )
-    states = []
-    for name in ("killed", "whole"):
-        config = configs.load_config(tmp_path / name)
-        with checkpoints.open_folder(tmp_path / name) as manager:
-            states.append(restore(manager, config))
+    states = [_train(config, tmp_path / name) for name in ("killed", "whole")]
     assert int(states[0]["step"]) == 200
     _assert_same_bits(*states)
 
@@ -124,39 +108,25 @@ def _last_step(folder: Path) -> int:
 
 
 @pytest.mark.slow
-def test_a_full_disk_keeps_what_is_good(digits_dir, tmp_path):
+def test_a_full_disk_keeps_what_is_good(config, tmp_path):
     """No file may grow beyond what a checkpoint takes: the system refuses, as when
     there is no space."""
-    command = _command(digits_dir, steps=20, checkpoint_every=5)
-    command.append("--config.model.name=mlp")
-
-    def train(name, limit=resource.RLIM_INFINITY):
-        process = subprocess.Popen(
-            [*command, f"--workdir={tmp_path / name}"],
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
-        _, said = process.communicate()
-        return process.returncode, said
-
-    assert train("whole")[0] == 0
-    # As it was five steps earlier.
-    shutil.copytree(tmp_path / "whole", tmp_path / "full")
-    shutil.rmtree(tmp_path / "full" / "checkpoints" / "20")
-    status, said = train("full", limit=20_000)
-    assert status == 2
+    whole = _train(config, tmp_path / "whole")
+    # As it was four steps earlier.
+    full = shutil.copytree(tmp_path / "whole", tmp_path / "full")
+    shutil.rmtree(full / "checkpoints" / "8")
+    process = subprocess.Popen(
+        _command(config, full), cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
+    _, said = process.communicate()
+    assert process.returncode == 2
     lines = said.replace("\r", "\n").splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
     assert len(errors) == 1 and "can't be written: File too large" in errors[0]
     assert "Traceback" not in said
-    assert checkpoints.steps(tmp_path / "full") == [15]
-    status, said = train("full")
-    assert status == 0, said
-    config = configs.load_config(tmp_path / "whole")
-    states = [_state(config, tmp_path / name) for name in ("full", "whole")]
-    _assert_same_bits(*states)
+    assert checkpoints.steps(full) == [4]
+    _assert_same_bits(whole, _train(config, full))
 
 
 def test_a_checkpoint_of_absurd_size_is_refused(config, tmp_path):
@@ -211,27 +181,20 @@ def test_asked_to_end_it_saves_and_goes_on_with_the_same_bits(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_launcher_in_order(digits_dir, tmp_path, number):
-    command = [
-        sys.executable, "-m", "experiments.train", "--config=configs/default.py",
-        "--config.model.name=mlp", "--config.data.source=idx",
-        f"--config.data.dir={digits_dir}", "--config.train.steps=100000",
-        "--config.train.batch_size=20", f"--workdir={tmp_path / 'run'}", "--devices=1",
-    ]  # fmt: skip
+def test_a_signal_ends_a_launcher_in_order(config, tmp_path, number):
+    command = _command(config, tmp_path / "run", steps=100_000)
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not metrics.read(tmp_path / "run") and time.monotonic() < deadline:
         time.sleep(0.05)
-    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    with pytest.raises(InputError, match=f"is in use by process {process.pid} on "):
+        _train(config, tmp_path / "run")
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
     step = checkpoints.steps(tmp_path / "run")[-1]
     line = f"stopped at step {step} of 100000, saved: the same command continues"
     assert said.strip().splitlines()[-1] == line
-    assert refused.returncode == 2
-    assert f"is in use by process {process.pid} on " in refused.stderr
-    assert len(refused.stderr.strip().splitlines()) == 1
 
 
 def test_another_config_is_refused_and_nothing_is_overwritten(config, tmp_path):

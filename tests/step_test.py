@@ -1,5 +1,8 @@
 """Training: the order of examples, the step, and what must not change its result."""
 
+import functools
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,8 +28,15 @@ def dataset(config):
     return data.load(**config.data)
 
 
-def _train(config, dataset, count=1):
-    network = build.network(config)
+def _train(config, count=1):
+    """The state and the metrics of a run on so many devices."""
+    return _trained(configs.to_json(config), count)
+
+
+@functools.cache
+def _trained(text, count):
+    config = configs.from_dict(json.loads(text))
+    dataset, network = data.load(**config.data), build.network(config)
     state = step.init(config, network, dataset.train)
     where = stack.layout(1, config.train.batch_size, jax.devices()[:count])
     assert where.shares == count
@@ -54,23 +64,23 @@ def test_drawing_starts_anywhere_in_the_same_row(start, count):
     np.testing.assert_array_equal(part, whole[start : start + count])
 
 
-def test_chunks_do_not_change_the_result(config, dataset):
-    whole, _ = _train(config, dataset)
+def test_chunks_do_not_change_the_result(config):
+    whole, _ = _train(config)
     with config.unlocked():
         config.train.chunk_steps = 1
-    single, _ = _train(config, dataset)
+    single, _ = _train(config)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole, single
     )
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_several_devices_are_one_large_batch(config, dataset, count):
+def test_several_devices_are_one_large_batch(config, count):
     """A forgotten pmean would not be noticed by jax.pmap itself."""
     with config.unlocked():
         config.train.steps = 2
-    one, one_metrics = _train(config, dataset)
-    several, metrics = _train(config, dataset, count)
+    one, one_metrics = _train(config)
+    several, metrics = _train(config, count)
     assert int(several.step) == 2
     # Adam divides the gradient by its size: a rounding error in a gradient near zero
     # becomes a part of the learning rate, here 3e-3.
@@ -83,12 +93,12 @@ def test_several_devices_are_one_large_batch(config, dataset, count):
 
 
 @pytest.mark.parametrize(("model", "count"), [("table1", 2), ("mlp", 4)])
-def test_gradients_are_averaged_over_devices(config, dataset, model, count):
+def test_gradients_are_averaged_over_devices(config, model, count):
     """Adam's first moment after one step is a tenth of the gradient: no division."""
     with config.unlocked():
         config.model.name = model
         config.train.steps = config.train.chunk_steps = 1
-    (one, _), (several, _) = (_train(config, dataset, n) for n in (1, count))
+    (one, _), (several, _) = (_train(config, n) for n in (1, count))
     for a, b in zip(
         jax.tree.leaves(one.opt_state), jax.tree.leaves(several.opt_state), strict=True
     ):
@@ -110,17 +120,17 @@ def test_the_step_alone_equals_the_step_in_the_loop(config, dataset):
     train_step = jax.jit(step.make_train_step(config, network))
     hyper = build.hyperparameters(config)
     alone, _ = train_step(state, batch, keys.attack, hyper, None)
-    looped, _ = _train(config, dataset)
+    looped, _ = _train(config)
     for a, b in zip(
         jax.tree.leaves(alone.opt_state), jax.tree.leaves(looped.opt_state), strict=True
     ):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_epsilon_warms_up_and_the_learning_rate_decays(config, dataset):
+def test_epsilon_warms_up_and_the_learning_rate_decays(config):
     with config.unlocked():
         config.train.attack.warmup = 0.5
-    _, metrics = _train(config, dataset)
+    _, metrics = _train(config)
     ramp = np.minimum(np.arange(1, 9) / 4, 1)
     np.testing.assert_allclose(metrics["epsilon"], 0.3 * ramp, rtol=1e-6)
     cosine = 0.5 * (1 + np.cos(np.pi * np.arange(8) / 8))
@@ -128,25 +138,25 @@ def test_epsilon_warms_up_and_the_learning_rate_decays(config, dataset):
 
 
 @pytest.mark.parametrize("loss", ["softmax_cross_entropy", "hinge", "lmcl"])
-def test_natural_training_learns_with_every_loss(small_config, dataset, loss):
+def test_natural_training_learns_with_every_loss(small_config, loss):
     small_config.loss.name = loss
     small_config.defence.name = "natural"
     small_config.train.steps = 60
     small_config.train.chunk_steps = 20
     small_config.train.checkpoint_every = 60
-    _, metrics = _train(configs.resolve(small_config), dataset)
+    _, metrics = _train(configs.resolve(small_config))
     assert metrics["accuracy"][-10:].mean() > 0.8
     assert (metrics["epsilon"] == 0).all()
 
 
-def test_the_adversary_lowers_the_accuracy_it_is_trained_on(small_config, dataset):
+def test_the_adversary_lowers_the_accuracy_it_is_trained_on(small_config):
     """The same steps, with and without attack: the attacked batches are harder."""
     small_config.train.steps = 60
     small_config.train.chunk_steps = 20
     small_config.train.checkpoint_every = 60
-    _, attacked = _train(configs.resolve(small_config), dataset)
+    _, attacked = _train(configs.resolve(small_config))
     small_config.defence.name = "natural"
-    _, natural = _train(configs.resolve(small_config), dataset)
+    _, natural = _train(configs.resolve(small_config))
     assert attacked["accuracy"][-20:].mean() < natural["accuracy"][-20:].mean() - 0.1
 
 

@@ -124,20 +124,18 @@ def run(
     one_group = None if len(groups) == 1 else groups
     axis = Axis(on_devices.AXIS, one_group) if shares > 1 else None
 
-    def arrange(items: Sequence[PyTree]) -> PyTree:
-        def stack(*leaves: Array) -> Array:
-            return jnp.stack(leaves)[filled]
-
-        return on_devices.spread(jax.tree.map(stack, *items), devices)
+    def arrange(items: Sequence[PyTree], stack: Callable[..., Array]) -> PyTree:
+        rows = jax.tree.map(lambda *leaves: stack(leaves)[filled], *items)
+        return on_devices.spread(rows, devices)
 
     def scatter(tree: PyTree) -> list[PyTree]:
         host = on_devices.gather(tree, every=shares)
         host = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), host)
         return [jax.tree.map(operator.itemgetter(i), host) for i in range(count)]
 
-    state = arrange(states)
+    state = arrange(states, np.stack)  # On the host: JAX compiles each shape anew.
     numbers = arrange(
-        [(steps_of.keys(c.seed), build.hyperparameters(c)) for c in members]
+        [(steps_of.keys(c.seed), build.hyperparameters(c)) for c in members], jnp.stack
     )
     split = Split(*map(jnp.asarray, dataset.train))
     shared = on_devices.replicate((split, frozen), devices)
