@@ -158,6 +158,28 @@ def test_fab_keeps_what_was_found_before():
     np.testing.assert_allclose(nearer.distance, found.distance, rtol=1e-3)
 
 
+def test_fab_goes_on_from_what_hardly_fools():
+    """Large logits leave much room for rounding, in which no step must end."""
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(72, 16)) / 4, rng.normal(size=(16, 5))
+    images = rng.uniform(size=(40, 6, 6, 2)).astype(np.float32)
+
+    def network(constant, images):
+        hidden = jnp.tanh((images.reshape(len(images), -1) - 0.5) @ first)
+        return constant + hidden @ second
+
+    labels = jnp.argmax(network(0.0, images), axis=-1).astype(jnp.int32)
+    keys = attacks.example_keys(jax.random.key(0), jnp.arange(40))
+
+    @jax.jit
+    def distance(constant):
+        classifier = functools.partial(network, constant)
+        return fab_t(classifier, keys, images, labels, steps=30).distance
+
+    ratio = distance(100.0) / distance(0.0)
+    assert np.percentile(ratio, 90) < 1.02
+
+
 def test_fab_rounds_are_classes_and_starts():
     rounds = fab_rounds({"restarts": 2, "target_classes": 9}, 3)
     assert [dict(part.numbers) for part in rounds] == [
@@ -174,10 +196,7 @@ def test_two_classes_are_enough():
     images = np.full((3, 2, 3, 2), 0.5, np.float32)
     labels = jnp.argmax(network(images), axis=-1).astype(jnp.int32)
     keys = attacks.example_keys(jax.random.key(1), jnp.arange(3))
-    both = [
-        attack(network, keys, images, labels, steps=5)
-        for attack in (fab, attacks.fab_t)
-    ]
+    both = [attack(network, keys, images, labels, steps=5) for attack in (fab, fab_t)]
     assert both[0].success.all()
     np.testing.assert_allclose(both[0].distance, both[1].distance, rtol=1e-5)
     assert (both[1].backward_passes == 5).all()
