@@ -4,6 +4,7 @@
 # make soak             trainings killed at 50 random moments
 # make lint             style, and which part may import which
 # make compare-attacks  our attacks against other packages', on RUNS
+# make compare-autoattack  our AutoAttack against its authors', on RUNS
 # make bench            our speed beside other packages'
 # make clean            removes the environment
 PYTHON ?= python3
@@ -14,7 +15,7 @@ CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
-.PHONY: quickstart test fast lint compare-attacks bench soak clean
+.PHONY: quickstart test fast lint compare-attacks compare-autoattack bench soak clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m experiments.quickstart --workdir=runs/quickstart
@@ -30,6 +31,9 @@ soak: .venv/installed-test
 
 compare-attacks: .venv/installed-peers
 	$(BIN)/python benchmarks/compare_attacks.py --runs=$(RUNS)
+
+compare-autoattack: .venv/installed-peers
+	$(BIN)/python benchmarks/compare_autoattack.py --runs=$(RUNS)
 
 bench: .venv/installed-peers
 	$(BIN)/python benchmarks/speed.py

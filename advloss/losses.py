@@ -16,6 +16,7 @@ it in `LOSSES` with its head and its settings (docs/add-a-loss.md).
 """
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -188,7 +189,55 @@ def margin(logits: Array, labels: Array) -> Array:
     return jnp.max(gaps, axis=-1, where=wrong, initial=-jnp.inf)
 
 
-OBJECTIVES = ("training", "margin", *LOSSES)
+def targeted_margin(logits: Array, labels: Array, targets: Array) -> Array:
+    """The margin of a target: `f_t - f_y`, `[...]`, in units of logit.
+
+    Arguments are those of `margin`, and the targets, `[...]` int.
+    """
+    gaps, _ = _gaps(logits, labels)
+    return jnp.take_along_axis(gaps, targets[..., None], axis=-1)[..., 0]
+
+
+def dlr(logits: Array, labels: Array) -> Array:
+    """Difference of logits ratio: `(max over j != y of f_j - f_y) / (f_(1) - f_(3))`.
+
+    f_(k) is the k-th largest logit, so that a factor of the logits changes nothing. It
+    needs 3 classes: of two it is `margin`, whose arguments it has, and warns.
+
+    See "Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse
+    Parameter-free Attacks" by Croce and Hein, Eq. 6.
+    """
+    return _ratio(margin(logits, labels), logits, DLR_CLASSES)
+
+
+def targeted_dlr(logits: Array, labels: Array, targets: Array) -> Array:
+    """DLR of a target: `(f_t - f_y) / (f_(1) - (f_(3) + f_(4)) / 2)`, `[...]`.
+
+    It needs 4 classes: of fewer it is `targeted_margin`, whose arguments it has, and
+    warns. See the paper of `dlr`, Eq. 7.
+    """
+    margins = targeted_margin(logits, labels, targets)
+    return _ratio(margins, logits, TARGETED_DLR_CLASSES)
+
+
+DLR_CLASSES, TARGETED_DLR_CLASSES = 3, 4
+
+
+def _ratio(margins: Array, logits: Array, least: int) -> Array:
+    """Margins in units of how far the largest logit leads the third to the `least`."""
+    if (classes := logits.shape[-1]) < least:
+        text = f"DLR needs {least} classes, of {classes} the margin is climbed"
+        warnings.warn(text, stacklevel=3)
+        return margins
+    largest, _ = jax.lax.top_k(logits, least)
+    lead = largest[..., 0] - largest[..., 2:].mean(axis=-1)
+    return margins / (lead + 1e-12)  # Where all are equal, 0 / 0.
+
+
+TARGETED = {"dlr": targeted_dlr, "margin": targeted_margin}
+"""What attacks climb towards classes: (logits, labels, targets) -> `[...]`."""
+
+OBJECTIVES = ("training", "margin", "dlr", *LOSSES)
 
 
 def defaults(name: str) -> dict[str, float]:
@@ -205,17 +254,14 @@ def objective(name: str, training: Objective, scale: float = 1.0) -> Objective:
     """What an attack climbs, by its name in `OBJECTIVES`.
 
     Args:
-        name: "training" for the network's own loss, "margin", or a loss's name, which
-            then takes its default settings.
+        name: "training" for the network's own loss, "margin", "dlr", or a loss's name,
+            which then takes its default settings.
         training: the network's own loss.
         scale: the logits are multiplied by it first. Cross-entropy on cosines, say, is
             nearly flat, and says more of the network at a scale of 10 or 100.
     """
-    if name == "training":
-        chosen = training
-    elif name == "margin":
-        chosen = margin
-    else:
+    chosen = {"training": training, "margin": margin, "dlr": dlr}.get(name)
+    if chosen is None:
         chosen = bind(name, defaults(name))
     if scale == 1:
         return chosen

@@ -18,8 +18,18 @@ CLASSES = 5
 _CLIMB = {"objective": losses.softmax_cross_entropy}
 _BALL = {**_CLIMB, "epsilon": EPSILON}
 _PGD = {**_BALL, "step_size": 0.03, "steps": 4}
+_APGD = {**_BALL, "steps": 10}
+_APGD_T = {"epsilon": EPSILON, "steps": 5}
 # The name of the attack, its settings; a word after the colon tells variants apart.
 CASES = {
+    "apgd": _APGD,
+    "apgd_l2": {**_APGD, "epsilon": 0.5},
+    "apgd_ce": _APGD,
+    "apgd_ce_l2": {**_APGD, "epsilon": 0.5, "restarts": 1},
+    "apgd_dlr": {**_APGD, "objective": losses.dlr, "restarts": 2},
+    "apgd_dlr_l2": {"epsilon": 0.5, "objective": losses.dlr, "steps": 10},
+    "apgd_t": _APGD_T,
+    "apgd_t_l2": {**_APGD_T, "epsilon": 0.5, "loss": "margin"},
     "fgsm": _BALL,
     "fgsm:targeted": {**_BALL, "random_start": True},
     "multi_targeted": {**_PGD, "steps": 2},
@@ -40,7 +50,17 @@ CASES = {
         "learning_rate": 0.05,
     },
     "lbfgs": {**_CLIMB, "search_steps": 5, "steps": 10},
+    "fab": {"steps": 8},
+    "fab:restarts": {"steps": 4, "restarts": 2},
+    "fab_l2": {"steps": 8},
+    "fab_t": {"steps": 8, "target_classes": 2},
+    "fab_t_l2": {"steps": 8, "target_classes": 2},
+    "square": {**_BALL, "queries": 60},
+    "square_l2": {**_BALL, "epsilon": 0.5, "queries": 60},
 }
+# So many gradients are taken on one forward pass; elsewhere, one.
+_JACOBIANS = {"fab": CLASSES - 1, "fab_l2": CLASSES - 1}
+_WITHOUT_GRADIENTS = ("noise", "square", "square_l2")
 
 
 def _entry(case):
@@ -52,7 +72,10 @@ def _looks_for_the_nearest(case):
 
 
 CASES |= {
-    f"{name}:targeted": CASES[name] for name in CASES if _looks_for_the_nearest(name)
+    f"{name}:targeted": CASES[name]
+    for name in CASES
+    if _looks_for_the_nearest(name)
+    and "targets" in inspect.signature(_entry(name).function).parameters
 }
 each_attack = pytest.mark.parametrize("case", CASES)
 in_a_ball = pytest.mark.parametrize(
@@ -245,7 +268,8 @@ def test_alone_an_example_fares_the_same(case, weights, batch, results):
     attack = jax.jit(functools.partial(_attack, case, counting))
     alone = attack(*jax.tree.map(lambda x: x[:1], batch))
     jax.effects_barrier()
-    assert len(calls) == alone.backward_passes[0] + alone.forward_passes[0]
+    backward = alone.backward_passes[0] / _JACOBIANS.get(case.split(":")[0], 1)
+    assert len(calls) == backward + alone.forward_passes[0]
     together = jax.tree.map(lambda x: x[:1], results(case))
     np.testing.assert_array_equal(alone.success, together.success)
     np.testing.assert_array_equal(alone.worst_success, together.worst_success)
@@ -270,7 +294,7 @@ def test_a_network_without_gradients_is_reported(case, weights, batch):
     assert not result.success.any()
     assert not result.worst_success.any()
     assert np.isfinite(result.images).all()
-    assert (result.zero_gradient == (case != "noise")).all()
+    assert (result.zero_gradient == (case not in _WITHOUT_GRADIENTS)).all()
 
 
 @each_attack
@@ -284,7 +308,10 @@ def test_a_network_that_gives_no_numbers_is_survived(case, weights, batch):
     assert result.images.max() <= 1
 
 
-@pytest.mark.parametrize("case", ["pgd", "multi_targeted", "carlini_l2", "lbfgs"])
+@pytest.mark.parametrize(
+    "case",
+    ["pgd", "multi_targeted", "carlini_l2", "lbfgs", "fab", "fab_t_l2", "square"],
+)
 def test_networks_may_be_mapped(case, weights, batch, results):
     """As a sweep does: the attack under vmap over parameters."""
     many = jax.tree.map(lambda x: jnp.stack([x, -x]), weights)
@@ -320,6 +347,8 @@ def test_arguments_are_checked_within_a_program(case, weights, batch):
 @pytest.mark.parametrize(
     ("case", "changes"),
     [
+        ("apgd", {"steps": 6, "restarts": 3}),
+        ("apgd_t", {"steps": 6}),
         ("fgsm", {}),
         ("pgd", {"steps": 23, "restarts": 3}),
         ("pgd", {"steps": 23, "random_start": False}),
@@ -329,6 +358,8 @@ def test_arguments_are_checked_within_a_program(case, weights, batch):
         ("multi_targeted_l2", {"steps": 4}),
         ("noise", {"draws": 1}),
         ("noise", {"draws": 5}),
+        ("square", {"queries": 1100}),
+        ("square_l2", {"queries": 70}),
     ],
 )
 def test_rounds_put_together_fool_whom_the_attack_fools(case, changes, weights):
@@ -347,7 +378,7 @@ def test_rounds_put_together_fool_whom_the_attack_fools(case, changes, weights):
 
     def run(settings, arrays):
         def attack(arrays):
-            return _attack(case, network, *batch, **{**changes, **settings}, **arrays)
+            return _attack(case, network, *batch, **changes | settings | arrays)
 
         key = (*settings.items(), *arrays)
         return programs.setdefault(key, jax.jit(attack))(arrays)
@@ -402,6 +433,8 @@ def test_any_network_shape_and_radius(case, shape, seed, spread, epsilon):
 @pytest.mark.parametrize(
     ("name", "key", "weak", "strong"),
     [
+        ("apgd", "steps", 1, 20),
+        ("apgd_t", "target_classes", 1, 4),
         ("pgd", "steps", 1, 20),
         ("pgd", "epsilon", 0.02, 0.1),
         ("pgd", "restarts", 1, 8),
@@ -411,6 +444,11 @@ def test_any_network_shape_and_radius(case, shape, seed, spread, epsilon):
         ("carlini_l2", "binary_search_steps", 2, 8),
         ("carlini_linf", "rounds", 3, 20),
         ("carlini_l0", "rounds", 1, 6),
+        ("fab", "steps", 1, 20),
+        ("fab_t", "target_classes", 1, 4),
+        ("fab_t_l2", "restarts", 1, 4),
+        ("square", "queries", 5, 200),
+        ("square_l2", "queries", 5, 200),
     ],
 )
 def test_a_larger_budget_finds_no_less(name, key, weak, strong, weights):

@@ -146,6 +146,8 @@ SURVIVORS = [
     ("noise", {}),
     ("noise", {"draws": 4}),
     ("multi_targeted", {"steps": 6}),
+    ("apgd", {"steps": 6, "restarts": 2}),
+    ("apgd_t", {"steps": 5}),
     ("lbfgs", {"search_steps": 4, "steps": 8}),
     ("carlini_linf", {"rounds": 3, "steps": 10}),
 ]

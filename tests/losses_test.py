@@ -190,7 +190,7 @@ def test_objectives_by_name(name, scale):
         return logits.sum(axis=-1) + labels
 
     found = losses.objective(name, own, scale)
-    others = {"training": own, "margin": losses.margin}
+    others = {"training": own, "margin": losses.margin, "dlr": losses.dlr}
     expected = others.get(name) or CASES[name]
     logits = jax.random.uniform(jax.random.key(1), (3, 4), minval=-1)
     labels = jnp.array([0, 3, 1])

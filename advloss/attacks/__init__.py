@@ -21,31 +21,41 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from advloss.attacks import apgd as _apgd
 from advloss.attacks import carlini as _carlini_l2
 from advloss.attacks import carlini_l0 as _carlini_l0
 from advloss.attacks import carlini_linf as _carlini_linf
 from advloss.attacks import direct
+from advloss.attacks import fab as _fab
 from advloss.attacks import lbfgs as _lbfgs
 from advloss.attacks import pgd as _pgd
+from advloss.attacks import settings as _set
+from advloss.attacks import square as _square
 from advloss.attacks.base import NORMS, Round, example_keys
-from advloss.losses import OBJECTIVES
-from advloss.registry import Setting, boolean, choice, number, positive, whole
+from advloss.losses import DLR_CLASSES, TARGETED_DLR_CLASSES
+from advloss.registry import Setting, number, positive, whole
 from advloss.types import AttackResult
 
 __all__ = ["ATTACKS", "NORMS", "SUITES", "Attack", "Round", "example_keys", "suite"]
 
 fgsm, pgd, noise = map(direct.attack, (_pgd.fgsm, _pgd.pgd, _pgd.noise))
-pgd_l2 = functools.partial(pgd, norm="l2")
 multi_targeted = direct.attack(_pgd.multi_targeted)
-multi_targeted_l2 = functools.partial(multi_targeted, norm="l2")
+apgd, apgd_t = map(direct.attack, (_apgd.apgd, _apgd.apgd_t))
+fab, fab_t = map(direct.attack, (_fab.fab, _fab.fab_t))
+square = direct.attack(_square.square)
+pgd_l2, multi_targeted_l2, apgd_l2, apgd_t_l2, square_l2 = (
+    functools.partial(each, norm="l2")
+    for each in (pgd, multi_targeted, apgd, apgd_t, square)
+)
+fab_l2, fab_t_l2 = (
+    functools.partial(each, norm="l2", radius=2.0) for each in (fab, fab_t)
+)
 lbfgs = direct.attack(_lbfgs.lbfgs)
 carlini_l2 = direct.attack(_carlini_l2.carlini_l2)
 carlini_linf = direct.attack(_carlini_linf.carlini_linf)
 carlini_l0 = direct.attack(_carlini_l0.carlini_l0)
 
 FIXED_EPSILON, MINIMUM_NORM = "fixed-epsilon", "minimum-norm"
-# The largest radii: in l-inf the farthest corner of [0, 1]^n is 1 away.
-_FARTHEST = {"linf": 1, "l2": 100, "l0": 10_000}
 
 
 class Attack(NamedTuple):
@@ -75,79 +85,39 @@ class Attack(NamedTuple):
     rounds: Callable[[Mapping[str, Any], int], Sequence[Round]] = lambda *_: [Round()]
 
 
-def _objective(default: str = "training") -> dict[str, Setting]:
-    return {
-        "objective": Setting(
-            default,
-            choice(OBJECTIVES),
-            "what it climbs: training (the network's own loss), margin, or a loss",
-        ),
-        "objective_scale": Setting(
-            1.0, positive(), "by which the logits are multiplied first"
-        ),
-    }
+def _in_both(
+    name: str,
+    functions: tuple[Callable[..., AttackResult], Callable[..., AttackResult]],
+    title: str,
+    settings: Callable[[str], Mapping[str, Setting]],
+    training: Callable[[str], Mapping[str, Any]] = lambda norm: {},
+    kind: str = FIXED_EPSILON,
+    **rest: Any,
+) -> dict[str, Attack]:
+    """Entries of an attack in l-inf and in l2."""
+    linf, l2 = (
+        Attack(function, title, norm, kind, settings(norm), training(norm), **rest)
+        for function, norm in zip(functions, ("linf", "l2"), strict=True)
+    )
+    return {name: linf, f"{name}_l2": l2._replace(title=f"{title} l2")}
 
 
-def _epsilon(default: float, norm: str) -> dict[str, Setting]:
-    return {
-        "epsilon": Setting(
-            default,
-            number(0, _FARTHEST[norm]),
-            f"the radius in {norm}, in units of pixel value"
-            if norm != "l0"
-            else "the radius in pixels",
-            swept=True,
-        )
-    }
-
-
-def _steps(step_size: float, steps: int, norm: str) -> dict[str, Setting]:
-    return {
-        "step_size": Setting(
-            step_size,
-            number(0, _FARTHEST[norm]),
-            f"the length of a step in {norm}",
-            swept=True,
-        ),
-        "steps": Setting(steps, whole(), "iterations"),
-    }
-
-
-_RANDOM_START = {
-    "random_start": Setting(True, boolean(), "start at a random point of the ball")
-}
-_RESTARTS = {
-    "restarts": Setting(1, whole(1), "starts, of which each example's best counts")
-}
-
-
-def _ball(norm: str, epsilon: float, step_size: float) -> dict[str, Setting]:
-    return {
-        **_epsilon(epsilon, norm),
-        **_steps(step_size, 100, norm),
-        **_RANDOM_START,
-    }
-
-
-def _training(epsilon: float) -> dict[str, Any]:
-    """Five steps of half the radius: what trains needs no more."""
-    return {"steps": 5, "step_size": epsilon / 2}
-
-
-def _carlini(
-    norm: str, epsilon: float, initial_constant: float, **settings: Setting
-) -> dict[str, Setting]:
-    return {
-        **_epsilon(epsilon, norm),
-        "confidence": Setting(
-            0.0, number(0, 1e6), "by how much, in logits, the wrong class must lead"
-        ),
-        "learning_rate": Setting(1e-2, positive(), "Adam's"),
-        "initial_constant": Setting(
-            initial_constant, positive(), "the first weight of the margin"
-        ),
-        **settings,
-    }
+def _apgd_of(
+    name: str, title: str, objective: str, restarts: int = 1
+) -> dict[str, Attack]:
+    return _in_both(
+        name,
+        tuple(functools.partial(each, restarts=restarts) for each in (apgd, apgd_l2)),
+        title,
+        lambda norm: {
+            **_set.objective(objective),
+            **_set.epsilon(norm),
+            **_set.steps(100),
+            **_set.restarts(restarts),
+        },
+        lambda norm: {"steps": 10, "restarts": 1},
+        rounds=_apgd.apgd_rounds,
+    )
 
 
 ATTACKS: Mapping[str, Attack] = {
@@ -156,49 +126,65 @@ ATTACKS: Mapping[str, Attack] = {
         "FGSM",
         "linf",
         FIXED_EPSILON,
-        {
-            **_objective(),
-            **_epsilon(0.3, "linf"),
-            "random_start": _RANDOM_START["random_start"]._replace(default=False),
-        },
+        {**_set.objective(), **_set.epsilon("linf"), **_set.random_start(False)},
     ),
-    "pgd": Attack(
-        pgd,
+    **_in_both(
+        "pgd",
+        (pgd, pgd_l2),
         "PGD",
-        "linf",
-        FIXED_EPSILON,
-        {**_objective(), **_ball("linf", 0.3, 0.01), **_RESTARTS},
-        _training(0.3),
+        lambda norm: {**_set.objective(), **_set.ball(norm), **_set.restarts()},
+        _set.training,
         rounds=_pgd.pgd_rounds,
     ),
-    "pgd_l2": Attack(
-        pgd_l2,
-        "PGD l2",
-        "l2",
-        FIXED_EPSILON,
-        {**_objective(), **_ball("l2", 2.0, 0.1), **_RESTARTS},
-        _training(2.0),
-        rounds=_pgd.pgd_rounds,
-    ),
-    "multi_targeted": Attack(
-        multi_targeted,
+    **_in_both(
+        "multi_targeted",
+        (multi_targeted, multi_targeted_l2),
         "multi-targeted PGD",
-        "linf",
-        FIXED_EPSILON,
-        {**_objective("margin"), **_ball("linf", 0.3, 0.01)},
-        _training(0.3),
+        lambda norm: {**_set.objective("margin"), **_set.ball(norm)},
+        _set.training,
         targeted=True,
         rounds=_pgd.multi_targeted_rounds,
     ),
-    "multi_targeted_l2": Attack(
-        multi_targeted_l2,
-        "multi-targeted PGD l2",
-        "l2",
-        FIXED_EPSILON,
-        {**_objective("margin"), **_ball("l2", 2.0, 0.1)},
-        _training(2.0),
+    **_apgd_of("apgd", "APGD", "softmax_cross_entropy"),
+    **_apgd_of("apgd_ce", "APGD CE", "softmax_cross_entropy", restarts=5),
+    **_apgd_of("apgd_dlr", "APGD DLR", "dlr", restarts=5),
+    **_in_both(
+        "apgd_t",
+        (apgd_t, apgd_t_l2),
+        "APGD-T",
+        lambda norm: {
+            **_set.epsilon(norm),
+            **_set.steps(100),
+            **_set.targeted_loss(),
+            **_set.target_classes(),
+        },
+        lambda norm: {"steps": 10},
         targeted=True,
-        rounds=_pgd.multi_targeted_rounds,
+        rounds=_apgd.apgd_t_rounds,
+    ),
+    **_in_both(
+        "square",
+        (square, square_l2),
+        "Square",
+        _set.square,
+        lambda norm: {"queries": 50},
+        rounds=_square.square_rounds,
+    ),
+    **_in_both(
+        "fab",
+        tuple(functools.partial(each, restarts=5) for each in (fab, fab_l2)),
+        "FAB",
+        lambda norm: {**_set.fab(norm), **_set.restarts(5)},
+        kind=MINIMUM_NORM,
+        rounds=_fab.fab_rounds,
+    ),
+    **_in_both(
+        "fab_t",
+        (fab_t, fab_t_l2),
+        "FAB-T",
+        lambda norm: {**_set.fab(norm), **_set.restarts(), **_set.target_classes()},
+        kind=MINIMUM_NORM,
+        rounds=_fab.fab_rounds,
     ),
     "noise": Attack(
         noise,
@@ -206,8 +192,8 @@ ATTACKS: Mapping[str, Attack] = {
         "linf",
         FIXED_EPSILON,
         {
-            **_objective(),
-            **_epsilon(0.3, "linf"),
+            **_set.objective(),
+            **_set.epsilon("linf"),
             "draws": Setting(1, whole(1), "random changes, of which the worst counts"),
         },
         rounds=_pgd.noise_rounds,
@@ -218,8 +204,8 @@ ATTACKS: Mapping[str, Attack] = {
         "l2",
         MINIMUM_NORM,
         {
-            **_objective(),
-            **_epsilon(2.0, "l2"),
+            **_set.objective(),
+            **_set.epsilon("l2"),
             "initial_constant": Setting(1.0, positive(), "the first constant"),
             "search_steps": Setting(9, whole(), "constants that are tried"),
             "steps": Setting(50, whole(), "evaluations for each constant"),
@@ -230,9 +216,8 @@ ATTACKS: Mapping[str, Attack] = {
         "CW l2",
         "l2",
         MINIMUM_NORM,
-        _carlini(
+        _set.carlini(
             "l2",
-            2.0,
             1e-3,
             binary_search_steps=Setting(9, whole(), "weights that are tried"),
             steps=Setting(1000, whole(), "iterations for each weight"),
@@ -243,9 +228,8 @@ ATTACKS: Mapping[str, Attack] = {
         "CW linf",
         "linf",
         MINIMUM_NORM,
-        _carlini(
+        _set.carlini(
             "linf",
-            0.3,
             0.1,
             initial_threshold=Setting(
                 1.0, number(0, 1), "tau, the change of a pixel that costs nothing"
@@ -260,9 +244,8 @@ ATTACKS: Mapping[str, Attack] = {
         "CW l0",
         "l0",
         MINIMUM_NORM,
-        _carlini(
+        _set.carlini(
             "l0",
-            25.0,
             0.1,
             rounds=Setting(20, whole(), "rounds of the l2 attack"),
             share=Setting(0.3, number(0, 1), "of the pixels dropped in a round"),
@@ -272,13 +255,19 @@ ATTACKS: Mapping[str, Attack] = {
     ),
 }
 
+
+def _of_both(*names: str) -> dict[str, tuple[str, ...]]:
+    return {"linf": names, "l2": tuple(f"{name}_l2" for name in names)}
+
+
 # Attacks that belong together, by norm; an attack's own name is a suite of one.
 SUITES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "paper": {"linf": ("pgd",), "l2": ("pgd_l2",)},
-    "strong": {
-        "linf": ("pgd", "multi_targeted"),
-        "l2": ("pgd_l2", "multi_targeted_l2"),
-    },
+    "paper": _of_both("pgd"),
+    "strong": _of_both("pgd", "multi_targeted"),
+    "autoattack": _of_both("apgd", "apgd_t", "fab_t", "square"),
+    "autoattack_plus": _of_both(
+        "apgd_ce", "apgd_dlr", "fab", "square", "apgd_t", "fab_t"
+    ),
 }
 
 
@@ -289,3 +278,13 @@ def suite(name: str, norm: str = "linf") -> tuple[str, ...]:
         KeyError: no suite and no attack of that name, or no suite in that norm.
     """
     return (name,) if name in ATTACKS else SUITES[name][norm]
+
+
+def for_classes(settings: Mapping[str, Any], classes: int) -> dict[str, str]:
+    """What settings must be instead with so few classes: the margin for DLR."""
+    least = {"objective": DLR_CLASSES, "loss": TARGETED_DLR_CLASSES}
+    return {
+        key: "margin"
+        for key, needed in least.items()
+        if settings.get(key) == "dlr" and classes < needed
+    }

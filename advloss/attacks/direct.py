@@ -205,7 +205,7 @@ def _check_settings(
         number = _is_array(value) or isinstance(value, int)
         if name in ("targets", "start") or not number:
             continue
-        least = 1 if name in ("restarts", "draws") else 0
+        least = 1 if name in ("restarts", "draws", "target_classes") else 0
         if not np.all(np.isfinite(value)) or np.any(np.asarray(value) < least):
             raise InputError(
                 f"{name}={value} is not valid: use a finite number >= {least}"

@@ -16,7 +16,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from advloss.attacks import ATTACKS, FIXED_EPSILON, SUITES, Attack
+from advloss.attacks import ATTACKS, FIXED_EPSILON, SUITES, Attack, for_classes
 from advloss.config.checks import check, conform
 from advloss.config.keys import (
     NAME,
@@ -197,6 +197,12 @@ def resolve(config: ConfigDict) -> ConfigDict:
     _check_together(config)
     attacks = (_suites().get(name, (name,)) for name in config.evaluate.attacks)
     config.evaluate.attacks = tuple(dict.fromkeys(name for a in attacks for name in a))
+    classes = config.data.num_classes
+    for section in (
+        config.train.attack,
+        *map(config.evaluate.get, config.evaluate.attacks),
+    ):
+        section.update(for_classes(section, classes))
     for name in config.evaluate.attacks:
         for key in ATTACKS[name].settings:
             check(
