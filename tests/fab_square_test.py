@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
+import advloss
 from advloss import attacks, losses
 from advloss.attacks import direct, plane
 from advloss.attacks.fab import fab, fab_rounds, fab_t
@@ -320,3 +321,28 @@ def test_square_rounds_make_every_query_once():
         asked = [number for done, end in parts for number in range(done, end)]
         assert asked == list(range(queries))
     assert len(parts) == 8
+
+
+def test_in_rounds_they_leave_whom_they_leave_at_once():
+    """As `evaluate` attacks: an example leaves as soon as it is fooled."""
+    network, _, (_, images, labels) = _linear_problem(-0.3, 1.3)
+    keys = attacks.example_keys(jax.random.key(3), jnp.arange(20))
+    how = {"seed": 3, "progress": False, "devices": jax.devices()[:1]}
+    evaluate = functools.partial(advloss.evaluate, network, images, labels, **how)
+
+    nearest = fab_t(network, keys, images, labels, steps=10).distance
+    epsilons = np.quantile(nearest, [0.3, 0.7])
+    result = evaluate(epsilon=epsilons, attacks="fab_t", steps=10)
+    np.testing.assert_array_equal(result.robust, nearest[None] > epsilons[:, None])
+    # Class by class, until the image is near enough.
+    assert {10, 30} <= set(result.backward_passes.tolist()) <= {10, 20, 30}
+
+    settings = {"epsilon": 0.06, "queries": 120}
+    found = square(network, keys, images, labels, objective=losses.margin, **settings)
+    result = evaluate(attacks="square", **settings)
+    np.testing.assert_array_equal(result.robust[0], ~found.success)
+    assert 3 <= found.success.sum() <= 17
+    spent = result.forward_passes - found.forward_passes
+    # One look at the natural image, and in each round at what it goes on from and at
+    # what it leaves.
+    assert set(spent.tolist()) <= {2, 4, 6}
