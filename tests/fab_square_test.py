@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
+import advloss
 from advloss import attacks, losses
 from advloss.attacks import direct, plane
 from advloss.attacks.fab import fab, fab_rounds, fab_t
@@ -158,6 +159,28 @@ def test_fab_keeps_what_was_found_before():
     np.testing.assert_allclose(nearer.distance, found.distance, rtol=1e-3)
 
 
+def test_fab_goes_on_from_what_hardly_fools():
+    """Large logits leave much room for rounding, in which no step must end."""
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(72, 16)) / 4, rng.normal(size=(16, 5))
+    images = rng.uniform(size=(40, 6, 6, 2)).astype(np.float32)
+
+    def network(constant, images):
+        hidden = jnp.tanh((images.reshape(len(images), -1) - 0.5) @ first)
+        return constant + hidden @ second
+
+    labels = jnp.argmax(network(0.0, images), axis=-1).astype(jnp.int32)
+    keys = attacks.example_keys(jax.random.key(0), jnp.arange(40))
+
+    @jax.jit
+    def distance(constant):
+        classifier = functools.partial(network, constant)
+        return fab_t(classifier, keys, images, labels, steps=30).distance
+
+    ratio = distance(100.0) / distance(0.0)
+    assert np.percentile(ratio, 90) < 1.02
+
+
 def test_fab_rounds_are_classes_and_starts():
     rounds = fab_rounds({"restarts": 2, "target_classes": 9}, 3)
     assert [dict(part.numbers) for part in rounds] == [
@@ -174,10 +197,7 @@ def test_two_classes_are_enough():
     images = np.full((3, 2, 3, 2), 0.5, np.float32)
     labels = jnp.argmax(network(images), axis=-1).astype(jnp.int32)
     keys = attacks.example_keys(jax.random.key(1), jnp.arange(3))
-    both = [
-        attack(network, keys, images, labels, steps=5)
-        for attack in (fab, attacks.fab_t)
-    ]
+    both = [attack(network, keys, images, labels, steps=5) for attack in (fab, fab_t)]
     assert both[0].success.all()
     np.testing.assert_allclose(both[0].distance, both[1].distance, rtol=1e-5)
     assert (both[1].backward_passes == 5).all()
@@ -301,3 +321,28 @@ def test_square_rounds_make_every_query_once():
         asked = [number for done, end in parts for number in range(done, end)]
         assert asked == list(range(queries))
     assert len(parts) == 8
+
+
+def test_in_rounds_they_leave_whom_they_leave_at_once():
+    """As `evaluate` attacks: an example leaves as soon as it is fooled."""
+    network, _, (_, images, labels) = _linear_problem(-0.3, 1.3)
+    keys = attacks.example_keys(jax.random.key(3), jnp.arange(20))
+    how = {"seed": 3, "progress": False, "devices": jax.devices()[:1]}
+    evaluate = functools.partial(advloss.evaluate, network, images, labels, **how)
+
+    nearest = fab_t(network, keys, images, labels, steps=10).distance
+    epsilons = np.quantile(nearest, [0.3, 0.7])
+    result = evaluate(epsilon=epsilons, attacks="fab_t", steps=10)
+    np.testing.assert_array_equal(result.robust, nearest[None] > epsilons[:, None])
+    # Class by class, until the image is near enough.
+    assert {10, 30} <= set(result.backward_passes.tolist()) <= {10, 20, 30}
+
+    settings = {"epsilon": 0.06, "queries": 120}
+    found = square(network, keys, images, labels, objective=losses.margin, **settings)
+    result = evaluate(attacks="square", **settings)
+    np.testing.assert_array_equal(result.robust[0], ~found.success)
+    assert 3 <= found.success.sum() <= 17
+    spent = result.forward_passes - found.forward_passes
+    # One look at the natural image, and in each round at what it goes on from and at
+    # what it leaves.
+    assert set(spent.tolist()) <= {2, 4, 6}

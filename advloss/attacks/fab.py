@@ -104,9 +104,11 @@ def fab(
             flat = flat & base.has_zero_gradient(normal)
             gap, normal = jax.tree.map(_finite, (gap, normal))
             x = _approach(x, images, gap, normal, alpha_max, eta, norm)
-            fools = aim.surely_fooled(classifier(x))
-            found = found.closer(x, ball.distance(x, images), fools)
-            x = base.select(fools, images + beta * (x - images), x)
+            logits = classifier(x)
+            distance, surely = ball.distance(x, images), aim.surely_fooled(logits)
+            found = found.closer(x, distance, surely)
+            # Also what hardly fools goes back: on the boundary, no step is left.
+            x = base.select(aim.fooled(logits), images + beta * (x - images), x)
             return (x, found, flat), None
 
         x = images

@@ -115,7 +115,7 @@ def fab(norm: str) -> dict[str, Setting]:
         "radius": Setting(
             _EPSILON[norm],
             number(0, _FARTHEST[norm]),
-            "twice the farthest random start",
+            f"restarts begin at most half as far away, in {norm}",
         ),
     }
 
