@@ -25,12 +25,12 @@ def attack(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]
     """Lets an attack be called on arrays of a notebook as within a compiled program.
 
     Within one (where an argument is traced, or an array that the classifier or the
-    objective holds) the call is passed on as it is. Elsewhere values are checked,
-    images and logits become float32, and the attack runs as one program, compiled once
-    for each classifier, objective, shape and choice of static settings; floats and
-    arrays are its arguments. Classifier and objective must be the same objects then.
-    What they hold is part of the program: where it has changed since, the program is
-    compiled anew. It is kept as long as the classifier is.
+    objective holds) the call is passed on, with logits in float32. Elsewhere values are
+    checked, images and logits become float32, and the attack runs as one program,
+    compiled once for each classifier, objective, shape and choice of static settings;
+    floats and arrays are its arguments. Classifier and objective must be the same
+    objects then. What they hold is part of the program: where it has changed since, the
+    program is compiled anew. It is kept as long as the classifier is.
 
     Raises:
         InputError: images that are no floats, not finite or not in [0, 1], labels or
@@ -51,8 +51,9 @@ def attack(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]
         labels: Array,
         **settings: Any,
     ) -> AttackResult:
+        traced = functools.partial(_within, function, classifier, keys, images, labels)
         if checks.is_traced((keys, images, labels, settings)):
-            return function(classifier, keys, images, labels, **settings)
+            return traced(settings)
         seen = checks.check_images(images)
         # On the device where they are.
         images = jnp.asarray(
@@ -68,7 +69,7 @@ def attack(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]
             if (objective := settings.get("objective")) is not None:
                 held += look_at_objective(objective, len(images), classes)
         except checks.TracedError:
-            return function(classifier, keys, images, labels, **settings)
+            return traced(settings)
         labels = checks.check_labels(labels, len(images), classes)
         base.check_arguments(keys, images, labels)
         settings |= checks.check_aims(settings, seen, labels, classes)
@@ -92,6 +93,20 @@ def attack(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]
         return result
 
     return checked
+
+
+def _within(
+    function: Callable[..., AttackResult],
+    classifier: Classifier,
+    keys: Array,
+    images: Array,
+    labels: Array,
+    settings: dict[str, Any],
+) -> AttackResult:
+    """A call within a compiled program, of logits and objectives in float32."""
+    if settings.get("objective") is not None:
+        settings = {**settings, "objective": in_float32(settings["objective"])}
+    return function(in_float32(classifier), keys, images, labels, **settings)
 
 
 class Look(NamedTuple):

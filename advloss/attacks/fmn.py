@@ -23,6 +23,11 @@ def _cosine(first: Array | float, last: float, share: Array) -> Array:
     return first * (last + (1 - last) * (1 + jnp.cos(jnp.pi * share)) / 2)
 
 
+def _shares(steps: int, images: Array) -> Array:
+    """Before each step, which share of them is done."""
+    return jnp.arange(steps, dtype=images.dtype) / steps
+
+
 def _spread(values: Array, images: Array) -> Array:
     """`[batch]` numbers, to be multiplied with images."""
     return values.reshape(values.shape + (1,) * (images.ndim - 1))
@@ -92,7 +97,7 @@ def ddn(
     found = nothing_found(classifier, images, aim)
     radius = jnp.full(labels.shape, initial_norm, images.dtype)
     begin = images, radius, found, base.never_seen(labels, steps)
-    (_, _, found, flat), _ = jax.lax.scan(step, begin, jnp.arange(steps) / steps)
+    (_, _, found, flat), _ = jax.lax.scan(step, begin, _shares(steps, images))
     return as_result(classifier, aim, found, gradients=steps, flat=flat)
 
 
@@ -168,5 +173,5 @@ def fmn(
     found = nothing_found(classifier, images, aim)
     radius = jnp.full(labels.shape, jnp.inf, images.dtype)
     begin = images, radius, found, base.never_seen(labels, steps)
-    (_, _, found, flat), _ = jax.lax.scan(step, begin, jnp.arange(steps) / steps)
+    (_, _, found, flat), _ = jax.lax.scan(step, begin, _shares(steps, images))
     return as_result(classifier, aim, found, gradients=steps, flat=flat)

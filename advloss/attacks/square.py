@@ -204,8 +204,9 @@ def _bump(places: Array, side: Array | int, size: int) -> Array:
         side: of the picture, at most `size`.
     """
     row, column = places
-    heights = jnp.cumsum(1 / jnp.arange(1.0, size + 2) ** 2)
-    heights = jnp.concatenate([jnp.zeros(1), heights])  # Of the first k squares.
+    widths = jnp.arange(1, size + 2, dtype=jnp.float32)
+    heights = jnp.cumsum(1 / widths**2)  # Of the first k squares, from k = 1.
+    heights = jnp.concatenate([jnp.zeros_like(widths[:1]), heights])
 
     def pile(row: Array, height: Array | int) -> Array:
         inside = (row >= 0) & (row < height) & (column >= 0) & (column < side)
