@@ -28,6 +28,7 @@ from advloss.errors import InputError, line
 from advloss.registry import Setting, boolean, text, whole
 from advloss.runtime import hosts
 from advloss.runtime.devices import all_devices
+from advloss.runtime.environment import pin_jax
 from advloss.runtime.files import check_folder
 
 # The flags of commands that compute.
@@ -229,11 +230,20 @@ def devices(given: Given, *batch_sizes: int) -> list[jax.Device]:
     dividing = [
         n for n in range(1, cores + 1) if all(s % (n * count) == 0 for s in batch_sizes)
     ]
-    jax.config.update("jax_num_cpu_devices", asked or max(dividing, default=1))
+    try:
+        jax.config.update("jax_num_cpu_devices", asked or max(dividing, default=1))
+    except RuntimeError as error:
+        raise InputError(
+            f"--config={given.flags.config} uses JAX before its devices are chosen: use "
+            "numpy there"
+        ) from error
+    pin_jax()
     _join_hosts(given.flags)
     try:
         found = jax.local_device_count()
     except (RuntimeError, AssertionError) as error:
+        if "alloc" in str(error):
+            raise MemoryError(line(error)) from error
         platforms = os.environ.get("JAX_PLATFORMS")
         named = f"JAX_PLATFORMS={platforms}: " if platforms else ""
         raise InputError(f"{named}JAX has no devices: {line(error)}") from error

@@ -30,7 +30,7 @@ def main() -> None:
     """The console script."""
     here = _prepare()
     if "" not in sys.path and here not in sys.path:
-        sys.path.insert(0, here)  # Config files import each other from there.
+        sys.path.append(here)  # Config files import each other from there.
     command, *arguments = sys.argv[1:] or ["--help"]
     if command in ("--help", "-h", "help", "--version"):
         print(advloss.__version__ if command == "--version" else overview())
@@ -65,7 +65,7 @@ def run(command: str, program: Sequence[str], arguments: Sequence[str]) -> None:
     try:
         launcher = importlib.import_module("advloss.cli.launch")
         module = importlib.import_module(f"advloss.cli.{name}")
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:
         said = line(error)
         quoted = re.split("['\"]", said)[1::2]
         told = "".join(f", {k}={v}" for k, v in os.environ.items() if v in quoted)

@@ -9,6 +9,7 @@ An interrupted one goes on when the same command is given again.
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from functools import partial
+from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
@@ -16,7 +17,7 @@ from ml_collections import ConfigDict
 from advloss import config as configs
 from advloss import report
 from advloss.cli import configfile, flags
-from advloss.errors import Stopped
+from advloss.errors import InputError, Stopped
 from advloss.evaluation.run import evaluate_run
 from advloss.runtime import signals
 from advloss.training.run import train_runs
@@ -28,6 +29,10 @@ NETWORKS = ("undefended", "softmax", "lmcl")
 
 def main(given: flags.Given) -> None:
     """Trains, attacks and compares in --workdir. Raises as `train_runs`."""
+    if not Path("configs/quickstart.py").exists():
+        raise InputError(
+            "configs/quickstart.py is not here: give the command where configs/ is"
+        )
     recipes = [
         configs.resolve(configfile.load(f"configs/quickstart.py:{name}"))
         for name in NETWORKS

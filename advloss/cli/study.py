@@ -15,10 +15,10 @@ from ml_collections import ConfigDict
 
 from advloss import report
 from advloss.cli import flags, members
-from advloss.errors import Stopped
+from advloss.errors import DivergedError, Stopped
 from advloss.evaluation.look import write_changes
 from advloss.evaluation.run import evaluate_run
-from advloss.runtime import signals
+from advloss.runtime import checkpoints, signals
 from advloss.runtime.devices import share
 from advloss.training import stack
 from advloss.training.run import train_runs
@@ -32,6 +32,7 @@ def main(given: flags.Given) -> None:
 
     Raises:
         InputError: the config is neither, or a key is not valid; else as `run`.
+        DivergedError: a run's loss is no longer finite; the others are in the report.
     """
     config = given.config
     if members.is_sweep(config):
@@ -40,8 +41,9 @@ def main(given: flags.Given) -> None:
     else:
         runs = members.networks(config, tuple(report.PARTS))
     devices = flags.devices(given, *(s for c in runs for s in flags.batch_sizes(c)))
+    diverged = []
     if not given.flags.report_only:
-        run(runs, given.workdir, devices)
+        diverged = run(runs, given.workdir, devices)
     workdirs = [workdir_of(run, given.workdir) for run in runs]
 
     def write() -> str:
@@ -61,6 +63,8 @@ def main(given: flags.Given) -> None:
         )
 
     flags.show(write)
+    if diverged:
+        raise diverged[0]
 
 
 def workdir_of(config: ConfigDict, folder: str | Path) -> Path:
@@ -70,14 +74,15 @@ def workdir_of(config: ConfigDict, folder: str | Path) -> Path:
 
 def run(
     runs: Sequence[ConfigDict], folder: str | Path, devices: Sequence[jax.Device]
-) -> None:
+) -> list[DivergedError]:
     """Trains, attacks and looks into every run that is not finished.
 
-    Runs of one program are trained together, see `stack.plan`.
+    Runs of one program are trained together, see `stack.plan`. Those whose loss is no
+    longer finite hold up no other: what is to be said of them is returned.
 
     Raises:
         InputError: the devices don't divide a batch; nothing was trained then.
-        InputError, DivergedError: as `train_runs` and `evaluate_run`.
+        InputError: as `train_runs` and `evaluate_run`.
         Stopped: the process was asked to end; all is saved.
     """
     stacks = stack.plan(runs, devices)
@@ -86,11 +91,18 @@ def run(
             share("train.batch_size", together[0].train.batch_size, devices)
         for config in together:
             share("evaluate.batch_size", config.evaluate.batch_size, devices)
+    diverged = []
     for together in stacks:
         workdirs = [workdir_of(config, folder) for config in together]
-        train_runs(together, workdirs, devices)
+        try:
+            train_runs(together, workdirs, devices)
+        except DivergedError as error:
+            diverged.append(error)
         for config, workdir in zip(together, workdirs, strict=True):
+            if config.train.steps not in checkpoints.steps(workdir):
+                continue
             if signals.requested():
                 raise Stopped("stopped between two networks")
             measured = evaluate_run(config, workdir, devices)
             write_changes(config, workdir, measured, devices)
+    return diverged

@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from advloss import losses, networks
-from advloss.attacks import ATTACKS
+from advloss.attacks import ATTACKS, MINIMUM_NORM
 from advloss.defences import DEFENCES
 from advloss.networks import ACTIVATIONS, NETWORKS, Network
 from advloss.registry import Setting
@@ -119,10 +119,7 @@ def training_attack(
     if not DEFENCES[config.defence.name].attacks:
         return _no_attack
     bound, _ = _split(section, entry.settings)
-    bound["objective"] = losses.objective(
-        bound["objective"], training, bound.pop("objective_scale")
-    )
-    return functools.partial(entry.function, **bound)
+    return bind_attack(config.defence.attack, bound, training)
 
 
 def _no_attack(*_: Any, **__: Any) -> AttackResult:
@@ -149,7 +146,7 @@ def bind_attack(
         training: the objective that "training" stands for.
     """
     bound = dict(settings)
-    if ATTACKS[name].kind == "minimum-norm":
+    if ATTACKS[name].kind == MINIMUM_NORM:
         del bound["epsilon"]  # By which its result is judged.
     if "objective" in bound:
         bound["objective"] = losses.objective(

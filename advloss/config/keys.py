@@ -79,7 +79,9 @@ def _merge(key: str, settings: Mapping[str, Setting]) -> Key:
         told.setdefault(setting.help, []).append(f"{name} ({setting.default})")
     text = "; ".join(f"{', '.join(names)}: {one}" for one, names in told.items())
     swept = all(setting.swept for setting in settings.values())
-    return Key(None, first.valid, text, swept, optional=True)
+    ranges = dict.fromkeys(setting.valid.text for setting in settings.values())
+    valid = first.valid._replace(text=", or ".join(ranges))
+    return Key(None, valid, text, swept, optional=True)
 
 
 def titles(text: str, entries: Mapping[str, Any]) -> str:

@@ -113,8 +113,6 @@ def _config(workdir: Path) -> ConfigDict:
         values = checkpoints.load_origin(manager).config
     trained = saved.from_saved(values, workdir, quiet=True)  # config.json said it.
     differences = saved.training_differences(trained, config)
-    if trained.name != config.name:
-        differences.append(f"name: {trained.name!r} there, {config.name!r} here")
     if differences:
         raise InputError(
             f"{workdir / saved.CONFIG} is not what the network in checkpoints/ was "

@@ -5,6 +5,7 @@ alone.
 """
 
 import functools
+import io
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,10 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.container import Container
 from matplotlib.figure import Figure
+
+from advloss.runtime import files
+
+matplotlib.rcdefaults()  # A matplotlibrc of the user changes no figure.
 
 BLUE, VERMILION = "#0072B2", "#D55E00"  # Natural or right; worst or wrong.
 COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -120,9 +125,12 @@ def save(figure: Figure, path: Path) -> None:
     """Writes PATH.png and PATH.svg, the same bytes for the same figure."""
     for ending in SAVED:
         with matplotlib.rc_context({"svg.hashsalt": "advloss"}):
+            drawn = io.BytesIO()
             figure.savefig(
-                path.with_name(path.name + ending),
+                drawn,
+                format=ending[1:],
                 dpi=150,
                 metadata={"Date": None} if ending == ".svg" else None,
             )
+        files.write_bytes(path.with_name(path.name + ending), drawn.getvalue())
         figure.set_layout_engine("none")  # What stands stays, and is not sought.

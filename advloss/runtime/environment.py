@@ -20,6 +20,23 @@ _PACKAGES = ("advloss", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "n
 _SOURCES = Path(__file__).parents[1]
 
 
+# What a number depends on: a run is a function of its config, not of the shell.
+_PINNED = {
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_enable_x64": False,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_default_matmul_precision": None,
+    "jax_transfer_guard": "allow",
+}
+
+
+def pin_jax() -> None:
+    """Settings of JAX that change numbers are its own, whatever the shell says."""
+    for name, value in _PINNED.items():
+        jax.config.update(name, value)
+
+
 def environment(devices: Sequence[jax.Device]) -> dict[str, Any]:
     """Versions and devices, to be saved with a run."""
     return {

@@ -28,6 +28,7 @@ _DIGEST = "digest of all arrays"  # The entry of an npz file, beside its arrays.
 DEFLATES = 1032  # How many times smaller zip and gzip make a file, at most.
 # Paths that begin so are buckets of a cloud to the library that writes checkpoints.
 _BUCKETS = ("gs", "s3", "az", "hf")
+_LONGEST_PATH = 3800  # What lies within it is to have names, too.
 
 
 def check_folder(flag: str, folder: str | Path) -> Path:
@@ -58,8 +59,14 @@ def check_folder(flag: str, folder: str | Path) -> Path:
         raise refused("use a path that is UTF-8")
     if any(unicodedata.category(character) == "Cc" for character in text):
         raise refused("use a path without control characters")
-    if "://" in text:
-        raise refused("use a folder of this machine")
+    if (
+        "://" in text
+        or text.startswith("//")
+        or any(part.endswith(":") for part in path.parts)
+    ):
+        raise refused("use a folder of this machine, no part of which ends in :")
+    if len(os.fsencode(path.absolute())) > _LONGEST_PATH:
+        raise refused(f"use a path of at most {_LONGEST_PATH} bytes")
     if text.startswith("~"):
         raise refused("write out what ~ stands for; ./~ is a folder of that name")
     if path.absolute().parts[1:2] and path.absolute().parts[1] in _BUCKETS:
@@ -84,7 +91,11 @@ def write_text(path: Path, text: str) -> None:
         OSError: it can't be written; the old one stays.
     """
     # What is not UTF-8, of a path say, is shown rather than left out.
-    content = text.encode("utf-8", errors="backslashreplace")
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replaces a file in one move, as `write_text`."""
     _replace(path, lambda file: file.write(content))
 
 

@@ -39,11 +39,21 @@ def check_finite(
     bad = np.flatnonzero(~np.isfinite(chunk["loss"]))
     if bad.size:
         at = int(bad[0])
-        natural = config.defence.name == "natural"
-        or_warmup = "" if natural else " or a longer config.train.attack.warmup"
         raise DivergedError(
             f"the loss became {float(chunk['loss'][at])} at step {done + at + 1} of "
             f"{config.train.steps} (config.loss.name={config.loss.name!r}, "
-            f"config.train.learning_rate={config.train.learning_rate:g}): use a "
-            f"smaller learning rate{or_warmup}"
+            f"config.train.learning_rate={config.train.learning_rate:g}): use "
+            f"{_remedy(done + at, config)}"
         )
+
+
+def _remedy(updates: int, config: ConfigDict) -> str:
+    if not updates:
+        return "smaller numbers in config.loss, no weight has changed yet"
+    decay = config.train.weight_decay
+    natural = config.defence.name == "natural"
+    return (
+        "a smaller learning rate"
+        + (f", less of config.train.weight_decay={decay:g}" if decay else "")
+        + ("" if natural else " or a longer config.train.attack.warmup")
+    )

@@ -73,12 +73,23 @@ def load_run(workdir: str | Path, config: ConfigDict | None = None) -> Run:
     config = saved if config is None else config
     if not checkpoints.steps(workdir):
         raise InputError(f"--workdir={workdir} has no checkpoint: train a run there")
-    with checkpoints.open_folder(workdir) as manager:
-        state = restore(manager, config)
+    state = _newest_state(workdir, config)
     network = build.network(config)
     variables = state["average" if config.train.average else "variables"]
     classifier = jax.jit(networks.classifier(network, variables))
     return Run(config, network, variables, classifier, int(state["step"]))
+
+
+def _newest_state(workdir: Path, config: ConfigDict) -> dict[str, Any]:
+    """The newest checkpoint's; while the run is trained, it may go as it is read."""
+    while True:
+        with checkpoints.open_folder(workdir) as manager:
+            step = manager.latest_step()
+            try:
+                return restore(manager, config, step=step)
+            except (DamagedError, OSError):
+                if checkpoints.steps(workdir)[-1:] in ([], [step]):
+                    raise
 
 
 def restore(
