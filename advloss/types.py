@@ -109,7 +109,7 @@ class AttackResult(NamedTuple):
             of those the one with the highest objective (of a target's, the lowest).
         worst_success: `[batch]` bool; `worst_images` fool the classifier.
         backward_passes: `[batch]` int32, gradients computed for each example, each with
-            a forward pass of its own.
+            a forward pass of its own; the gradients of one step of FAB share one.
         forward_passes: `[batch]` int32, evaluations without a gradient.
         zero_gradient: `[batch]` bool; nothing was found, and every gradient was zero or
             not a number: this says nothing of robustness.
