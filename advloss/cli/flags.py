@@ -234,8 +234,8 @@ def devices(given: Given, *batch_sizes: int) -> list[jax.Device]:
         jax.config.update("jax_num_cpu_devices", asked or max(dividing, default=1))
     except RuntimeError as error:
         raise InputError(
-            f"--config={given.flags.config} uses JAX before its devices are chosen: use "
-            "numpy there"
+            f"--config={given.flags.config} uses JAX before its devices are chosen: "
+            "use numpy there"
         ) from error
     pin_jax()
     _join_hosts(given.flags)
