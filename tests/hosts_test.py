@@ -260,9 +260,14 @@ def test_asked_to_end_one_host_ends_both(flags, tmp_path):
 
 
 def test_a_full_disk_ends_both(flags, tmp_path):
-    """The first has no space for a checkpoint; the other must not wait for it."""
+    """The first has no space for a checkpoint; the other must not wait for it long."""
     workdir = tmp_path / "run"
-    processes = _start_two(_command("train", workdir, *flags), tmp_path / "logs")
+    less_patient = (
+        "from advloss.runtime import checkpoints; checkpoints._BARRIER_SECONDS = 15; "
+        "from advloss.cli.main import launch; launch('train')"
+    )
+    command = [sys.executable, "-c", less_patient, f"--workdir={workdir}", *flags]
+    processes = _start_two(command, tmp_path / "logs")
     for process in processes:
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
     assert 0 not in _end(processes, timeout=240)

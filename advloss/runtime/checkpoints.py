@@ -240,9 +240,7 @@ def _read(manager: ocp.CheckpointManager, step: int, **item):
         return manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
 
 
-def _unusable(
-    manager: ocp.CheckpointManager, step: int, error: Exception
-) -> Exception:
+def _unusable(manager: ocp.CheckpointManager, step: int, error: Exception) -> Exception:
     """What to raise: a checkpoint that we may not read, say, is not damaged."""
     if isinstance(error, MemoryError):
         return error
