@@ -7,8 +7,8 @@ axis are equal on all devices: what a mapped function returns there must have pa
 through `lax.pmean` or `lax.all_gather`, and a test holds two devices equal to one.
 
 `devices` names those of all hosts; what `jax.pmap` takes and returns is each host's own
-part. What it compiles, JAX keeps forever: examples of a caller's network are mapped by a
-jitted `jax.shard_map` instead, which is freed with the function.
+part. What it compiles, JAX keeps forever: the examples of a caller's network are mapped
+by a jitted `jax.shard_map` instead, which is freed with the function.
 """
 
 from collections import Counter
