@@ -114,7 +114,8 @@ def _compiled(case):
     def attack(weights, batch, changes):
         return _attack(case, functools.partial(_network, weights), *batch, **changes)
 
-    return lambda weights, batch, **changes: attack(weights, batch, changes)
+    numbers = {k: v for k, v in CASES[case].items() if k == "epsilon"}
+    return lambda weights, batch, **changes: attack(weights, batch, numbers | changes)
 
 
 def _fools(case, logits, labels):
@@ -367,6 +368,7 @@ def test_arguments_are_checked_within_a_program(case, weights, batch):
         ("square_l2", {"queries": 70}),
     ],
 )
+@pytest.mark.usefixtures("compiled_quickly")
 def test_rounds_put_together_fool_whom_the_attack_fools(case, changes, weights):
     """And together they spend what it spends on those that it does not fool."""
     epsilon = {"linf": 0.03, "l2": 0.15}[_entry(case).norm]
@@ -406,6 +408,7 @@ def test_rounds_put_together_fool_whom_the_attack_fools(case, changes, weights):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("case", attacks.ATTACKS)
 @settings(deadline=None, max_examples=12)
 @given(
@@ -456,6 +459,7 @@ def test_any_network_shape_and_radius(case, shape, seed, spread, epsilon):
         ("square_l2", "queries", 5, 200),
     ],
 )
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_larger_budget_finds_no_less(name, key, weak, strong, weights):
     network = functools.partial(_network, weights)
     images = np.random.default_rng(5).uniform(size=(60, 6, 6, 2)).astype(np.float32)

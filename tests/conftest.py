@@ -41,7 +41,7 @@ def few_programs():
     jax.clear_caches()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def compiled_quickly():
     """Networks of a few pixels: to optimise programs takes longer than to run them."""
     jax.config.update("jax_disable_most_optimizations", True)
