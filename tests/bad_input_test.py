@@ -130,7 +130,7 @@ CONFIG_CASES = [
     ("train.attack.random_start=maybe", r"random_start='maybe' .*True or False"),
     ("train.attack.draws=5", r"train.attack.draws=5 .*pgd has no draws"),
     ("evaluate.attacks=", r"evaluate.attacks=.*one or more of"),
-    ("evaluate.attacks=pgd,fab", r"evaluate.attacks=.*fab.*carlini_l0"),
+    ("evaluate.attacks=pgd,fabb", r"evaluate.attacks=.*fabb.*carlini_l0"),
     ("evaluate.attacks=(1,2)", r"evaluate.attacks=\(1, 2\) .*carlini_l0"),
     ("evaluate.attacks=None", r"evaluate.attacks=\('None',\) .*carlini_l0"),
     ("evaluate.attacks={}", r"evaluate.attacks=\('{}',\) .*carlini_l0"),
@@ -219,6 +219,9 @@ FLAG_CASES = [
     ((*TRAIN, "--workdir=W", "--distributed=maybe"), r"distributed=.*True or False"),
     ((*TRAIN, "--workdir=s3://bucket/x"), r"--workdir=s3://bucket/x .*this machine"),
     ((*TRAIN, "--workdir=file:///x"), r"--workdir=file:///x .*this machine"),
+    ((*TRAIN, "--workdir=//tmp/x"), r"--workdir=//tmp/x .*this machine"),
+    ((*TRAIN, "--workdir=/tmp/gs:/x"), r"--workdir=/tmp/gs:/x .*this machine"),
+    ((*TRAIN, f"--workdir=/tmp{20 * ('/' + 199 * 'z')}"), r"at most 3800 bytes"),
     ((*TRAIN, "--workdir=~/x"), r"--workdir=~/x .*write out what ~ stands for"),
     ((*TRAIN, "--workdir=~nobody"), r"--workdir=~nobody .*write out"),
     ((*TRAIN, "--workdir=W\x85x"), r"--workdir=.*W\\x85x .*control characters"),
@@ -560,6 +563,20 @@ def test_a_config_file_that_closes_a_stream(start, tmp_path, case):
     (tmp_path / "config.py").write_text(CLOSING_FILES[case])
     arguments = [f"--config={tmp_path}/config.py", f"--workdir={tmp_path / 'run'}"]
     _assert_refused(start, ["train", *arguments], r"OSError: x \(line 3\)", tmp_path)
+
+
+def test_a_config_file_that_uses_jax(start, tmp_path):
+    default = (ROOT / "configs/default.py").read_text()
+    (tmp_path / "config.py").write_text(f"{default}\nimport jax\njax.devices()\n")
+    arguments = [f"--config={tmp_path}/config.py", f"--workdir={tmp_path / 'run'}"]
+    said = r"--config=.*config.py uses JAX before .*: use numpy"
+    _assert_refused(start, ["train", *arguments], said, tmp_path)
+
+
+def test_a_quickstart_away_from_its_configs(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = r"configs/quickstart.py is not here"
+    _assert_refused(run, ["quickstart", "--workdir=run"], said, tmp_path)
 
 
 @pytest.mark.parametrize(("environment", "said"), ENVIRONMENTS)

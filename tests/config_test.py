@@ -1,19 +1,23 @@
 """Configs: what is refused, with the key, the value and what is valid in one line."""
 
+import functools
 import importlib
 import json
 import shlex
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import ROOT
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from advloss import config as configs
-from advloss.attacks import ATTACKS, FIXED_EPSILON
+from advloss import losses
+from advloss.attacks import ATTACKS, FIXED_EPSILON, example_keys
 from advloss.cli import configfile, flags
-from advloss.config import saved
+from advloss.config import build, saved
 from advloss.data import SOURCES
 from advloss.defences import DEFENCES
 from advloss.errors import InputError
@@ -287,6 +291,32 @@ def test_suites_stand_for_their_attacks():
     assert configs.resolve(config).evaluate.attacks == (
         "pgd", "multi_targeted", "noise", "pgd_l2", "multi_targeted_l2",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, each in ATTACKS.items() if each.kind == FIXED_EPSILON]
+)
+def test_every_attack_within_a_radius_can_train(name):
+    config = configs.default()
+    config.defence.attack = name
+    config = configs.resolve(config)
+    attack = build.training_attack(config, losses.softmax_cross_entropy)
+    swept = {k for k, each in ATTACKS[name].settings.items() if each.swept}
+    numbers = {key: config.train.attack[key] for key in swept}
+    images = jnp.zeros((2, 4, 4, 1))
+
+    def classifier(images):
+        return images.reshape(2, 16)[:, :10]
+
+    keys = example_keys(jax.random.key(0), jnp.arange(2))
+    call = functools.partial(attack, classifier, **numbers)
+    found = jax.eval_shape(call, keys, images, jnp.zeros(2, jnp.int32))
+    assert found.images.shape == images.shape
+
+
+def test_the_range_of_a_key_is_that_of_every_entry():
+    epsilon = configs.keys()["train.attack.epsilon"]
+    assert epsilon.valid.text == "a number in [0, 1], or a number in [0, 100]"
 
 
 def test_an_unset_training_attack_takes_its_own_defaults():

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import pytest
@@ -394,3 +395,25 @@ def test_every_target_of_make_has_a_recipe():
         ["make", "--dry-run", *named], cwd=ROOT, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_file_beside_the_user_shadows_no_module(tmp_path):
+    """The folder of a command is searched last."""
+    (tmp_path / "random.py").write_text("raise AttributeError('mine')")
+    done = subprocess.run(
+        [Path(sys.executable).parent / "advloss", "keys", "seed"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_memory_for_a_device_is_said(monkeypatch):
+    def none():
+        raise RuntimeError("Unable to initialize backend 'cpu': std::bad_alloc")
+
+    monkeypatch.setattr(jax, "local_device_count", none)
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
+    monkeypatch.setattr(flags, "pin_jax", lambda: None)
+    given = flags.parse(flags.DEVICES, ["advloss", "x"], [])
+    with pytest.raises(MemoryError, match="bad_alloc"):
+        flags.devices(given)

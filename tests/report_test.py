@@ -2,14 +2,20 @@
 
 import csv
 import json
+import os
 import re
+import subprocess
+import sys
 import warnings
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from made_runs import make_run, measure
 from matplotlib import colors
+from matplotlib import figure as drawn
 
 from advloss import config as configs
 from advloss import report
@@ -390,7 +396,7 @@ def test_damaged_files_leave_a_row(tmp_path, file, content, status):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("name", "b"), ("seed", 5), ("loss.name", "hinge"), ("train.steps", 700)],
+    [("seed", 5), ("loss.name", "hinge"), ("train.steps", 700)],
 )
 def test_a_config_that_is_not_the_networks_is_said(tmp_path, key, value):
     """The checkpoint holds what it was trained by; how to evaluate may change."""
@@ -404,6 +410,7 @@ def test_a_config_that_is_not_the_networks_is_said(tmp_path, key, value):
 
     edit("evaluate.batch_size", 7)
     edit("data.dir", "elsewhere")
+    edit("name", "b")
     assert report.load_row(workdir).status == ""
     edit(key, value)
     row = report.load_row(workdir)
@@ -715,3 +722,28 @@ def test_saved_configs_of_earlier_versions_are_said(tmp_path):
         warnings.simplefilter("error")
         row = report.load_row(workdir)
     assert row.summary and any("momentum" in note for note in row.notes)
+
+
+def test_a_figure_that_is_not_finished_leaves_the_one_before(tmp_path, monkeypatch):
+    style.save(style.new(1.0), tmp_path / "a")
+    before = (tmp_path / "a.png").read_bytes()
+
+    def cut_short(self, file, **_):
+        (file.write if hasattr(file, "write") else Path(file).write_bytes)(b"half")
+        raise OSError("full")
+
+    monkeypatch.setattr(drawn.Figure, "savefig", cut_short)
+    with pytest.raises(OSError, match="full"):
+        style.save(style.new(1.0), tmp_path / "a")
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_no_matplotlibrc_changes_a_figure(tmp_path):
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True")
+    done = subprocess.run(
+        [sys.executable, "-c", "import matplotlib, advloss.report.style\n"
+         "print(matplotlib.rcParams['text.usetex'])"],
+        cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stdout == "False\n", done.stderr

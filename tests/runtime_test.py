@@ -322,3 +322,16 @@ def test_two_threads_save_at_the_same_moments(tmp_path):
         thread.join()
     assert failures == []
     assert [checkpoints.steps(tmp_path / name) for name in "ab"] == [[14, 15]] * 2
+
+
+def test_what_changes_numbers_is_not_left_to_the_shell():
+    before = {key: getattr(jax.config, key) for key in environment._PINNED}
+    try:
+        jax.config.update("jax_default_prng_impl", "rbg")
+        jax.config.update("jax_numpy_dtype_promotion", "strict")
+        environment.pin_jax()
+        assert jax.config.jax_default_prng_impl == "threefry2x32"
+        assert jax.config.jax_numpy_dtype_promotion == "standard"
+    finally:
+        for key, value in before.items():
+            jax.config.update(key, value)

@@ -56,6 +56,16 @@ def test_every_network_is_trained_attacked_and_looked_into(folder, runs):
             assert load_changes(each)["rank_change"].shape == (40,)
 
 
+def test_a_run_that_diverges_holds_up_no_other(runs, tmp_path):
+    bad, good = (config.copy_and_resolve_references() for config in runs[1:3])
+    bad.train.learning_rate = 1e30
+    bad, good = configs.resolve(bad), configs.resolve(good)
+    (error,) = study.run([bad, good], tmp_path, jax.devices()[:1])
+    assert "learning_rate=1e+30" in str(error)
+    assert results.load(study.workdir_of(good, tmp_path))
+    assert not results.load(study.workdir_of(bad, tmp_path))
+
+
 def test_a_finished_study_is_left_as_it_is(folder, runs):
     before = _contents(folder)
     study.run(runs, folder, jax.devices()[:1])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import advloss
-from advloss.errors import InputError
+from advloss.errors import DamagedError, InputError
 from advloss.evaluation import results
 from advloss.training import workdir as folders
 
@@ -58,6 +58,23 @@ def test_a_run_of_an_earlier_version_says_what_differs(trained, tmp_path):
     path.write_text(json.dumps(values))
     with pytest.raises(InputError, match=r"decay_of_weights=0.1 is not a key"):
         advloss.load_run(workdir)
+
+
+def test_a_checkpoint_that_goes_while_it_is_read(trained, tmp_path, monkeypatch):
+    """A run that is being trained keeps its newest alone: that is read then."""
+    workdir = shutil.copytree(trained, tmp_path / "run")
+    restore, asked = folders.restore, []
+
+    def restored(manager, config, *, step):
+        asked.append(step)
+        if step == 60:
+            shutil.copytree(workdir / "checkpoints/60", workdir / "checkpoints/61")
+            raise DamagedError("it is gone", "")
+        return restore(manager, config, step=60)
+
+    monkeypatch.setattr(folders, "restore", restored)
+    advloss.load_run(workdir)
+    assert asked == [60, 61]
 
 
 def test_load_run_gives_the_network_that_was_evaluated(trained):

@@ -99,10 +99,10 @@ def run(
         except DivergedError as error:
             diverged.append(error)
         for config, workdir in zip(together, workdirs, strict=True):
-            if config.train.steps not in checkpoints.steps(workdir):
-                continue
             if signals.requested():
                 raise Stopped("stopped between two networks")
+            if config.train.steps not in checkpoints.steps(workdir):
+                continue
             measured = evaluate_run(config, workdir, devices)
             write_changes(config, workdir, measured, devices)
     return diverged
