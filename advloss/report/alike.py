@@ -88,4 +88,4 @@ def _said(title: str, groups: dict[tuple[str, ...], list[str]]) -> list[str]:
         f"{', '.join(rows)}: {', '.join(shown)}" for shown, rows in groups.items()
     )
     alike = len(groups) < 2
-    return [] if alike else [f"“{title}” is one of different attacks: {listed}."]
+    return [] if alike else [f"“{title}” counts different attacks: {listed}."]
