@@ -248,6 +248,7 @@ FLAG_CASES = [
     (("report", "--runs=gs://x", "--workdir=W"), r"--runs=gs://x .*this machine"),
     (("report", "--runs=W.py", "--workdir=W"), r"W.py is not a folder"),
     (("report", "--runs=W", "--runs=W", "--workdir=W"), r"--runs is given twice"),
+    (("report", "--runs=x,./x/", "--workdir=W"), r"--runs=x .*x is the same run"),
     (("evaluate", "--workdir=W", "--config.x=1"), r"W holds no run"),
     (("evaluate", "--workdir=W", "--config="), r"--config is missing: name a file"),
     (("evaluate", "--workdir=W", "--config=configs/none.py"), r"none.py.*No such"),

@@ -224,6 +224,57 @@ def test_rows_that_were_not_measured_alike_are_named(tmp_path, more, said):
     assert "Not measured alike" not in str(_sections(workdirs[:1])["Accuracy"].notes)
 
 
+def test_worst_cases_of_other_attacks_are_named(tmp_path):
+    """PGD alone beside PGD with another attack of the ball, and unions of these."""
+    workdirs = [
+        make_run(tmp_path / "a", "a", attacks=("pgd", "pgd_l2")),
+        make_run(tmp_path / "b", "b", attacks=("pgd", "fab", "pgd_l2")),
+        make_run(tmp_path / "c", "c", attacks=("pgd_l2", "pgd")),
+    ]
+    runs = [({"seed": seed}, workdir) for seed, workdir in enumerate(workdirs)]
+    for section in (_sections(workdirs)["Accuracy"], report.sections_of_sweep(runs)[0]):
+        worst, union = (note for note in section.notes if "different attacks" in note)
+        assert re.search(
+            r"worst linf ε=0.3” .*: a, c: PGD\S+ ε=0.3; b: PGD.*FAB", worst
+        )
+        assert re.search(r"“union.*: a, c: PGD[^;]*; b: PGD.*FAB", union)
+    alike = [workdirs[0], workdirs[2]]
+    assert "different attacks" not in str(_sections(alike)["Accuracy"].notes)
+
+
+def test_results_that_are_not_shown_are_counted(tmp_path):
+    workdir, settings = make_run(tmp_path / "a", "a"), configs.default().evaluate.pgd
+    measure(workdir, "pgd", settings.to_dict(), 4, np.arange(5))
+    (note,) = report.load_row(workdir).notes
+    assert note == "1 result of other examples, seeds or modes is not shown"
+    measure(workdir, "pgd", settings.to_dict(), 3, seed=1)
+    said = " ".join(_sections([workdir])["Accuracy"].notes)
+    assert "a: 2 results of other examples, seeds or modes are not shown" in said
+
+
+def test_no_two_rows_have_the_same_label(tmp_path, monkeypatch):
+    monkeypatch.chdir(make_run(tmp_path / "b", "a", changes={"seed": 1}))
+    others = [
+        make_run(tmp_path / "c", "a"), make_run(tmp_path / "d", "a, seed 1"),
+    ]  # fmt: skip
+    cells = [row[0] for row in _sections([".", *others])["Accuracy"].table[1:]]
+    assert cells == ["a (.)", "a, seed 0", f"a, seed 1 ({others[1]})"]
+    cells = [row[0] for row in _sections([".", "."])["Accuracy"].table[1:]]
+    assert len(set(cells)) == 2
+    (tmp_path / "b" / "config.json").unlink()
+    assert report.load_row(".").name == "b"
+
+
+def test_whom_only_survivors_were_attacked_of(tmp_path):
+    workdirs = [make_run(tmp_path / n, n, attacks=()) for n in ("a", "b")]
+    pgd = configs.default().evaluate.pgd.to_dict()
+    measure(workdirs[0], "pgd", pgd, 10)
+    measure(workdirs[1], "pgd", pgd, 10, after=())
+    note = _sections(workdirs)["Accuracy"].notes[0]
+    assert "Attacks on b were shown only" in note
+    assert "Attacks were shown only" in _sections(workdirs[1:])["Accuracy"].notes[0]
+
+
 def test_survivors_of_others_are_another_column(tmp_path):
     """PGD before noise, and PGD after noise, of the same settings."""
     workdir, settings = make_run(tmp_path / "a", "a", attacks=()), configs.default()
@@ -365,7 +416,7 @@ DAMAGED = (
     ("config.json", DEEP, "damaged: config.json"),
     ("config.json", b"\xff\xfe", "damaged: config.json"),
     ("config.json", '{"name": 3}', "damaged: config.json"),
-    ("config.json", None, "the folder holds no run"),
+    ("config.json", None, "damaged: config.json is missing"),
     ("environment.json", "]", "60.0"),
     ("environment.json", DEEP, "60.0"),
     ("environment.json", '{"python": {"a": [null, 1e999]}}', "60.0"),

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -170,6 +171,40 @@ def test_they_are_left_out_beside_others(tmp_path, labels, changes, reason):
         assert "88.98" not in shown and "paper" not in shown
 
 
+def _seeds(*values):
+    return dict(enumerate(values))
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        # Equal differences, also where float64 rounds them otherwise.
+        (
+            {"softmax": _seeds(50, 60.1, 70, 80), "a": _seeds(52.3, 62.4, 72.3, 82.3)},
+            ["X, against softmax: a +2.3 at each of 4 seeds: no spread between seeds, "
+             "so no test."],
+        ),
+        (
+            {"softmax": _seeds(*range(6)), "a": _seeds(2, 3, 5),
+             "b": _seeds(1, 3, 4, 5, 7, 9)},
+            ["a +2.3 .* over 3 seeds, p = 0.02 .*; b .* over 6 seeds, p = 0.0053 "],
+        ),
+        # A group of two seeds changes nothing for the others, and is named.
+        (
+            {"softmax": _seeds(0, 1, 2), "a": _seeds(2, 3, 5), "b": _seeds(1, 9)},
+            ["a .* p = 0.02 ", "X: too few seeds for a test of b."],
+        ),
+        ({"softmax": _seeds(1, 2), "a": {}}, []),
+        ({"softmax": {}, "a": _seeds(1, 2)}, []),
+    ],
+)  # fmt: skip
+def test_what_seeds_say(groups, said):
+    found = seeds.verdict("X", groups, "softmax")
+    assert len(found) == len(said)
+    for sentence, wanted in zip(found, said, strict=True):
+        assert re.search(wanted.replace("+", r"\+"), sentence), sentence
+
+
 def test_losses_are_compared_over_three_seeds(tmp_path):
     workdirs = _study(tmp_path, count=3)
     path = workdirs[1] / "evaluation"
@@ -178,7 +213,8 @@ def test_losses_are_compared_over_three_seeds(tmp_path):
         file.unlink()
     measure(workdirs[1], "pgd", settings, 10)  # Softmax, seed 0.
     (section,) = report.sections_of_paper(["table2"], workdirs)
-    assert any("paired t-test over 3 seeds" in note for note in section.notes)
+    said = " ".join(section.notes)
+    assert "paired t-test" in said and "over 3 seeds, p = " in said
     few = [w for w in workdirs if not w.name.endswith("2")]
     (section,) = report.sections_of_paper(["table2"], few)
     assert any("too few seeds for a test" in note for note in section.notes)
@@ -201,10 +237,137 @@ def test_what_was_not_measured_alike_is_not_compared(tmp_path, change):
     assert bool(named) == (change != "epsilon")
 
 
+def _results(workdir, attack="pgd"):
+    return list(workdir.glob(f"evaluation/{attack}-*"))
+
+
+def _of(section, name):
+    return next(row for row in section.table if row[0] == name)
+
+
+@pytest.mark.parametrize("part", ["section3", "table3", "figure1"])
+def test_differing_attacks_are_not_averaged(fake_networks, tmp_path, part):
+    """Seed 0 of softmax was attacked at another radius than two seeds and the rest."""
+    workdirs = _study(tmp_path, count=3)
+    settings = report.load_row(workdirs[1]).config.evaluate.pgd.to_dict()
+    (path,) = _results(workdirs[1])
+    path.unlink()
+    measure(workdirs[1], "pgd", {**settings, "epsilon": 0.05}, 19)
+    for workdir in workdirs:
+        move(workdir, "pgd")
+    (section,) = report.sections_of_paper([part], workdirs)
+    (note,) = (note for note in section.notes if "Left out" in note)
+    assert "softmax, seed 0: PGD-100 ε=0.05." in note
+    if part == "section3":
+        assert _of(section, "softmax")[3] == "67.5 (65.0, 70.0)"
+    if part == "table3":
+        assert _of(section, "softmax")[2] == "67.5"
+
+
+def test_what_most_runs_are_asked_for_is_shown(tmp_path):
+    """Also where some have newer results of another attack beside it."""
+    workdirs = _study(tmp_path, count=3)
+    settings = report.load_row(workdirs[1]).config.evaluate.pgd.to_dict()
+    for workdir in workdirs:
+        measure(workdir, "pgd", {**settings, "epsilon": 0.05}, 19)
+    (section,) = report.sections_of_paper(["section3"], workdirs)
+    assert _of(section, "softmax")[3].startswith("65.0 [")
+    assert not any("Left out" in note for note in section.notes)
+
+
+def test_results_of_survivors_are_not_shown_to_others(fake_networks, tmp_path):
+    """They hold natural images where an earlier attack had fooled."""
+    workdirs = _study(tmp_path, count=1)
+    for workdir in workdirs:
+        config = report.load_row(workdir).config
+        for path in workdir.glob("evaluation/*"):
+            path.unlink()
+        first = measure(workdir, "pgd", config.evaluate.pgd.to_dict(), 10, after=())
+        noise = config.evaluate.noise.to_dict()
+        measure(workdir, "noise", noise, 9, after=(first,))
+        for attack in ("pgd", "noise"):
+            move(workdir, attack)
+    for part in ("table3", "figure1"):
+        (section,) = report.sections_of_paper([part], workdirs)
+        said = " ".join(section.notes)
+        assert "softmax, seed 0: PGD-100 ε=0.3 on survivors" in said
+        assert not section.figures
+    # The accuracy under the first attack is that of all images; noise came after it.
+    (section,) = report.sections_of_paper(["section3"], workdirs)
+    assert _of(section, "softmax")[3:5] == ["50.0", "-"]
+    assert "softmax, seed 0: noise ε=0.3 on survivors" in " ".join(section.notes)
+
+
+def _moved(folder):
+    """A study of which the network of softmax lies in hinge's folder as well."""
+    workdirs = _study(folder, count=2)
+    configs = [report.load_row(workdir).config for workdir in workdirs]
+    softmax, hinge = workdirs[1:3]
+    shutil.rmtree(hinge)
+    shutil.copytree(softmax, hinge)
+    return workdirs, configs
+
+
+def test_a_studys_folder_with_another_network_is_said(tmp_path):
+    workdirs, configs = _moved(tmp_path)
+    (section,) = report.sections_of_paper(["table2"], workdirs, configs)
+    assert _of(section, "softmax")[1] == "2" and _of(section, "hinge")[1] == "1"
+    said = " ".join(section.notes)
+    assert "hinge, seed 0: damaged: holds another run" in said
+    appendix = report.sections_of_runs(workdirs, configs, appendix=True)[0]
+    assert "loss.name: 'softmax_cross_entropy' there, 'hinge' here" in (
+        " ".join(appendix.notes)
+    )
+    with pytest.raises(
+        InputError, match=r"hinge-seed0 and .* are both softmax, seed 0"
+    ):
+        report.sections_of_paper(["table2"], workdirs)
+
+
+def test_a_name_is_a_label(tmp_path):
+    """A network of the same training, by another name and from another folder."""
+    workdirs = _study(tmp_path, count=1)
+    configs = [report.load_row(workdir).config for workdir in workdirs]
+    configs[1].name, configs[1].data.dir = "lmcl_m0.1", "elsewhere"
+    (section,) = report.sections_of_paper(["table2"], workdirs, configs)
+    assert _of(section, "softmax")[1] == "0" and _of(section, "lmcl_m0.1")[1] == "1"
+
+
+@pytest.mark.parametrize("other", ["margin", "seed"])
+def test_a_sweeps_folder_with_another_network_is_said(tmp_path, other):
+    runs = _sweep(tmp_path)
+    configs = [report.load_row(workdir).config for _, workdir in runs]
+    (_, kept), (_, lost) = runs[0], runs[1 if other == "margin" else 3]
+    shutil.rmtree(lost)
+    shutil.copytree(kept, lost)
+    (section,) = report.sections_of_sweep(runs, configs)
+    assert f"{lost.name}: damaged: holds another run." in section.notes
+    counts = [row[1] for row in section.table[1:]]
+    assert counts == (["2", "1", "2"] if other == "margin" else ["1", "2", "2"])
+    status = [r["status"] for r in section.records if "status" in r]
+    assert status == ["damaged: holds another run"]
+
+
+def test_a_cell_of_fewer_seeds_says_so(tmp_path):
+    runs = _sweep(tmp_path, values=(0.1,), count=4)
+    for own, workdir in runs:
+        settings = report.load_row(workdir).config.evaluate.noise.to_dict()
+        if own["seed"] == 0:
+            measure(workdir, "noise", settings, 16)
+        for path in _results(workdir) if own["seed"] == 3 else ():
+            path.unlink()
+            measure(workdir, "noise", {**settings, "epsilon": 0.1}, 18)
+    (section,) = report.sections_of_sweep(runs)
+    cells = dict(zip(*section.table, strict=True))
+    assert cells["seeds"] == "4"
+    assert cells["noise ε=0.3 %"] == "80.0 (1 seed)"
+    assert re.fullmatch(r"55.0 \[.*\] \(3 seeds\)", cells["PGD-100 ε=0.3 %"])
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_no_interval_over_fewer_than_three_seeds(count):
     values = [58.0, 60.0][:count]
-    text = seeds.text(values, 50)
+    text = seeds.text(values, 50, count)
     assert text == ("58.0" if count == 1 else "59.0 (58.0, 60.0)")
     assert np.isnan(seeds.interval(values, 50).low)
 

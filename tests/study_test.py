@@ -8,6 +8,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from made_runs import make_run
 
 from advloss import config as configs
 from advloss import report
@@ -116,17 +117,21 @@ def test_a_study_of_other_types_is_refused(key, value):
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "run", "said"),
     [
-        ("configs/table2.py:smoke", "no such run"),
-        ("configs/lmcl_sweep.py", "no such run"),
+        ("configs/table2.py:smoke", None, "no such run"),
+        ("configs/lmcl_sweep.py", None, "no such run"),
+        ("configs/table2.py:smoke", "hinge-seed0", "damaged: holds another run"),
+        ("configs/lmcl_sweep.py", "lmcl_margin0.1-seed0", "damaged: holds another run"),
     ],
 )
-def test_only_a_report_trains_nothing(tmp_path, monkeypatch, capsys, config, said):
+def test_only_a_report_trains_nothing(tmp_path, monkeypatch, capsys, config, run, said):
+    if run:
+        make_run(tmp_path / run, "softmax")
     monkeypatch.setattr(flags, "devices", lambda given, *sizes: jax.devices()[:1])
     monkeypatch.setattr(flags, "end_on_signals", lambda: None)
     arguments = [f"--config={config}", f"--workdir={tmp_path}", "--report_only"]
     given = flags.parse(study.FLAGS, ["advloss", "study"], arguments)
     study.main(given)
-    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+    assert {path.name for path in tmp_path.iterdir()} == {"report", run} - {None}
     assert said in " ".join(capsys.readouterr().out.split())

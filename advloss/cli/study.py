@@ -50,13 +50,14 @@ def main(given: flags.Given) -> None:
         if members.is_sweep(config):
             title, notes = f"{config.name}: {config.sweep}", []
             values = (variant.values for variant in variants)
-            own = report.sections_of_sweep(list(zip(values, workdirs, strict=True)))
+            pairs = list(zip(values, workdirs, strict=True))
+            own = report.sections_of_sweep(pairs, runs)
         else:
             title, notes = f"Study: {', '.join(config.parts)}", [config.budget]
-            own = report.sections_of_paper(config.parts, workdirs)
+            own = report.sections_of_paper(config.parts, workdirs, runs)
         return report.write(
             title,
-            [*own, *report.sections_of_runs(workdirs, appendix=True)],
+            [*own, *report.sections_of_runs(workdirs, runs, appendix=True)],
             given.workdir / "report",
             notes=notes,
             command=given.line,

@@ -41,11 +41,11 @@ def section(
     for name, found in measured.items():
         cells = []
         for place, values in ((1, found.natural), (0, found.attacked)):
-            cells.append(_text(values, found.images))
+            cells.append(_text(values, found))
             if printed:
                 number = printed[name][place]
                 cells += [f"{number:.2f}", _beside(values, found.images, number)]
-        worst = _text(found.worst, found.images)
+        worst = _text(found.worst, found)
         table.append([name, str(len(found.natural)), *cells, worst])
     said = [seeds.NOTE, "worst: no iterate of any attack in the same ball fools."]
     if printed:
@@ -65,8 +65,8 @@ def section(
     return Section(title, table, [*said, *notes], drawn, records)
 
 
-def _text(values: Values, images: int) -> str:
-    return seeds.text(list(values.values()), images)
+def _text(values: Values, found: Accuracies) -> str:
+    return seeds.text(list(values.values()), found.images, len(found.natural))
 
 
 def _beside(values: Values, images: int, printed: float) -> str:

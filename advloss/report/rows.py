@@ -4,7 +4,9 @@ Everything that a report reads is read here, and nothing that a damaged file hol
 let through: it is said in the row's status or notes.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,20 +63,43 @@ class Row(NamedTuple):
         return identity["data"], identity["examples"], identity["seed"]
 
 
-def load_row(workdir: str | Path, beside: Measured | None = None) -> Row:
+def load_rows(
+    workdirs: Sequence[str | Path], expected: Sequence[ConfigDict] | None = None
+) -> list[Row]:
+    """The row of every run, held to its config where these are given."""
+    configs = [None] * len(workdirs) if expected is None else expected
+    pairs = zip(workdirs, configs, strict=True)
+    return [load_row(workdir, expected=config) for workdir, config in pairs]
+
+
+def load_row(
+    workdir: str | Path,
+    beside: Measured | None = None,
+    *,
+    expected: ConfigDict | None = None,
+) -> Row:
     """A run's row, also where the run is missing, unfinished or damaged.
 
     Args:
         workdir: the run's.
         beside: a result that is to be shown, with those of the same images; by default
             those of the most images.
+        expected: the resolved config of the run that is to be there. A folder that
+            holds a network of another training or seed is damaged; a name is a label.
     """
     workdir = Path(workdir)
+    folder = Path(os.path.abspath(workdir)).name or "/"  # Of "." there is none.
     config, notes = guarded("config.json", _config, workdir)
     if config is None:
         status = _lacking(workdir)
         notes = notes if status.startswith("damaged") else []
-        return Row(workdir, workdir.name, status=status, notes=notes)
+        return Row(workdir, folder, status=status, notes=notes)
+    if expected is not None:
+        differences = saved.training_differences(config, expected)
+        if differences:
+            notes.append(f"{workdir} holds another run: {'; '.join(differences)}")
+            status = "damaged: holds another run"
+            return Row(workdir, folder, status=status, notes=notes)
     environment, more = guarded(
         "environment.json", files.read_json, workdir / "environment.json"
     )
@@ -125,6 +150,8 @@ def _lacking(workdir: Path) -> str:
     try:
         if (workdir / "config.json").exists():
             return "damaged: config.json or checkpoint"
+        if checkpoints.steps(workdir):
+            return "damaged: config.json is missing"
         return "the folder holds no run" if workdir.exists() else "no such run"
     except OSError as error:
         return f"can't be read: {error.strerror}"
@@ -145,6 +172,12 @@ def _evaluation(
     if beside:
         groups = results.groups(loaded)
         found = next(g for g in groups if beside.path in {each.path for each in g})
+    if left := len(loaded) - len(found):
+        said = "1 result" if left == 1 else f"{left:,} results"
+        verb = "is" if left == 1 else "are"
+        warnings.warn(
+            f"{said} of other examples, seeds or modes {verb} not shown", stacklevel=2
+        )
     return found, results.summarise(found) if found else None
 
 
@@ -249,36 +282,3 @@ def _of_attack(attack: Attack) -> Callable[[Row], Proportion | None]:
         return next(left, None)
 
     return _of(measure)
-
-
-def labels(rows: Sequence[Row]) -> list[str]:
-    """A name for each row: with its seed or its folder where names are the same."""
-    names = [row.name for row in rows]
-    seeded = [
-        f"{row.name}, seed {row.config.seed}" if row.config else row.name
-        for row in rows
-    ]
-    found = []
-    for i, row in enumerate(rows):
-        if names.count(names[i]) == 1:
-            found.append(names[i])
-        elif seeded.count(seeded[i]) == 1:
-            found.append(seeded[i])
-        else:
-            found.append(f"{row.name} ({row.workdir})")
-    return found
-
-
-def unlike(labelled: Iterable[tuple[str, Row]]) -> list[str]:
-    """A sentence on which rows were measured on what, where that is not the same."""
-    groups: dict[tuple[str, int, int], list[str]] = {}
-    for label, row in labelled:
-        if row.measured:
-            groups.setdefault(row.measured_on, []).append(label)
-    listed = "; ".join(
-        f"{', '.join(names)}: {count:,} images of digest {data[:8]}, "
-        f"evaluate.seed={seed}"
-        for (data, count, seed), names in groups.items()
-    )
-    alike = len(groups) < 2
-    return [] if alike else [f"Not measured alike, and hardly comparable: {listed}."]

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from advloss.report import attacks, figures, made, rows, tables, titles
+from ml_collections import ConfigDict
+
+from advloss.report import alike, attacks, figures, made, rows, tables, titles
 from advloss.report.figures import ATTACK, Series
 from advloss.report.rows import Column, Row
 from advloss.report.section import Figure, Section
@@ -23,7 +25,10 @@ _HOW = (
 
 
 def sections_of_runs(
-    workdirs: Sequence[str | Path], *, appendix: bool = False
+    workdirs: Sequence[str | Path],
+    expected: Sequence[ConfigDict] | None = None,
+    *,
+    appendix: bool = False,
 ) -> list[Section]:
     """What there is to say of some runs, in the order given.
 
@@ -31,9 +36,10 @@ def sections_of_runs(
 
     Args:
         workdirs: the runs.
+        expected: their configs, as in `load_row`.
         appendix: they follow other sections: tables alone, and none for a terminal.
     """
-    found = [rows.load_row(workdir) for workdir in workdirs]
+    found = rows.load_rows(workdirs, expected)
     if appendix:
         every = _accuracies(found, "Every network")._replace(figures=(), terminal=())
         sections = [every, _attacks(found), _made(found)]
@@ -62,7 +68,7 @@ def terminal_attack_table(row: Row) -> str:
 
 def _labelled(found: Sequence[Row]) -> list[tuple[str, Any]]:
     """The summaries that there are, with their rows' labels."""
-    pairs = zip(rows.labels(found), found, strict=True)
+    pairs = zip(alike.labels(found), found, strict=True)
     return [(label, row.summary) for label, row in pairs if row.summary]
 
 
@@ -74,7 +80,7 @@ def _accuracies(found: Sequence[Row], title: str) -> Section:
         [
             _counted(found),
             _HOW,
-            *rows.unlike(zip(rows.labels(found), found, strict=True)),
+            *alike.unlike(zip(alike.labels(found), found, strict=True)),
             *_warnings(found),
         ],
         _accuracy_figure(found, columns),
@@ -91,7 +97,7 @@ def _run_table(found: Sequence[Row], columns: Sequence[Column]) -> list[list[str
     many = _differ(found)
     header = ["network", "seed", "loss", "trained against", *["images"] * many]
     table = [[*header, *(f"{column.title} %" for column in columns)]]
-    for label, row in zip(rows.labels(found), found, strict=True):
+    for label, row in zip(alike.labels(found), found, strict=True):
         cells = [label, *map(str, _identity(row).values())]
         if row.summary:
             cells += [f"{row.images:,}"] * many
@@ -107,7 +113,7 @@ def _terminal_table(found: Sequence[Row], columns: Sequence[Column]) -> list[lis
     many = _differ(found)
     header = [*(f"{column.title} %" for column in columns), *["images"] * many]
     table = [["network", *header, "loss", "trained against", "seed"]]
-    for label, row in zip(rows.labels(found), found, strict=True):
+    for label, row in zip(alike.labels(found), found, strict=True):
         if not row.summary:
             table.append([label, row.status])
             continue
@@ -137,18 +143,23 @@ def _counted(found: Sequence[Row]) -> str:
     counts = {row.images for row in found if row.summary}
     count = f"{counts.pop():,} " if len(counts) == 1 else ""
     sentence = f"Accuracy in % with its 95 % interval over {count}test images."
-    if any(m.identity["survivors_only"] for row in found for m in row.measured):
+    labelled = zip(alike.labels(found), found, strict=True)
+    known = [(label, row) for label, row in labelled if row.measured]
+    # One group of results is shown, and so one mode.
+    some = [n for n, row in known if row.measured[0].identity["survivors_only"]]
+    if some:
+        whom = f" on {', '.join(some)}" if len(some) < len(known) else ""
         sentence += (
-            " Attacks were shown only what those before them under the same threat "
-            "model had left: an attack's accuracy is what stands after all of them "
-            "(evaluate.survivors_only)."
+            f" Attacks{whom} were shown only what those before them under the same "
+            "threat model had left: an attack's accuracy is what stands after all of "
+            "them (evaluate.survivors_only)."
         )
     return sentence
 
 
 def _warnings(found: Sequence[Row]) -> list[str]:
     """What could not be read, and attacks that had nothing to follow."""
-    pairs = list(zip(rows.labels(found), found, strict=True))
+    pairs = list(zip(alike.labels(found), found, strict=True))
     unread = [f"{label}: {note}" for label, row in pairs for note in row.notes]
     blind = [attacks.warnings(*pair) for pair in _labelled(found)]
     return [*unread, *(sentence for each in blind for sentence in each)]
@@ -179,7 +190,7 @@ def _records(found: Sequence[Row], columns: Sequence[Column]) -> list[dict[str, 
     """Every number of every run, or its status."""
     named = attacks.naming([summary for _, summary in _labelled(found)])
     records: list[dict[str, Any]] = []
-    for label, row in zip(rows.labels(found), found, strict=True):
+    for label, row in zip(alike.labels(found), found, strict=True):
         run = {"part": "runs", "network": label, **_identity(row)}
         run["workdir"] = str(row.workdir)
         if not row.summary:
@@ -206,7 +217,7 @@ def _attacks(found: Sequence[Row]) -> Section | None:
 def _training(found: Sequence[Row]) -> Section | None:
     curves = [
         row.training._replace(name=label)
-        for label, row in zip(rows.labels(found), found, strict=True)
+        for label, row in zip(alike.labels(found), found, strict=True)
         if row.training
     ]
     if not curves:
@@ -240,7 +251,7 @@ def _against_epsilon(found: Sequence[Row]) -> Section | None:
 def _galleries(found: Sequence[Row]) -> Section | None:
     """Of every run, images under the first of its attacks."""
     drawn, notes = [], []
-    for i, (label, row) in enumerate(zip(rows.labels(found), found, strict=True)):
+    for i, (label, row) in enumerate(zip(alike.labels(found), found, strict=True)):
         if not row.summary:
             continue
         images, problems = rows.load_gallery(row.measured[0])
@@ -259,7 +270,7 @@ def _galleries(found: Sequence[Row]) -> Section | None:
 
 
 def _made(found: Sequence[Row]) -> Section | None:
-    pairs = zip(rows.labels(found), found, strict=True)
+    pairs = zip(alike.labels(found), found, strict=True)
     blocks = [
         block
         for label, row in pairs

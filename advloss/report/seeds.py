@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from advloss.evaluation import statistics
-from advloss.evaluation.statistics import Interval
+from advloss.evaluation.statistics import Difference, Interval
 
 FEWEST = 3  # Seeds without which there is no interval.
+_ROUNDING = 1e-9  # Of differences of percentages.
 NOTE = (
     "Mean over seeds with a 95 % interval for both the choice of seeds (Student) and "
     f"that of test images (Wilson). Over fewer than {FEWEST} seeds there is no "
@@ -39,41 +40,73 @@ def interval(accuracies: Sequence[float], images: int) -> Interval:
     return Interval(mean, max(0.0, mean - below), min(100.0, mean + above))
 
 
-def text(accuracies: Sequence[float], images: int) -> str:
-    """The mean with its interval, or with its seeds: "88.9 [87.1, 90.2]"."""
-    if not len(accuracies):
+def text(accuracies: Sequence[float], images: int, of: int) -> str:
+    """The mean with its interval, or with its seeds: "88.9 [87.1, 90.2]".
+
+    Args:
+        accuracies: in per cent, by seed.
+        images: how many each was measured on.
+        of: how many seeds the row has; where fewer have this one, it is said.
+    """
+    count = len(accuracies)
+    if not count:
         return "-"
     mean, low, high = interval(accuracies, images)
-    if not np.isnan(low):
-        return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
-    if len(accuracies) == 1:
-        return f"{mean:.1f}"
+    fewer = f" ({count} seed{'s' * (count > 1)})" if count < of else ""
+    if count >= FEWEST:
+        return f"{mean:.1f} [{low:.1f}, {high:.1f}]{fewer}"
+    if count == 1:
+        return f"{mean:.1f}{fewer}"
     return f"{mean:.1f} ({', '.join(f'{value:.1f}' for value in accuracies)})"
 
 
 def verdict(
     what: str, values: Mapping[str, Mapping[int, float]], reference: str
 ) -> list[str]:
-    """A sentence on which groups differ from a reference by more than seeds explain.
+    """Sentences on which groups differ from a reference by more than seeds explain.
+
+    Groups of fewer than `FEWEST` common seeds, and those that differ by the same at
+    every seed, are not tested, do not count in Holm's correction, and are named.
 
     Args:
-        what: begins the sentence.
+        what: begins each sentence.
         values: of each group by name, percentages by seed; may be empty.
         reference: the group that the others are compared with.
     """
     if not values[reference]:
         return []
-    found = statistics.compare({n: v for n, v in values.items() if v}, reference)
-    tested = [each for each in found if each.seeds >= FEWEST and not np.isnan(each.p)]
-    if not tested:
-        return [f"{what}: too few seeds for a test of the differences."]
-    listed = "; ".join(
-        f"{each.name} {each.mean.mean:+.1f} [{each.mean.low:+.1f}, "
-        f"{each.mean.high:+.1f}], p = {each.p:.2g}"
-        f"{' (more than seeds explain)' if each.p < 0.05 else ''}"
-        for each in tested
-    )
-    return [
-        f"{what}, against {reference} (paired t-test over {tested[0].seeds} seeds, "
-        f"Holm's correction): {listed}."
-    ]
+    few, same, enough = [], [], {reference: values[reference]}
+    for name, own in values.items():
+        common = own.keys() & values[reference].keys()
+        pairs = [own[seed] - values[reference][seed] for seed in common]
+        if name == reference or not own:
+            continue
+        if len(pairs) < FEWEST:
+            few.append(name)
+        elif np.ptp(pairs) < _ROUNDING:
+            same.append(f"{name} {np.mean(pairs):+.1f} at each of {len(pairs)} seeds")
+        else:
+            enough[name] = own
+    said = []
+    if tested := statistics.compare(enough, reference):
+        said.append(
+            f"{what}, against {reference} (paired t-test, Holm's correction): "
+            f"{'; '.join(map(_tested, tested))}."
+        )
+    if same:
+        listed = "; ".join(same)
+        said.append(
+            f"{what}, against {reference}: {listed}: no spread between seeds, so no "
+            "test."
+        )
+    if few:
+        listed = ", ".join(few)
+        said.append(f"{what}: too few seeds for a test of {listed}.")
+    return said
+
+
+def _tested(difference: Difference) -> str:
+    name, count, (mean, low, high), p = difference
+    sure = " (more than seeds explain)" if p < 0.05 else ""
+    interval = f"[{low:+.1f}, {high:+.1f}]"
+    return f"{name} {mean:+.1f} {interval} over {count} seeds, p = {p:.2g}{sure}"

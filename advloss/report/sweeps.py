@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from advloss.report import figures, rows, seeds, titles
+from ml_collections import ConfigDict
+
+from advloss.report import alike, figures, rows, seeds, titles
 from advloss.report.figures import Series
 from advloss.report.rows import Column, Row
 from advloss.report.section import Figure, Section
@@ -15,30 +17,31 @@ Groups = Sequence[tuple[Mapping[str, Any], Sequence[Row]]]
 
 def sections_of_sweep(
     runs: Sequence[tuple[Mapping[str, Any], str | Path]],
+    expected: Sequence[ConfigDict] | None = None,
 ) -> list[Section]:
     """Accuracies of every combination of values, over its seeds.
 
     Args:
         runs: of each run the swept keys with its values, "seed" perhaps among them, and
             its work directory; finished or not.
+        expected: their configs, as in `load_row`.
     """
-    found = [(values, rows.load_row(workdir)) for values, workdir in runs]
+    loaded = rows.load_rows([workdir for _, workdir in runs], expected)
+    found = [(own, row) for (own, _), row in zip(runs, loaded, strict=True)]
     groups = _grouped(found)
-    columns = rows.columns([row for _, row in found])
+    columns = rows.columns(loaded)
     done = [[row for row in group if row.summary] for _, group in groups]
     keys = list(groups[0][0])
     table = [[*keys, "seeds", *(f"{column.title} %" for column in columns)]]
     for (values, _), finished in zip(groups, done, strict=True):
         images = min((row.images for row in finished), default=0)
         accuracies = [_accuracies(column, finished) for column in columns]
-        cells = [seeds.text(each, images) for each in accuracies]
+        cells = [seeds.text(each, images, len(finished)) for each in accuracies]
         shown = [titles.value_text(value) for value in values.values()]
         table.append([*shown, str(len(finished)), *cells])
-    unlike = rows.unlike((row.workdir.name, row) for _, row in found)
+    unlike = alike.unlike((row.workdir.name, row) for row in loaded)
     notes = [seeds.NOTE, *_images(done), *unlike]
-    notes += [
-        f"{row.workdir.name}: {row.status}." for _, row in found if not row.summary
-    ]
+    notes += [f"{row.workdir.name}: {row.status}." for row in loaded if not row.summary]
     drawn = _figure(keys[0], groups, columns) if len(keys) == 1 else []
     records = _records(found, columns)
     return [Section("Accuracy over seeds", table, notes, drawn, records)]
