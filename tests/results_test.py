@@ -234,19 +234,29 @@ def test_parts_of_other_settings_are_not_taken(tmp_path):
     np.testing.assert_array_equal(again.load("0")["images"], np.ones(3))
     other = batches.Finished(tmp_path, "pgd", {"steps": 2})
     assert other.load("0") is None
-    for content in (b"", b"PK", (again.folder / "0.npz").read_bytes()[:-30]):
-        (again.folder / "0.npz").write_bytes(content)
-        assert again.load("0") is None
+    path = again.folder / "0.npz"
+
+    def is_refused():
+        with pytest.warns(UserWarning, match=f"computed again: {path} is .*damaged"):
+            return again.load("0") is None
+
+    for content in (b"", b"PK", path.read_bytes()[:-30]):
+        path.write_bytes(content)
+        assert is_refused()
     again.save("0", images=np.ones(3))
-    with np.load(again.folder / "0.npz") as content:
+    with np.load(path) as content:
         kept = dict(content)
     for changed in kept:
         for change in ({}, {changed: np.zeros(3)}):
             part = {name: kept[name] for name in kept if name != changed} | change
-            np.savez(again.folder / "0.npz", **part)
-            assert again.load("0") is None, changed
+            np.savez(path, **part)
+            assert is_refused(), changed
+    for owner, name in ((again, "1-0"), (other, "0")):  # Copies of other parts.
+        owner.save(name, images=np.ones(3))
+        shutil.copy(owner.folder / f"{name}.npz", path)
+        assert is_refused()
+    other.discard("0")
     again.save("0", images=np.ones(3))
-    again.save("1-0", images=np.ones(3))
     again.discard("1-")
     assert again.load("1-0") is None
     assert again.load("0") is not None
