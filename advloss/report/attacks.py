@@ -27,8 +27,8 @@ _HEADER = (
 NOTE = (
     "The accuracy is that at an attack's last iterate; passes are means per image; "
     "seconds include compilation. A median distance is that of the nearest image that "
-    "fools, inf where fewer than half of the images were fooled; where survivors alone are "
-    "attacked it is not known."
+    "fools, inf where fewer than half of the images were fooled; of survivors alone it "
+    "is not known."
 )
 
 
