@@ -585,11 +585,15 @@ def test_a_file_for_a_work_directory(tmp_path):
 def test_a_key_that_a_saved_config_has_not_is_told(tmp_path):
     values = configs.resolve(default.get_config()).to_dict()
     del values["train"]["average"], values["loss"]["scale"], values["evaluate"]["seed"]
+    del values["evaluate"]["fab"], values["evaluate"]["pgd"]["restarts"]
     with pytest.warns(UserWarning) as told:
         config = configs.from_saved(values, tmp_path)
     (message,) = (str(warning.message) for warning in told)
     assert "train.average=0.0" in message
-    assert "evaluate.seed=0" in message
+    assert "evaluate.pgd.restarts=1, evaluate.seed=0" in message
+    # Of attacks that are not asked for, the number.
+    count = len(ATTACKS["fab"].settings)
+    assert message.endswith(f", {count} defaults of attacks that it does not ask for")
     assert "scale" not in message  # Softmax has none.
     assert config.to_dict() == configs.resolve(default.get_config()).to_dict()
 

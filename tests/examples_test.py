@@ -9,13 +9,14 @@ import pytest
 
 from advloss import losses
 from advloss.attacks import ATTACKS, MINIMUM_NORM
+from advloss.attacks.base import Round
 from advloss.config import build
 from advloss.errors import InputError
 from advloss.evaluation import examples
 from advloss.evaluation.batches import Finished
 from advloss.evaluation.mapped import Mapped, map_split
 from advloss.evaluation.programs import Adversary, Target
-from advloss.types import Split
+from advloss.types import AttackResult, Split
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 CLASSES, PIXELS, COUNT = 5, 16, 110
@@ -186,6 +187,54 @@ def test_the_same_survive_as_in_full(target, split, name, settings, left):
     if ATTACKS[name].kind != MINIMUM_NORM and name != "noise":
         assert lost.any()
         assert short.backward_passes.sum() < whole.backward_passes.sum()
+
+
+def test_what_is_nearest_of_all_rounds_is_kept(target, split):
+    """At 0.2, then at 0.4, then nothing: within 0.1 there is none."""
+
+    def function(classifier, keys, images, labels, *, number=0, start=None):
+        distance = jnp.where(number == 0, 0.2, jnp.where(number == 1, 0.4, jnp.inf))
+        found = jnp.broadcast_to(number < 2, labels.shape)
+        images = jnp.where(number < 2, jnp.full_like(images, number / 2), images)
+        looks = jnp.ones_like(labels)
+        return AttackResult(
+            images, found, 0.0 * labels, jnp.broadcast_to(distance, labels.shape),
+            images, found, looks, looks, ~found,
+        )  # fmt: skip
+
+    entry = ATTACKS["fab"]._replace(
+        rounds=lambda *_: [Round({}, {"number": i}, resume=True) for i in range(3)]
+    )
+    outcome = examples.attack(
+        target,
+        Adversary(function, entry, {"epsilon": 0.1}),
+        split,
+        seed=0,
+        batch_size=40,
+        devices=jax.devices()[:1],
+        survivors=np.ones(COUNT, bool),
+    )
+    right = outcome.natural == split.labels
+    np.testing.assert_array_equal(outcome.worst_correct, right)
+    np.testing.assert_allclose(outcome.distance, np.where(right, 0.2, 0.0))
+    assert (outcome.images[right] == 0).all()
+    assert (outcome.backward_passes == 3 * right).all()
+    assert (outcome.forward_passes == 6 * right).all()
+
+
+@pytest.mark.parametrize("name", ["apgd", "apgd_t", "fab_t", "square"])
+def test_where_nobody_is_left_an_attack_ends_at_once(target, split, name, monkeypatch):
+    natural = _attack(target, split, "noise", settings={}).natural
+    monkeypatch.delattr(Mapped, "_one_batch")
+    none = np.zeros(COUNT, bool)
+    counts = []
+    outcome = _attack(
+        target, split, name, settings={}, survivors=none, natural=natural,
+        progress=counts.append,
+    )  # fmt: skip
+    assert not outcome.worst_correct.any()
+    assert not outcome.backward_passes.any() and not outcome.forward_passes.any()
+    assert sum(counts) == COUNT
 
 
 def test_passes_are_those_that_an_example_cost(target, split):

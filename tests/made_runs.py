@@ -8,7 +8,7 @@ import numpy as np
 
 from advloss import config as configs
 from advloss.attacks import ATTACKS, MINIMUM_NORM
-from advloss.evaluation import measured
+from advloss.evaluation import changes, measured
 from advloss.evaluation.outcome import Outcome
 from advloss.runtime import checkpoints, files
 from advloss.types import Split, TrainState
@@ -123,6 +123,6 @@ def move(workdir: Path, attack: str, rank: int = 9, **layers: np.ndarray) -> Pat
     layers = layers or {"conv1": np.linspace(0, 1, IMAGES), "fc2": np.ones(IMAGES)}
     arrays = {f"layer_{name}": values for name, values in layers.items()}
     ranks = np.arange(IMAGES) % (rank + 1)
-    path = workdir / "changes" / result.name
-    files.write_arrays(path, {"rank_change": ranks, **arrays})
-    return path
+    made = measured.read(result)
+    changes.save_changes(made, {"rank_change": ranks, **arrays})
+    return changes.path_of(made)

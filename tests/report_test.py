@@ -355,6 +355,16 @@ def test_several_radii_make_a_curve(tmp_path):
     assert left["worst linf ε=0.3 %"] == "45.0"
 
 
+def test_distances_of_survivors_make_no_curve_and_no_median(tmp_path):
+    """They are of the first image within epsilon, which need not be the nearest."""
+    workdir = make_run(tmp_path / "a", "a", attacks=())
+    settings = configs.default().evaluate.fab_t.to_dict()
+    measure(workdir, "fab_t", settings, 10, after=())
+    assert "Accuracy against ε" not in _sections([workdir])
+    text = report.terminal_attack_table(report.load_row(workdir))
+    assert re.search(r"FAB-T-100 ε=0.3 +50.0 ± \S+ +45.0 ± \S+ +100 ", text)
+
+
 def test_the_attacks_of_one_run(tmp_path):
     workdir = make_run(tmp_path / "a", "first")
     settings = configs.default().evaluate.carlini_l2.to_dict()
@@ -370,6 +380,19 @@ def test_the_attacks_of_one_run(tmp_path):
     waiting = make_run(tmp_path / "b", "b", attacks=())
     text = report.terminal_attack_table(report.load_row(waiting))
     assert text == "b: not evaluated yet"
+
+
+@pytest.mark.parametrize(
+    ("attack", "advised"), [("lbfgs", True), ("carlini_l2", False), ("fmn", False)]
+)
+def test_another_objective_is_advised_where_there_is_one(tmp_path, attack, advised):
+    workdir = make_run(tmp_path / "a", "a", attacks=())
+    settings = configs.default().evaluate[attack].to_dict()
+    measure(workdir, attack, settings, 10, zero_gradient=np.arange(20) < 7)
+    text = report.terminal_attack_table(report.load_row(workdir))
+    said = "".join(text.split())
+    assert f"{attack}metnogradientat7of20images" in said
+    assert (f"--config.evaluate.{attack}.objective=margin" in said) == advised
 
 
 @pytest.mark.parametrize(

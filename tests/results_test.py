@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import time
+import types
 import warnings
 import zipfile
 
@@ -168,9 +169,26 @@ def test_survivors_are_those_of_the_same_ball(workdir):
     )  # fmt: skip
     assert np.isnan(carlini.distance).any()
     assert results.summarise([carlini]).attacks[0].median_distance is None
+    # Nor where all were: it stops at the first class within epsilon.
+    (fab,) = _evaluate(
+        workdir, attacks=("fab_t",), survivors_only=True, fab_t__steps=3
+    )  # fmt: skip
+    assert not np.isnan(fab.distance).any()
+    assert results.summarise([fab]).attacks[0].median_distance is None
     # After another FGSM it is another PGD.
     suite["fgsm__random_start"] = True
     assert _evaluate(workdir, **suite, survivors_only=True)[2].path != pgd.path
+
+
+def test_a_suite_of_which_the_first_attack_leaves_nobody(workdir):
+    suite = {f"{n}__epsilon": 0.9 for n in ("apgd", "apgd_t", "fab_t", "square")}
+    made = _evaluate(
+        workdir, attacks=("autoattack",), survivors_only=True, apgd__steps=5, **suite
+    )
+    assert [each.worst_correct.sum() for each in made] == [0, 0, 0, 0]
+    assert made[0].backward_passes.any()
+    assert not any(each.backward_passes.any() for each in made[1:])
+    assert len(results.summarise(made).attacks) == 4
 
 
 @pytest.mark.parametrize("survivors_only", [False, True])
@@ -234,19 +252,29 @@ def test_parts_of_other_settings_are_not_taken(tmp_path):
     np.testing.assert_array_equal(again.load("0")["images"], np.ones(3))
     other = batches.Finished(tmp_path, "pgd", {"steps": 2})
     assert other.load("0") is None
-    for content in (b"", b"PK", (again.folder / "0.npz").read_bytes()[:-30]):
-        (again.folder / "0.npz").write_bytes(content)
-        assert again.load("0") is None
+    path = again.folder / "0.npz"
+
+    def is_refused():
+        with pytest.warns(UserWarning, match=f"computed again: {path} is .*damaged"):
+            return again.load("0") is None
+
+    for content in (b"", b"PK", path.read_bytes()[:-30]):
+        path.write_bytes(content)
+        assert is_refused()
     again.save("0", images=np.ones(3))
-    with np.load(again.folder / "0.npz") as content:
+    with np.load(path) as content:
         kept = dict(content)
     for changed in kept:
         for change in ({}, {changed: np.zeros(3)}):
             part = {name: kept[name] for name in kept if name != changed} | change
-            np.savez(again.folder / "0.npz", **part)
-            assert again.load("0") is None, changed
+            np.savez(path, **part)
+            assert is_refused(), changed
+    for owner, name in ((again, "1-0"), (other, "0")):  # Copies of other parts.
+        owner.save(name, images=np.ones(3))
+        shutil.copy(owner.folder / f"{name}.npz", path)
+        assert is_refused()
+    other.discard("0")
     again.save("0", images=np.ones(3))
-    again.save("1-0", images=np.ones(3))
     again.discard("1-")
     assert again.load("1-0") is None
     assert again.load("0") is not None
@@ -400,6 +428,13 @@ def test_a_copy_under_another_name_does_not_count(workdir):
         (found,) = results.load(workdir)
     assert found.path == path
     assert len(told) == 3
+
+
+def test_a_clock_before_1970_loses_nothing(workdir, monkeypatch):
+    monkeypatch.setattr(run, "time", types.SimpleNamespace(time=lambda: -1e6))
+    (fgsm,) = _evaluate(workdir, attacks=("fgsm",))
+    assert fgsm.finished == -1e6
+    assert [each.attack for each in results.load(workdir)] == ["fgsm", "pgd"]
 
 
 def test_other_labels_are_measured_again(workdir):

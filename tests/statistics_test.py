@@ -68,5 +68,19 @@ def test_a_single_pair_is_no_test():
     (found,) = statistics.compare({"a": {0: 1.0}, "b": {0: 2.0}, "c": {7: 2.0}}, "a")
     assert (found.name, found.mean.mean) == ("b", 1.0)
     assert math.isnan(found.p)
-    (found,) = statistics.compare({"a": {0: 1.0, 1: 2.0}, "b": {0: 2.0, 1: 3.0}}, "a")
+
+
+@pytest.mark.parametrize("count", [3, 7, 30, 110, 10_000])
+@pytest.mark.parametrize("step", [0, 1])
+def test_equal_differences_have_no_spread_to_test(count, step):
+    """Of percentages, whose differences are equal but for rounding."""
+    reference = {seed: 100 * (seed + 1) / count for seed in range(3)}
+    other = {seed: 100 / count * (seed + 1 + step) for seed in range(3)}
+    (found,) = statistics.compare({"a": reference, "b": other}, "a")
     assert math.isnan(found.p)
+    np.testing.assert_allclose(found.mean.mean, 100 * step / count, atol=1e-9)
+    assert found.mean.high - found.mean.low < 1e-15 * max(1, found.mean.mean)
+    # One image more of one network is a spread.
+    other[2] += 100 / count
+    (found,) = statistics.compare({"a": reference, "b": other}, "a")
+    assert 0.05 < found.p < 1

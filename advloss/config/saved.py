@@ -16,6 +16,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from advloss.attacks import ATTACKS, suite
 from advloss.config.schema import default, keys, resolve
 from advloss.config.trees import flatten, get, put
 from advloss.errors import InputError, line
@@ -113,7 +114,8 @@ def from_saved(
     """The config that was saved as JSON, perhaps by an earlier version, resolved.
 
     A key that there was not yet takes its default, which is what was done then, and so
-    does one that was unset, as nothing took it; unless `quiet` a warning names them.
+    does one that was unset, as nothing took it; unless `quiet` a warning names them,
+    and counts those of attacks that are not in `evaluate.attacks`.
 
     Args:
         values: what the JSON holds.
@@ -135,14 +137,28 @@ def from_saved(
     unset = [key for key, value in flatten(config) if value is None]
     resolved = resolve(config)
     filled = {key: get(resolved, key) for key in dict.fromkeys([*absent, *unset])}
-    told = [f"{key}={value!r}" for key, value in filled.items() if value is not None]
-    if told and not quiet:
+    filled = {key: value for key, value in filled.items() if value is not None}
+    if filled and not quiet:
+        idle = _idle_attacks(resolved)
+        told = [
+            f"{key}={value!r}"
+            for key, value in filled.items()
+            if not key.startswith(idle)
+        ]
+        if more := len(filled) - len(told):
+            told.append(f"{more} defaults of attacks that it does not ask for")
         warnings.warn(
             f"{source} was saved by an earlier version: it is read with "
             f"{', '.join(told)}",
             stacklevel=2,
         )
     return resolved
+
+
+def _idle_attacks(config: ConfigDict) -> tuple[str, ...]:
+    """What the keys of those attacks begin with that `evaluate.attacks` has not."""
+    asked = {name for each in config.evaluate.attacks for name in suite(each)}
+    return tuple(f"evaluate.{name}." for name in ATTACKS if name not in asked)
 
 
 def _section(config: ConfigDict, path: list[str]) -> ConfigDict | None:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import shutil
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import numpy as np
 from advloss.errors import InputError
 from advloss.runtime import files, hosts
 
-_IDENTITY, _SECONDS = "identity", "seconds"
+_IDENTITY, _NAME, _SECONDS = "identity", "name", "seconds"
 _ENDING = ".parts"
 
 
@@ -56,16 +57,27 @@ class Finished:
         self.earlier = 0.0
 
     def load(self, name: str) -> dict[str, np.ndarray] | None:
-        """A part's arrays, or None: compute it. It is missing, damaged or edited."""
-        try:
-            part = files.read_arrays(self._path(name))
-        except InputError:
-            part = {}
-        known = np.array_equal(part.pop(_IDENTITY, ()), self._identity)
+        """A part's arrays, or None: compute it.
+
+        It is missing, or, with a warning, damaged, edited or another part's.
+        """
+        part = {}
+        if self._path(name).exists():
+            try:
+                part = self._read(name)
+            except InputError as error:
+                warnings.warn(f"computed again: {error}", stacklevel=2)
         # Either all hosts compute it, or none does.
-        if hosts.any_of_all(not known):
+        if hosts.any_of_all(not part):
             return None
         self.earlier = max(self.earlier, float(part.pop(_SECONDS)))
+        return part
+
+    def _read(self, name: str) -> dict[str, np.ndarray]:
+        part = files.read_arrays(self._path(name))
+        mine = np.array_equal(part.pop(_IDENTITY, ()), self._identity)
+        if str(part.pop(_NAME, "")) != name or not mine or _SECONDS not in part:
+            raise InputError(f"{self._path(name)} is damaged: it holds another part")
         return part
 
     def save(self, name: str, **arrays: np.ndarray) -> None:
@@ -73,7 +85,11 @@ class Finished:
         self._check()
         # All that was spent so far: what is lost is spent again.
         seconds = self.earlier + time.perf_counter() - self._since
-        own = {_IDENTITY: self._identity, _SECONDS: np.float64(seconds)}
+        own = {
+            _IDENTITY: self._identity,
+            _NAME: np.array(name),
+            _SECONDS: np.float64(seconds),
+        }
         # The images of every round: zip would take longer than the attack.
         files.write_arrays(self._path(name), {**arrays, **own}, compressed=False)
 

@@ -7,21 +7,23 @@
 
 What a change is measured against follows "Robust Loss Functions" by Vu and Tran,
 Section III-A. A run's changes are kept in workdir/changes/, in files named as the
-results that they belong to.
+results that they belong to; each holds that result's digest.
 """
 
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 
 from advloss.errors import InputError
-from advloss.evaluation.measured import Measured
+from advloss.evaluation.measured import Measured, digest
 from advloss.networks import Network
 from advloss.runtime import files
 from advloss.types import Array, PyTree
 
-_FOLDER = "changes"
+_FOLDER, _RESULT = "changes", "result"
 
 
 def rank(logits: Array, classes: Array) -> Array:
@@ -90,12 +92,21 @@ def path_of(measured: Measured) -> Path:
 
 
 def is_there(measured: Measured) -> bool:
-    """Whether the changes of a result are kept, whole."""
+    """Whether the changes of a result are kept, whole; warns of a file that isn't."""
+    if not path_of(measured).exists():
+        return False
     try:
         load_changes(measured)
-    except InputError:
+    except InputError as error:
+        warnings.warn(f"made again: {error}", stacklevel=2)
         return False
     return True
+
+
+def save_changes(measured: Measured, arrays: Mapping[str, np.ndarray]) -> None:
+    """Keeps what `load_changes` returns. Raises OSError where it can't be written."""
+    own = np.array(digest(measured.identity))
+    files.write_arrays(path_of(measured), {**arrays, _RESULT: own})
 
 
 def load_changes(measured: Measured) -> dict[str, np.ndarray]:
@@ -105,10 +116,12 @@ def load_changes(measured: Measured) -> dict[str, np.ndarray]:
         "rank_change" `[n]`, and of each layer "layer_NAME" `[n]`, see `layer_changes`.
 
     Raises:
-        InputError: the file is missing or damaged.
+        InputError: the file is missing or damaged, or of another result.
     """
     path = path_of(measured)
     arrays = files.read_arrays(path)
+    if str(arrays.pop(_RESULT, "")) != digest(measured.identity):
+        raise InputError(f"{path} is damaged: it is of another result, or names none")
     count = (len(measured.labels),)
     layers = [name for name in arrays if name.startswith("layer_")]
     if list(arrays) != ["rank_change", *layers] or any(

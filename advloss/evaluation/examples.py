@@ -155,13 +155,14 @@ def _before(
 ) -> dict[str, np.ndarray]:
     """What the rounds so far have found, before the first."""
     count = len(natural)
+    distance = np.where(attacked, np.inf, np.where(right, np.nan, 0.0))
     return {
         "rounds": np.zeros((), np.int64),
         "images": np.array(split.images),
         "attacked": natural.copy(),
         "success": np.zeros(count, bool),
         "worst_success": np.zeros(count, bool),
-        "distance": np.where(attacked | ~right, 0.0, np.nan).astype(np.float32),
+        "distance": distance.astype(np.float32),
         "zero_gradient": np.zeros(count, bool),
         "backward_passes": np.zeros(count, np.int32),
         "forward_passes": np.zeros(count, np.int32),
@@ -181,12 +182,15 @@ def _update(
     adversary: Adversary,
 ) -> None:
     """Enters what a round has found of the chosen examples."""
+    taken = np.ones(len(chosen), bool)
     if adversary.entry.kind == MINIMUM_NORM:
+        # A later round may find what is further away, or nothing.
+        taken = found["distance"] <= state["distance"][chosen]
         within = is_within(found["distance"], adversary.settings["epsilon"])
         for name in ("success", "worst_success"):
             found[name] = found[name] & within
     for name in ("images", "attacked", "success", "worst_success", "distance"):
-        state[name][chosen] = found[name]
+        state[name][chosen[taken]] = found[name][taken]
     state["finite"][chosen] &= found["finite"]
     # A round without gradients says nothing of them.
     unseen = state["backward_passes"][chosen] == 0

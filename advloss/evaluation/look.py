@@ -36,7 +36,11 @@ def write_changes(
             `evaluate.batch_size`.
         OSError: a file can't be written.
     """
-    missing = [each for each in results if not hosts.from_first(changes.is_there(each))]
+    missing = [
+        each
+        for each in results
+        if not hosts.from_first(hosts.is_first() and changes.is_there(each))
+    ]
     if not missing:
         return
     run, dataset = workdirs.load_run(workdir, config), workdirs.load_data(config)
@@ -48,7 +52,7 @@ def write_changes(
         for each in missing:
             arrays = _changes(config, run, natural, each, devices)
             check()
-            files.write_arrays(changes.path_of(each), arrays)
+            changes.save_changes(each, arrays)
     hosts.wait_for_all()
 
 

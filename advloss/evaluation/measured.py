@@ -8,6 +8,7 @@ follow from the examples.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,7 +62,7 @@ class Measured(NamedTuple):
             survivors were attacked.
         environment: the versions and devices that it was measured with.
         seconds: wall-clock time, compilation included.
-        finished: when, in seconds since 1970.
+        finished: when, in seconds since 1970; a clock may be set before.
         path: its file.
     """
 
@@ -177,7 +178,7 @@ def _read(path: Path) -> tuple[Measured, Images]:
             identity=identity,
             environment=dict(metadata["environment"]),
             seconds=_number(metadata["seconds"]),
-            finished=_number(metadata["finished"]),
+            finished=_number(metadata["finished"], least=-math.inf),
             path=path,
             **examples,
         )
@@ -192,11 +193,11 @@ def _read(path: Path) -> tuple[Measured, Images]:
     return measured, images
 
 
-def _number(value: Any) -> float:
+def _number(value: Any, least: float = 0.0) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{value!r} is no number")
-    if not np.isfinite(value) or value < 0:
-        raise ValueError(f"{value!r} is not finite, or below 0")
+    if not np.isfinite(value) or value < least:
+        raise ValueError(f"{value!r} is not finite, or below {least:g}")
     return float(value)
 
 

@@ -46,7 +46,8 @@ class AttackSummary(NamedTuple):
         final: the accuracy under its final iterate, as the paper.
         worst: under the worst of its iterates and the natural image.
         median_distance: of a minimum-norm attack, inf where fewer than half were
-            fooled at all; else None.
+            fooled at all; else None, and where it was shown survivors alone: it stops
+            at the first image within epsilon, which need not be the nearest.
     """
 
     measured: Measured
@@ -177,15 +178,12 @@ def summarise(measured: Sequence[Measured]) -> Summary:
 
 
 def _summarise_attack(measured: Measured, beside: Sequence[Measured]) -> AttackSummary:
-    before = None
+    before = median = None
     if measured.identity["survivors_only"]:
         known = {one.digest(m.identity): (m.attack, m.settings) for m in beside}
         before = tuple(known.get(d, d) for d in measured.identity["before"])
-    median = None
-    if ATTACKS[measured.attack].kind == MINIMUM_NORM:
-        # Of survivors, not all were attacked: nan, and no median.
+    elif ATTACKS[measured.attack].kind == MINIMUM_NORM:
         median = float(np.median(measured.distance))
-        median = None if np.isnan(median) else median
     final, worst = proportion(measured.correct), proportion(measured.worst_correct)
     return AttackSummary(measured, before, final, worst, median)
 

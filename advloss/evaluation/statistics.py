@@ -13,6 +13,7 @@ import numpy as np
 from scipy import stats
 
 _CONFIDENCE = 0.95
+_ROUNDING = 1e-9  # Of a difference, relative to the values that it is of.
 
 
 class Proportion(NamedTuple):
@@ -39,7 +40,8 @@ class Difference(NamedTuple):
         seeds: pairs that were compared.
         mean: of the differences, group minus reference, with its 95 % interval.
         p: of the paired t-test, after Holm's correction for all groups; nan where
-            there are fewer than two pairs, or where all differ by the same.
+            there are fewer than two pairs, or where all differ by the same but for
+            rounding; the interval is that one value then.
     """
 
     name: str
@@ -62,7 +64,7 @@ def proportion(correct: np.ndarray) -> Proportion:
     return Proportion(count / total, float(found.low), float(found.high))
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
+def mean_interval(values: Sequence[float] | np.ndarray) -> Interval:
     """The mean with Student's 95 % interval over the values, at least one."""
     mean = float(np.mean(values))
     if len(values) < 2:
@@ -97,7 +99,10 @@ def compare(
         common = sorted(values.keys() & groups[reference].keys())
         if name == reference or not common:
             continue
-        pairs = [values[seed] - groups[reference][seed] for seed in common]
+        both = np.array([[values[s], groups[reference][s]] for s in common])
+        pairs = both[:, 0] - both[:, 1]
+        if np.ptp(pairs) <= _ROUNDING * np.abs(both).max():
+            pairs[:] = pairs[0]
         found.append(
             Difference(name, len(pairs), mean_interval(pairs), _paired_t(pairs))
         )
@@ -105,7 +110,7 @@ def compare(
     return [d._replace(p=p) for d, p in zip(found, corrected, strict=True)]
 
 
-def _paired_t(pairs: Sequence[float]) -> float:
+def _paired_t(pairs: np.ndarray) -> float:
     """Two-sided; nan where there is no spread to compare with."""
     if len(pairs) < 2 or np.ptp(pairs) == 0:
         return math.nan

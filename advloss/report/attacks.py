@@ -27,7 +27,8 @@ _HEADER = (
 NOTE = (
     "The accuracy is that at an attack's last iterate; passes are means per image; "
     "seconds include compilation. A median distance is that of the nearest image that "
-    "fools, inf where fewer than half of the images were fooled."
+    "fools, inf where fewer than half of the images were fooled; of survivors alone it "
+    "is not known."
 )
 
 
@@ -101,10 +102,16 @@ def warnings(label: str, summary: Summary) -> list[str]:
     return [
         f"{label}: {measured.attack} met no gradient at {blind} of "
         f"{len(measured.labels)} images; where an objective is flat, robustness is not "
-        f"shown: try --config.evaluate.{measured.attack}.objective=margin"
+        f"shown{_advice(measured)}"
         for measured, *_ in summary.attacks
         if (blind := int(measured.zero_gradient.sum()))
     ]
+
+
+def _advice(measured: Measured) -> str:
+    if measured.settings.get("objective", "margin") == "margin":
+        return ""
+    return f": try --config.evaluate.{measured.attack}.objective=margin"
 
 
 def curves(label: str, summary: Summary, norm: str) -> list[Curve]:
@@ -123,8 +130,8 @@ def curves(label: str, summary: Summary, norm: str) -> list[Curve]:
     named = naming([summary])
     for each in summary.attacks:
         measured, attack = each.measured, ATTACKS[each.measured.attack]
-        # Of survivors alone, the distances of the others are nan.
-        whole = not np.isnan(measured.distance).any()
+        # Of survivors, not all distances are known, nor are they the nearest.
+        whole = not measured.identity["survivors_only"]
         if whole and attack.norm == norm and attack.kind == MINIMUM_NORM:
             found.append(_within(f"{label}, {named(each)}", measured))
     return found
