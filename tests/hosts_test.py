@@ -111,6 +111,12 @@ def flags(digits_dir):
     return ("--config=configs/default.py", *_SMALL, *data)
 
 
+def _with(flags: Sequence[str], *changes: str) -> list[str]:
+    """The flags, with some in place of those of the same key: none is given twice."""
+    keys = {change.partition("=")[0] for change in changes}
+    return [flag for flag in flags if flag.partition("=")[0] not in keys] + [*changes]
+
+
 def _state(workdir: Path) -> dict:
     with checkpoints.open_folder(workdir) as manager:
         return checkpoints.restore(manager)
@@ -208,8 +214,12 @@ def slurm(tmp_path):
 
 
 def test_two_tasks_of_slurm_sweep_as_one(flags, tmp_path, slurm):
-    changes = ("--config.sweep=seed=0,1,2", "--config.train.steps=40")
-    flags = ("--config=configs/lmcl_sweep.py", *flags[1:], *changes)
+    flags = _with(
+        flags,
+        "--config=configs/lmcl_sweep.py",
+        "--config.sweep=seed=0,1,2",
+        "--config.train.steps=40",
+    )
     one, two = tmp_path / "one", tmp_path / "two"
     given = cli_flags.parse(study.FLAGS, ["sweep"], [f"--workdir={one}", *flags])
     variants = members.variants(given.config)
@@ -231,9 +241,11 @@ def test_two_tasks_of_slurm_sweep_as_one(flags, tmp_path, slurm):
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_host_ends_the_other(flags, tmp_path, victim):
-    long = ("--config.train.steps=1000000", "--config.train.checkpoint_every=100")
+    long = _with(
+        flags, "--config.train.steps=1000000", "--config.train.checkpoint_every=100"
+    )
     workdir = tmp_path / "run"
-    processes = _start_two(_command("train", workdir, *flags, *long), tmp_path / "logs")
+    processes = _start_two(_command("train", workdir, *long), tmp_path / "logs")
     _wait_until(lambda: checkpoints.steps(workdir))
     assert [process.poll() for process in processes] == [None, None]
     time.sleep(0.3)
@@ -248,7 +260,8 @@ def test_a_killed_host_ends_the_other(flags, tmp_path, victim):
 
 def test_asked_to_end_one_host_ends_both(flags, tmp_path):
     workdir = tmp_path / "run"
-    command = _command("train", workdir, *flags, "--config.train.steps=1000000")
+    long = _with(flags, "--config.train.steps=1000000")
+    command = _command("train", workdir, *long)
     processes = _start_two(command, tmp_path / "logs")
     _wait_until(lambda: len(metrics.read(workdir)) >= 4)
     processes[1].send_signal(signal.SIGTERM)
