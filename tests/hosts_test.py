@@ -50,19 +50,20 @@ def _command(launcher: str, workdir: Path, *flags: str) -> list[str]:
 def _start_two(command: list[str], folder: Path, *own: str) -> list[subprocess.Popen]:
     """The command as process 0 and 1; their output goes to files 0 and 1.
 
-    `own` are flags that 1 alone is given.
+    `own` are flags that 1 alone is given, in place of those of the same key.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     where = ("--devices=1", f"--coordinator=127.0.0.1:{port}", "--process_count=2")
+    given = [*command, *where]
     folder.mkdir(exist_ok=True)
     processes = []
     for index in range(2):
         with (folder / str(index)).open("wb") as log:
             processes.append(
                 subprocess.Popen(
-                    [*command, *where, f"--process_index={index}", *index * own],
+                    [*_with(given, *index * own), f"--process_index={index}"],
                     cwd=ROOT,
                     stdout=log,
                     stderr=log,
