@@ -345,7 +345,7 @@ BAD_ARGUMENTS = [
     ({"attacks": 3}, r"attacks=3 is not valid"),
     ({"attacks": ()}, r"attacks=\(\) is not valid"),
     ({"attacks": [["pgd"]]}, r"is not valid in linf"),
-    ({"norm": "l1"}, r"norm='l1' is not valid: use one of l0, l2, linf"),
+    ({"norm": "l3"}, r"norm='l3' is not valid: use one of l0, l1, l2, linf"),
     ({"norm": np.inf}, r"norm=inf is not valid"),
     ({"norm": "l0"}, r"attacks='strong' is not valid in l0: use some of carlini_l0"),
     ({"objective": "training"}, r"objective='training' is not valid"),
