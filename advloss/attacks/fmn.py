@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from advloss import losses
 from advloss.attacks import base
 from advloss.attacks.carlini import Aim, as_result, nothing_found
+from advloss.attacks.plane import as_pixels
 from advloss.types import Array, AttackResult, Classifier
 
 _DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
@@ -26,11 +27,6 @@ def _cosine(first: Array | float, last: float, share: Array) -> Array:
 def _shares(steps: int, images: Array) -> Array:
     """Before each step, which share of them is done."""
     return jnp.arange(steps, dtype=images.dtype) / steps
-
-
-def _spread(values: Array, images: Array) -> Array:
-    """`[batch]` numbers, to be multiplied with images."""
-    return values.reshape(values.shape + (1,) * (images.ndim - 1))
 
 
 def ddn(
@@ -91,7 +87,7 @@ def ddn(
         change = x - images + length * norm.ascend(base.finite(gradient))
         radius = radius * jnp.where(success, 1 - gamma, 1 + gamma)
         radius = jnp.minimum(radius, farthest)
-        change = _spread(radius, images) * norm.ascend(change)
+        change = as_pixels(radius, images) * norm.ascend(change)
         return (jnp.clip(images + change, 0.0, 1.0), radius, found, flat), None
 
     found = nothing_found(classifier, images, aim)
@@ -167,7 +163,7 @@ def fmn(
         radius = jnp.where(success, shrunk, grown)
         length = _cosine(step_size, _LAST_STEP, share)
         x = x - length * l2.ascend(gradient)
-        x = ball.project(x, images, _spread(radius, images))
+        x = ball.project(x, images, as_pixels(radius, images))
         return (x, radius, found, flat), None
 
     found = nothing_found(classifier, images, aim)
