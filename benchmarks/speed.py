@@ -120,7 +120,7 @@ def attack(subject: Subject, size: int) -> Work:
         stop=False,
     )
     shared = subject.variables, jax.random.key(0), {}
-    mapped = Mapped(ours, shared, size, subject.devices)
+    mapped = Mapped(ours, shared, size, subject.devices, most=size)
     batch = Batch(images, labels, np.arange(size, dtype=np.int32))
     x, y = subject.torch_batch(size)
     calls = {"advloss": lambda: mapped((batch, images))}
