@@ -18,8 +18,8 @@ for the nearest image that fools.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from advloss.attacks import apgd as _apgd
 from advloss.attacks import carlini as _carlini_l2
@@ -33,11 +33,21 @@ from advloss.attacks import pgd as _pgd
 from advloss.attacks import settings as _set
 from advloss.attacks import square as _square
 from advloss.attacks.base import NORMS, Round, example_keys
+from advloss.attacks.entry import (
+    FIXED_EPSILON,
+    MINIMUM_NORM,
+    Attack,
+    Suite,
+    in_both,
+    suite_in_both,
+)
 from advloss.losses import DLR_CLASSES, TARGETED_DLR_CLASSES
 from advloss.registry import Setting, number, positive, whole
-from advloss.types import AttackResult
 
-__all__ = ["ATTACKS", "NORMS", "SUITES", "Attack", "Round", "example_keys", "suite"]
+__all__ = [
+    "ATTACKS", "FIXED_EPSILON", "MINIMUM_NORM", "NORMS", "SUITES", "Attack", "Round",
+    "Suite", "example_keys", "suite",
+]  # fmt: skip
 
 fgsm, pgd, noise = map(direct.attack, (_pgd.fgsm, _pgd.pgd, _pgd.noise))
 multi_targeted = direct.attack(_pgd.multi_targeted)
@@ -58,68 +68,41 @@ carlini_l0 = direct.attack(_carlini_l0.carlini_l0)
 ddn, fmn = map(direct.attack, (_fmn.ddn, _fmn.fmn))
 fmn_l2, fmn_l1 = (functools.partial(fmn, norm=norm) for norm in ("l2", "l1"))
 
-FIXED_EPSILON, MINIMUM_NORM = "fixed-epsilon", "minimum-norm"
-
-
-class Attack(NamedTuple):
-    """An entry of the registry.
-
-    Attributes:
-        function: the attack.
-        title: its name in tables.
-        norm: of its radius and distances: "linf", "l2", "l1" or "l0".
-        kind: `FIXED_EPSILON` or `MINIMUM_NORM`.
-        settings: keys of `config.evaluate.<name>`. A minimum-norm attack has an
-            "epsilon" that its function does not take: within it an image counts as
-            fooled. "objective" and "objective_scale" become the function's objective.
-        training: the settings with which it trains, where others than its defaults.
-        targeted: it climbs towards classes, so that an objective of the true one alone
-            misleads it.
-        rounds: (settings, classes) -> the parts between which what is fooled may leave.
-    """
-
-    function: Callable[..., AttackResult]
-    title: str
-    norm: str
-    kind: str
-    settings: Mapping[str, Setting]
-    training: Mapping[str, Any] = {}
-    targeted: bool = False
-    rounds: Callable[[Mapping[str, Any], int], Sequence[Round]] = lambda *_: [Round()]
-
-
-def _in_both(
-    name: str,
-    functions: tuple[Callable[..., AttackResult], Callable[..., AttackResult]],
-    title: str,
-    settings: Callable[[str], Mapping[str, Setting]],
-    training: Callable[[str], Mapping[str, Any]] = lambda norm: {},
-    kind: str = FIXED_EPSILON,
-    **rest: Any,
-) -> dict[str, Attack]:
-    """Entries of an attack in l-inf and in l2."""
-    linf, l2 = (
-        Attack(function, title, norm, kind, settings(norm), training(norm), **rest)
-        for function, norm in zip(functions, ("linf", "l2"), strict=True)
-    )
-    return {name: linf, f"{name}_l2": l2._replace(title=f"{title} l2")}
-
 
 def _apgd_of(
-    name: str, title: str, objective: str, restarts: int = 1
+    name: str, title: str, objective: str, restarts: int = 1, steps: int = 100
 ) -> dict[str, Attack]:
-    return _in_both(
+    bound = {"restarts": restarts, "steps": steps}
+    return in_both(
         name,
-        tuple(functools.partial(each, restarts=restarts) for each in (apgd, apgd_l2)),
+        tuple(functools.partial(each, **bound) for each in (apgd, apgd_l2)),
         title,
         lambda norm: {
             **_set.objective(objective),
             **_set.epsilon(norm),
-            **_set.steps(100),
+            **_set.steps(steps),
             **_set.restarts(restarts),
         },
         lambda norm: {"steps": 10, "restarts": 1},
         rounds=_apgd.apgd_rounds,
+    )
+
+
+def _apgd_t_of(name: str, title: str, loss: str, steps: int = 100) -> dict[str, Attack]:
+    bound = {"loss": loss, "steps": steps}
+    return in_both(
+        name,
+        tuple(functools.partial(each, **bound) for each in (apgd_t, apgd_t_l2)),
+        title,
+        lambda norm: {
+            **_set.epsilon(norm),
+            **_set.steps(steps),
+            **_set.targeted_loss(loss),
+            **_set.target_classes(),
+        },
+        lambda norm: {"steps": 10},
+        targeted=True,
+        rounds=_apgd.apgd_t_rounds,
     )
 
 
@@ -131,7 +114,7 @@ ATTACKS: Mapping[str, Attack] = {
         FIXED_EPSILON,
         {**_set.objective(), **_set.epsilon("linf"), **_set.random_start(False)},
     ),
-    **_in_both(
+    **in_both(
         "pgd",
         (pgd, pgd_l2),
         "PGD",
@@ -139,7 +122,7 @@ ATTACKS: Mapping[str, Attack] = {
         _set.training,
         rounds=_pgd.pgd_rounds,
     ),
-    **_in_both(
+    **in_both(
         "multi_targeted",
         (multi_targeted, multi_targeted_l2),
         "multi-targeted PGD",
@@ -151,21 +134,10 @@ ATTACKS: Mapping[str, Attack] = {
     **_apgd_of("apgd", "APGD", "softmax_cross_entropy"),
     **_apgd_of("apgd_ce", "APGD CE", "softmax_cross_entropy", restarts=5),
     **_apgd_of("apgd_dlr", "APGD DLR", "dlr", restarts=5),
-    **_in_both(
-        "apgd_t",
-        (apgd_t, apgd_t_l2),
-        "APGD-T",
-        lambda norm: {
-            **_set.epsilon(norm),
-            **_set.steps(100),
-            **_set.targeted_loss(),
-            **_set.target_classes(),
-        },
-        lambda norm: {"steps": 10},
-        targeted=True,
-        rounds=_apgd.apgd_t_rounds,
-    ),
-    **_in_both(
+    **_apgd_of("apgd_margin", "APGD margin", "margin", steps=50),
+    **_apgd_t_of("apgd_t", "APGD-T", "dlr"),
+    **_apgd_t_of("apgd_t_margin", "APGD-T margin", "margin", steps=25),
+    **in_both(
         "square",
         (square, square_l2),
         "Square",
@@ -173,7 +145,7 @@ ATTACKS: Mapping[str, Attack] = {
         lambda norm: {"queries": 50},
         rounds=_square.square_rounds,
     ),
-    **_in_both(
+    **in_both(
         "fab",
         tuple(functools.partial(each, restarts=5) for each in (fab, fab_l2)),
         "FAB",
@@ -181,7 +153,7 @@ ATTACKS: Mapping[str, Attack] = {
         kind=MINIMUM_NORM,
         rounds=_fab.fab_rounds,
     ),
-    **_in_both(
+    **in_both(
         "fab_t",
         (fab_t, fab_t_l2),
         "FAB-T",
@@ -271,17 +243,23 @@ ATTACKS: Mapping[str, Attack] = {
 }
 
 
-def _of_both(*names: str) -> dict[str, tuple[str, ...]]:
-    return {"linf": names, "l2": tuple(f"{name}_l2" for name in names)}
-
-
-# Attacks that belong together, by norm; an attack's own name is a suite of one.
-SUITES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "paper": _of_both("pgd"),
-    "strong": _of_both("pgd", "multi_targeted"),
-    "autoattack": _of_both("apgd", "apgd_t", "fab_t", "square"),
-    "autoattack_plus": _of_both(
-        "apgd_ce", "apgd_dlr", "fab", "square", "apgd_t", "fab_t"
+SUITES: Mapping[str, Suite] = {
+    **suite_in_both("paper", "the paper's", "pgd"),
+    **suite_in_both("strong", "strong", "pgd", "multi_targeted"),
+    **suite_in_both(
+        "fast", "fast", "apgd_margin", "apgd_t_margin", survivors_only=True
+    ),
+    **suite_in_both(
+        "autoattack",
+        "AutoAttack",
+        *("apgd", "apgd_t", "fab_t", "square"),
+        survivors_only=True,
+    ),
+    **suite_in_both(
+        "autoattack_plus",
+        "AutoAttack+",
+        *("apgd_ce", "apgd_dlr", "fab", "square", "apgd_t", "fab_t"),
+        survivors_only=True,
     ),
 }
 
@@ -292,7 +270,9 @@ def suite(name: str, norm: str = "linf") -> tuple[str, ...]:
     Raises:
         KeyError: no suite and no attack of that name, or no suite in that norm.
     """
-    return (name,) if name in ATTACKS else SUITES[name][norm]
+    if name in ATTACKS:
+        return (name,)
+    return SUITES[name if norm == "linf" else f"{name}_{norm}"].attacks
 
 
 def for_classes(settings: Mapping[str, Any], classes: int) -> dict[str, str]:

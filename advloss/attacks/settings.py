@@ -76,10 +76,10 @@ def training(norm: str) -> dict[str, Any]:
     return {"steps": 5, "step_size": _EPSILON[norm] / 2}
 
 
-def targeted_loss() -> dict[str, Setting]:
+def targeted_loss(default: str) -> dict[str, Setting]:
     """What an attack climbs towards one class."""
     text = "what it climbs towards each class"
-    return {"loss": Setting("dlr", choice(TARGETED), text)}
+    return {"loss": Setting(default, choice(TARGETED), text)}
 
 
 def target_classes() -> dict[str, Setting]:

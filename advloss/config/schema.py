@@ -16,7 +16,14 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from advloss.attacks import ATTACKS, FIXED_EPSILON, SUITES, Attack, for_classes
+from advloss.attacks import (
+    ATTACKS,
+    FIXED_EPSILON,
+    SUITES,
+    Attack,
+    for_classes,
+    suite,
+)
 from advloss.config.checks import check, conform
 from advloss.config.keys import (
     NAME,
@@ -50,7 +57,7 @@ def keys() -> dict[str, Key]:
         "model.": join(_model(), _shared({**NETWORKS, **ACTIVATIONS})),
         "train.": training(),
         "train.attack.": join(shared(trains), _WARMUP),
-        "evaluate.": evaluation([*ATTACKS, *_suites()]),
+        "evaluate.": evaluation([*ATTACKS, *SUITES]),
         **{f"evaluate.{name}.": attack.settings for name, attack in ATTACKS.items()},
     }
     return {
@@ -140,15 +147,6 @@ def _fixed_epsilon() -> dict[str, Any]:
     return {name: a for name, a in ATTACKS.items() if a.kind == FIXED_EPSILON}
 
 
-def _suites() -> dict[str, tuple[str, ...]]:
-    """Suites by name, such as "strong" in l-inf and "strong_l2"."""
-    return {
-        name if norm == "linf" else f"{name}_{norm}": attacks
-        for name, norms in SUITES.items()
-        for norm, attacks in norms.items()
-    }
-
-
 def default() -> ConfigDict:
     """A config of every key with its default; change values, never add keys."""
     config = ConfigDict()
@@ -194,15 +192,21 @@ def resolve(config: ConfigDict) -> ConfigDict:
         else:
             check(config, key, entry.valid)
     _check_together(config)
-    attacks = (_suites().get(name, (name,)) for name in config.evaluate.attacks)
-    config.evaluate.attacks = tuple(dict.fromkeys(name for a in attacks for name in a))
-    classes = config.data.num_classes
-    for section in (
-        config.train.attack,
-        *map(config.evaluate.get, config.evaluate.attacks),
-    ):
-        section.update(for_classes(section, classes))
+    _name_attacks(config)
     return config
+
+
+def _name_attacks(config: ConfigDict) -> None:
+    """Each attack once; suites of one number stay, the others are their attacks."""
+    named = [
+        name if name in SUITES and SUITES[name].survivors_only else suite(name)
+        for name in config.evaluate.attacks
+    ]
+    flat = (n for each in named for n in ([each] if isinstance(each, str) else each))
+    config.evaluate.attacks = tuple(dict.fromkeys(flat))
+    used = (name for each in config.evaluate.attacks for name in suite(each))
+    for section in (config.train.attack, *map(config.evaluate.get, used)):
+        section.update(for_classes(section, config.data.num_classes))
 
 
 def _chosen(

@@ -104,7 +104,8 @@ def attack_names(attacks: str | Iterable[str], norm: str) -> list[str]:
         raise InputError(f"norm={shown(norm)} is not valid: use {valid}")
     given = [attacks] if isinstance(attacks, str) else attacks
     known = [name for name, entry in ATTACKS.items() if entry.norm == norm]
-    suites = [name for name, by_norm in SUITES.items() if norm in by_norm]
+    ending = "" if norm == "linf" else f"_{norm}"
+    suites = [name.removesuffix(ending) for name, s in SUITES.items() if s.norm == norm]
     found: list[str] = []
     try:
         for name in given:

@@ -39,7 +39,8 @@ def write_changes(
     missing = [
         each
         for each in results
-        if not hosts.from_first(hosts.is_first() and changes.is_there(each))
+        if each.whole  # Of survivors, natural images stand beside attacked ones.
+        and not hosts.from_first(hosts.is_first() and changes.is_there(each))
     ]
     if not missing:
         return

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from advloss.attacks import ATTACKS, MINIMUM_NORM
+from advloss.attacks import ATTACKS, MINIMUM_NORM, SUITES
 from advloss.errors import InputError
 from advloss.evaluation.outcome import Outcome
 from advloss.runtime import files
@@ -58,8 +58,8 @@ class Measured(NamedTuple):
         norm, epsilon: the threat model.
         identity: what the numbers depend on: "step" and "parameters" (digest) of the
             network, "data" (digest), "examples", "seed", "survivors_only", "attack",
-            "settings"; of survivors also "before", the digests of the attacks whose
-            survivors were attacked.
+            "settings"; within a suite of one number "suite", its name; of survivors
+            also "before", the digests of the attacks whose survivors were attacked.
         environment: the versions and devices that it was measured with.
         seconds: wall-clock time, compilation included.
         finished: when, in seconds since 1970; a clock may be set before.
@@ -84,6 +84,16 @@ class Measured(NamedTuple):
     distance: np.ndarray
     backward_passes: np.ndarray
     forward_passes: np.ndarray
+
+    @property
+    def whole(self) -> bool:
+        """Every example was attacked, not survivors of other attacks alone."""
+        return "before" not in self.identity
+
+    @property
+    def suite(self) -> str | None:
+        """The suite of one number that it is part of."""
+        return self.identity.get("suite")
 
     @property
     def workdir(self) -> Path:
@@ -207,8 +217,11 @@ def _check_identity(identity: Mapping[str, Any]) -> None:
             raise ValueError(f"its identity has {key}={value!r}, no {kind.__name__}")
         if kind is int and value < 0:
             raise ValueError(f"its identity has {key}={value}, below 0")
-    before = identity.get("before")
-    if (before is not None) != identity["survivors_only"] or not all(
+    before, suite = identity.get("before"), identity.get("suite")
+    if suite is not None and suite not in SUITES:
+        raise ValueError(f"its identity has suite={suite!r}, which is none")
+    some = identity["survivors_only"] or suite is not None
+    if (before is not None) != some or not all(
         isinstance(each, str) for each in before or ()
     ):
         raise ValueError(f"its identity has before={before!r}")

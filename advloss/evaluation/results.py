@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from advloss.attacks import ATTACKS, MINIMUM_NORM
+from advloss.attacks import ATTACKS, MINIMUM_NORM, SUITES
 from advloss.errors import InputError
 from advloss.evaluation import measured as one
 from advloss.evaluation.measured import FOLDER, GALLERY_IMAGES, Measured, load_images
@@ -32,8 +32,22 @@ _GROUP = ("data", "examples", "seed", "survivors_only")
 Before = tuple[tuple[str, dict[str, Any]] | str, ...]
 """Attacks by name and settings; by its digest where a result is no longer there."""
 
-Attack = tuple[str, dict[str, Any], Before | None]
-"""Name, settings, and where it was shown survivors alone, the attacks before it."""
+
+class Attack(NamedTuple):
+    """What an attack was, apart from the network.
+
+    Attributes:
+        name: its key in `attacks.ATTACKS`.
+        settings: all of them.
+        before: where it was shown survivors alone, the attacks that had left them; else
+            None.
+        suite: the suite of one number that it was part of, or None.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    before: Before | None = None
+    suite: str | None = None
 
 
 class AttackSummary(NamedTuple):
@@ -41,8 +55,7 @@ class AttackSummary(NamedTuple):
 
     Attributes:
         measured: its result.
-        before: where it was shown survivors alone, the attacks that had left them; else
-            None.
+        attack: what it was.
         final: the accuracy under its final iterate, as the paper.
         worst: under the worst of its iterates and the natural image.
         median_distance: of a minimum-norm attack, inf where fewer than half were
@@ -51,15 +64,24 @@ class AttackSummary(NamedTuple):
     """
 
     measured: Measured
-    before: Before | None
+    attack: Attack
     final: Proportion
     worst: Proportion
     median_distance: float | None
 
-    @property
-    def attack(self) -> Attack:
-        """What it was, apart from the network."""
-        return self.measured.attack, self.measured.settings, self.before
+
+class SuiteSummary(NamedTuple):
+    """What a suite of one number leaves, where all its attacks were measured.
+
+    Attributes:
+        name: its key in `attacks.SUITES`.
+        attacks: its attacks with their settings, in their order.
+        proportion: what is left after all of them.
+    """
+
+    name: str
+    attacks: tuple[tuple[str, dict[str, Any]], ...]
+    proportion: Proportion
 
 
 class ThreatModel(NamedTuple):
@@ -77,6 +99,7 @@ class Summary(NamedTuple):
     Attributes:
         natural: the accuracy without an attack.
         attacks: in the order of the results.
+        suites: those that are whole, in the order of the results.
         worst: one for each threat model.
         union: where the worst attack of several threat models counts; None where there
             is one alone.
@@ -84,6 +107,7 @@ class Summary(NamedTuple):
 
     natural: Proportion
     attacks: list[AttackSummary]
+    suites: list[SuiteSummary]
     worst: list[ThreatModel]
     union: Proportion | None
 
@@ -162,9 +186,11 @@ def summarise(measured: Sequence[Measured]) -> Summary:
     balls: dict[tuple[str, float], list[Measured]] = {}
     for each in measured:
         balls.setdefault((each.norm, each.epsilon), []).append(each)
+    attacks = [_summarise_attack(each, measured) for each in measured]
     return Summary(
         natural=proportion(measured[-1].natural == measured[-1].labels),
-        attacks=[_summarise_attack(each, measured) for each in measured],
+        attacks=attacks,
+        suites=[found for each in attacks if (found := _summarise_suite(each))],
         worst=[
             ThreatModel(
                 *ball,
@@ -179,13 +205,26 @@ def summarise(measured: Sequence[Measured]) -> Summary:
 
 def _summarise_attack(measured: Measured, beside: Sequence[Measured]) -> AttackSummary:
     before = median = None
-    if measured.identity["survivors_only"]:
+    if not measured.whole:
         known = {one.digest(m.identity): (m.attack, m.settings) for m in beside}
         before = tuple(known.get(d, d) for d in measured.identity["before"])
     elif ATTACKS[measured.attack].kind == MINIMUM_NORM:
         median = float(np.median(measured.distance))
+    attack = Attack(measured.attack, measured.settings, before, measured.suite)
     final, worst = proportion(measured.correct), proportion(measured.worst_correct)
-    return AttackSummary(measured, before, final, worst, median)
+    return AttackSummary(measured, attack, final, worst, median)
+
+
+def _summarise_suite(last: AttackSummary) -> SuiteSummary | None:
+    """The suite whose last attack this is; None where one of it is not known."""
+    name, settings, before, suite = last.attack
+    if suite is None:
+        return None
+    attacks = (*before, (name, settings))
+    names = tuple(each if isinstance(each, str) else each[0] for each in attacks)
+    if names != SUITES[suite].attacks:
+        return None
+    return SuiteSummary(suite, attacks, last.worst)
 
 
 def _worst(measured: Sequence[Measured]) -> Proportion:

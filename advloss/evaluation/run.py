@@ -19,7 +19,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from advloss import networks
-from advloss.attacks import ATTACKS, suite
+from advloss.attacks import ATTACKS, SUITES, suite
 from advloss.config import build
 from advloss.errors import InputError, Stopped
 from advloss.evaluation import examples, measured
@@ -38,6 +38,8 @@ def evaluate_run(
 ) -> list[Measured]:
     """Attacks a trained network with every attack of `evaluate.attacks`.
 
+    The attacks of a suite with one number are each shown those that the ones before
+    them in the suite have left; so are all attacks with `evaluate.survivors_only`.
     Other results in the work directory stay as they are.
 
     Returns:
@@ -69,15 +71,15 @@ def evaluate_run(
     target = Target(classifier_of, run.variables)
     with lock.hold(workdir) as check:
         made: list[Measured] = []
-        for name in attack_names(config):
-            own = _own_identity(config, name, identity, made)
+        for name, within in attacks_of(config):
+            own = _own_identity(config, name, within, identity, made)
             path = measured.path_of(workdir, own)
             if hosts.from_first(_is_measured(path, test)):
-                _tell(f"{config.name}: {name} was measured before")
+                _tell(f"{config.name}: {_called(name, within)} was measured before")
             else:
                 survivors = _survivors(own, made, test)
                 done = _finished(config, path, own, devices, check)
-                outcome = _attack(config, name, target, test, survivors, devices, done)
+                outcome = _attack(config, own, target, test, survivors, devices, done)
                 check()
                 measured.write(
                     path,
@@ -93,10 +95,22 @@ def evaluate_run(
     return made
 
 
-def attack_names(config: ConfigDict) -> list[str]:
-    """The attacks of `evaluate.attacks`, each once, suites taken apart."""
-    names = [name for each in config.evaluate.attacks for name in suite(each)]
-    return list(dict.fromkeys(names))
+def attacks_of(config: ConfigDict) -> list[tuple[str, str | None]]:
+    """The attacks of `evaluate.attacks`, each with the suite of one number it is in.
+
+    With `evaluate.survivors_only` all attacks are one sequence, each in it once.
+    """
+    apart = not config.evaluate.survivors_only
+    pairs = [
+        (name, each if apart and each in SUITES else None)
+        for each in config.evaluate.attacks
+        for name in suite(each)
+    ]
+    return list(dict.fromkeys(pairs))
+
+
+def _called(name: str, within: str | None) -> str:
+    return f"{within}'s {name}" if within else name
 
 
 def _identity(config: ConfigDict, run: workdirs.Run, test: Split) -> dict[str, Any]:
@@ -122,16 +136,23 @@ def _identity(config: ConfigDict, run: workdirs.Run, test: Split) -> dict[str, A
 
 
 def _own_identity(
-    config: ConfigDict, name: str, shared: dict[str, Any], made: Sequence[Measured]
+    config: ConfigDict,
+    name: str,
+    within: str | None,
+    shared: dict[str, Any],
+    made: Sequence[Measured],
 ) -> dict[str, Any]:
     """The identity of one attack's result, after those that were made before it."""
     settings = json.loads(json.dumps(config.evaluate[name].to_dict()))
     own = {**shared, "attack": name, "settings": settings}
-    if config.evaluate.survivors_only:
+    if within:
+        own["suite"] = within
+    if within or config.evaluate.survivors_only:
         own["before"] = [
             measured.digest(each.identity)
             for each in made
-            if (each.norm, each.epsilon) == (ATTACKS[name].norm, settings["epsilon"])
+            if each.identity.get("suite") == within
+            and (each.norm, each.epsilon) == (ATTACKS[name].norm, settings["epsilon"])
         ]
     return own
 
@@ -153,7 +174,7 @@ def _survivors(
     identity: dict[str, Any], made: Sequence[Measured], test: Split
 ) -> np.ndarray | None:
     """Whom the attacks before this one have left; None where all are attacked."""
-    if not identity["survivors_only"]:
+    if "before" not in identity:
         return None
     left = np.ones(len(test.labels), bool)
     for each in made:
@@ -180,14 +201,15 @@ def _finished(
 
 def _attack(
     config: ConfigDict,
-    name: str,
+    identity: dict[str, Any],
     target: Target,
     test: Split,
     survivors: np.ndarray | None,
     devices: Sequence[jax.Device],
     finished: Finished,
 ) -> Outcome:
-    text = f"{config.name}: {name}"
+    name = identity["attack"]
+    text = f"{config.name}: {_called(name, identity.get('suite'))}"
     with environment.progress_bar(text, len(test.labels), "img") as bar:
 
         def progress(count: int) -> None:

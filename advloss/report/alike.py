@@ -4,7 +4,7 @@ import collections
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from advloss.evaluation.measured import Measured
+from advloss.evaluation.results import Attack, Measured
 from advloss.report import titles
 
 if TYPE_CHECKING:
@@ -63,14 +63,14 @@ def _attacked_unlike(known: Labelled) -> list[str]:
     return [*found, *_said(titles.UNION, _names(several, named, lambda m: True))]
 
 
-def _attack(measured: Measured) -> titles.Attack:
+def _attack(measured: Measured) -> Attack:
     """In a worst case it counts alike, whoever was attacked before it."""
-    return measured.attack, measured.settings, None
+    return Attack(measured.attack, measured.settings)
 
 
 def _names(
     known: Labelled,
-    named: Sequence[tuple[titles.Attack, str]],
+    named: Sequence[tuple[Attack, str]],
     chosen: Callable[[Measured], bool],
 ) -> dict[tuple[str, ...], list[str]]:
     """The labels of rows, by the titles of the attacks that were chosen."""

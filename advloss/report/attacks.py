@@ -28,7 +28,8 @@ NOTE = (
     "The accuracy is that at an attack's last iterate; passes are means per image; "
     "seconds include compilation. A median distance is that of the nearest image that "
     "fools, inf where fewer than half of the images were fooled; of survivors alone it "
-    "is not known."
+    "is not known. An attack that stands behind its suite's name was shown only what "
+    "those before it in the suite had left."
 )
 
 
@@ -131,8 +132,7 @@ def curves(label: str, summary: Summary, norm: str) -> list[Curve]:
     for each in summary.attacks:
         measured, attack = each.measured, ATTACKS[each.measured.attack]
         # Of survivors, not all distances are known, nor are they the nearest.
-        whole = not measured.identity["survivors_only"]
-        if whole and attack.norm == norm and attack.kind == MINIMUM_NORM:
+        if measured.whole and attack.norm == norm and attack.kind == MINIMUM_NORM:
             found.append(_within(f"{label}, {named(each)}", measured))
     return found
 

@@ -40,7 +40,9 @@ def _evaluation(workdir: Path, config: ConfigDict, measured: Sequence[Measured])
         asked.evaluate.examples = identity["examples"]
         asked.evaluate.seed = identity["seed"]
         asked.evaluate.survivors_only = identity["survivors_only"]
-        asked.evaluate.attacks = tuple(dict.fromkeys(m.attack for m in measured))
+        asked.evaluate.attacks = tuple(
+            dict.fromkeys(m.suite or m.attack for m in measured)
+        )
         for each in measured:
             asked.evaluate[each.attack].update(each.settings)
         return saved.command_line("evaluate", asked, workdir, base=config)

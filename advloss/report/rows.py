@@ -239,7 +239,9 @@ class Column(NamedTuple):
 
 
 def columns(rows: Sequence[Row]) -> list[Column]:
-    """The accuracies that any of the rows has: natural, the worst cases, attacks.
+    """The accuracies that any of the rows has: natural, worst cases, attacks, suites.
+
+    Of a suite of one number, its attacks have no columns of their own.
 
     A worst case is one of a threat model, a norm and an epsilon. Where a run was
     attacked under several, their union is a column of its own.
@@ -255,9 +257,15 @@ def columns(rows: Sequence[Row]) -> list[Column]:
     attacks = titles.attack_titles(
         each.attack for summary in summaries for each in summary.attacks
     )
-    return found + [
-        Column(title, ATTACK, _of_attack(attack)) for attack, title in attacks
+    found += [
+        Column(title, ATTACK, _of_attack(attack))
+        for attack, title in attacks
+        if not attack.suite
     ]
+    suites = titles.suite_titles(
+        each for summary in summaries for each in summary.suites
+    )
+    return found + [Column(title, ATTACK, _of_suite(suite)) for suite, title in suites]
 
 
 def _of(
@@ -279,6 +287,14 @@ def _of_threat(norm: str, epsilon: float) -> Callable[[Row], Proportion | None]:
 def _of_attack(attack: Attack) -> Callable[[Row], Proportion | None]:
     def measure(summary: Summary) -> Proportion | None:
         left = (each.final for each in summary.attacks if each.attack == attack)
+        return next(left, None)
+
+    return _of(measure)
+
+
+def _of_suite(suite: titles.Suite) -> Callable[[Row], Proportion | None]:
+    def measure(summary: Summary) -> Proportion | None:
+        left = (s.proportion for s in summary.suites if (s.name, s.attacks) == suite)
         return next(left, None)
 
     return _of(measure)

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from ml_collections import ConfigDict
 
 from advloss.errors import InputError
+from advloss.evaluation.results import Attack
 from advloss.evaluation.statistics import Proportion
 from advloss.report import alike, seeds, titles
-from advloss.report.titles import Attack
 
 if TYPE_CHECKING:
     from advloss.evaluation.results import AttackSummary
     from advloss.report.rows import Row
 
-ATTACK, NOISE = "pgd", "noise"  # The attacks that a study shows, by name.
+ATTACK, NOISE = "pgd", "noise"  # The attacks that a study shows, by name,
+SUITE = "fast"  # and the suite.
 
 
 class Study(NamedTuple):
@@ -52,7 +53,7 @@ class Study(NamedTuple):
         """
         for each in row.summary.attacks:
             if each.attack == self.shown.get(name):
-                return None if whole and each.before is not None else each
+                return None if whole and not each.measured.whole else each
         return None
 
     def worst(self, row: "Row") -> Proportion | None:
@@ -61,6 +62,15 @@ class Study(NamedTuple):
         for threat in row.summary.worst if attack else ():
             if (threat.norm, threat.epsilon) == attack.measured[2:4]:
                 return threat.proportion
+        return None
+
+    def left_by(self, row: "Row", suite: str) -> Proportion | None:
+        """What a suite left of an evaluated run in PGD's ball, if it was measured."""
+        attack = self.attack(row, ATTACK)
+        for each in row.summary.suites if attack else ():
+            radii = {settings["epsilon"] for _, settings in each.attacks}
+            if each.name == suite and radii == {attack.measured.epsilon}:
+                return each.proportion
         return None
 
     def values(self, name: str, attack: str | None) -> dict[int, float]:
@@ -156,7 +166,7 @@ def _whose(row: "Row") -> tuple[str, int]:
 
 def _of_name(row: "Row", name: str) -> list["AttackSummary"]:
     attacks = row.summary.attacks if row.summary else ()
-    return [each for each in attacks if each.measured.attack == name]
+    return [e for e in attacks if e.attack.name == name and not e.attack.suite]
 
 
 def _most(finished: Iterable["Row"], name: str) -> Attack | None:
@@ -169,7 +179,7 @@ def _most(finished: Iterable["Row"], name: str) -> Attack | None:
     known: dict[str, Attack] = {}
     for row in finished:
         for each in _of_name(row, name):
-            if not each.before:
+            if not each.attack.before:
                 key = json.dumps(each.attack, sort_keys=True)
                 known[key] = each.attack
                 there[key] += 1
@@ -181,4 +191,4 @@ def _most(finished: Iterable["Row"], name: str) -> Attack | None:
 
 def _title(summary: "AttackSummary") -> str:
     title = titles.attack_title(*summary.attack[:2])
-    return title if summary.before is None else f"{title} on survivors"
+    return title if summary.measured.whole else f"{title} on survivors"

@@ -9,8 +9,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from advloss.attacks import ATTACKS
+from advloss.attacks import ATTACKS, SUITES
 from advloss.defences import DEFENCES
+from advloss.evaluation.results import Attack, SuiteSummary
 from advloss.losses import LOSSES
 from advloss.registry import Setting
 
@@ -26,8 +27,8 @@ _SYMBOLS = {
 _UNSAID = ("epsilon", "steps", "step_size")
 UNION = "union of threat models"
 
-Attack = tuple[str, Mapping[str, Any], Sequence[Any] | None]
-"""As `results.Attack`: name, settings, and the attacks whose survivors it was shown."""
+Suite = tuple[str, tuple[tuple[str, dict[str, Any]], ...]]
+"""Name, and its attacks with their settings."""
 
 
 def value_text(value: Any) -> str:
@@ -108,12 +109,32 @@ def attack_titles(attacks: Iterable[Attack]) -> list[tuple[Attack, str]]:
         ]
         return attack_title(name, settings, extra)
 
-    def title(name: str, settings: Mapping[str, Any], before: Any) -> str:
-        others = [each[2] for each in found if each[:2] == (name, settings)]
+    def title(attack: Attack) -> str:
+        name, settings, before, suite = attack
+        own = plain(name, settings)
+        if suite:
+            own = f"{SUITES[suite].title}: {own}"
+        others = [
+            each for each in found if each[:2] == attack[:2] and each.suite == suite
+        ]
         if before is None or len(others) == 1:
-            return plain(name, settings)
+            return own
         shown = [each if isinstance(each, str) else plain(*each) for each in before]
-        return f"{plain(name, settings)} after {', '.join(shown) or 'nothing'}"
+        return f"{own} after {', '.join(shown) or 'nothing'}"
+
+    return [(each, title(each)) for each in found]
+
+
+def suite_titles(suites: Iterable[SuiteSummary]) -> list[tuple[Suite, str]]:
+    """Every suite once, with a title unlike the others', such as "fast ε=0.3"."""
+    found = _once((each.name, each.attacks) for each in suites)
+
+    def title(name: str, attacks: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+        radii = dict.fromkeys(settings["epsilon"] for _, settings in attacks)
+        short = f"{SUITES[name].title} ε={', '.join(map(value_text, radii))}"
+        if [other for other, _ in found].count(name) == 1:
+            return short
+        return f"{short} ({', '.join(attack_title(*each) for each in attacks)})"
 
     return [(each, title(*each)) for each in found]
 
