@@ -28,8 +28,12 @@ CASES = {
     "apgd_ce_l2": {**_APGD, "epsilon": 0.5, "restarts": 1},
     "apgd_dlr": {**_APGD, "objective": losses.dlr, "restarts": 2},
     "apgd_dlr_l2": {"epsilon": 0.5, "objective": losses.dlr, "steps": 10},
+    "apgd_margin": {"epsilon": 0.2, "objective": losses.margin, "steps": 10},
+    "apgd_margin_l2": {"epsilon": 0.5, "objective": losses.margin, "steps": 10},
     "apgd_t": _APGD_T,
     "apgd_t_l2": {**_APGD_T, "epsilon": 0.5, "loss": "margin"},
+    "apgd_t_margin": _APGD_T,
+    "apgd_t_margin_l2": {**_APGD_T, "epsilon": 0.5},
     "fgsm": _BALL,
     "fgsm:targeted": {**_BALL, "random_start": True},
     "multi_targeted": {**_PGD, "steps": 2},
@@ -202,11 +206,11 @@ def test_entries_hold_to_their_own_rules(name, weights, batch):
 
 
 def test_suites_are_of_registered_attacks_in_their_norm():
-    for name, by_norm in attacks.SUITES.items():
+    for name, (_, norm, chosen, _) in attacks.SUITES.items():
         assert name not in attacks.ATTACKS
-        for norm, chosen in by_norm.items():
-            assert attacks.suite(name, norm) == chosen
-            assert {attacks.ATTACKS[each].norm for each in chosen} == {norm}
+        assert attacks.suite(name) == chosen
+        assert attacks.suite(name.removesuffix(f"_{norm}"), norm) == chosen
+        assert {attacks.ATTACKS[each].norm for each in chosen} == {norm}
     assert attacks.suite("carlini_l0") == ("carlini_l0",)
     with pytest.raises(KeyError):
         attacks.suite("strong", "l0")

@@ -291,6 +291,14 @@ def test_suites_stand_for_their_attacks():
     assert configs.resolve(config).evaluate.attacks == (
         "pgd", "multi_targeted", "noise", "pgd_l2", "multi_targeted_l2",
     )  # fmt: skip
+    # Those of one number stay: their attacks are shown survivors.
+    config.evaluate.attacks = ("pgd", "fast", "autoattack_l2")
+    resolved = configs.resolve(config)
+    assert resolved.evaluate.attacks == ("pgd", "fast", "autoattack_l2")
+    assert configs.resolve(resolved) == resolved
+    # Their attacks get what there is of so few classes.
+    config.data.num_classes = 3
+    assert configs.resolve(config).evaluate.apgd_t_l2.loss == "margin"
 
 
 @pytest.mark.parametrize(
@@ -345,7 +353,7 @@ def test_odd_configs():
     config.lock()
     assert configs.resolve(config).to_dict() == usual
     config = _copy(config)
-    config.evaluate.attacks = ["pgd"]
+    config.evaluate.attacks = ["pgd", "fast"]
     config.train.learning_rate = np.float64(3e-3)
     config.train.steps = np.int64(600)
     assert configs.resolve(config).to_dict() == usual

@@ -24,6 +24,7 @@ from advloss.training import run, stack, step
 from advloss.training import workdir as folders
 from advloss.types import Batch
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 # Keys of the config, by case; the defence's name stands before the colon.
 CASES = {
     "natural": {},

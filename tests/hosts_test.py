@@ -35,6 +35,7 @@ _SMALL = (
     "--config.train.checkpoint_every=4",
     "--config.train.attack.steps=2",
     "--config.evaluate.batch_size=40",
+    "--config.evaluate.attacks=pgd",
     "--config.evaluate.pgd.steps=3",
 )
 # Sums over a batch in another order, after a few updates.

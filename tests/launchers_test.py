@@ -51,6 +51,7 @@ def _small(digits_dir, workdir):
         "--config.train.chunk_steps=2",
         "--config.train.checkpoint_every=2",
         "--config.train.attack.steps=1",
+        "--config.evaluate.attacks=pgd",
         "--config.evaluate.pgd.steps=2",
         "--config.loss.margin=1/4",
     ]

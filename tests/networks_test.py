@@ -12,6 +12,7 @@ from advloss import losses, networks
 from advloss.networks import layers
 from advloss.types import Axis
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 # Table I, output shapes; the paper prints the last two layers' units alone.
 TABLE_1 = {
     "conv1": (28, 28, 32),

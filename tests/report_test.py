@@ -301,6 +301,50 @@ def test_survivors_of_others_are_another_column(tmp_path):
     assert [f"{title} %" for title in titles_of_rows] == list(expected)
 
 
+def _measure_fast(workdir, correct, **changes):
+    """The suite `fast`, whose last attack leaves so many of 20 images."""
+    settings, paths = configs.default().evaluate, ()
+    for name, more in (("apgd_margin", 2), ("apgd_t_margin", 0)):
+        own = {**settings[name].to_dict(), **changes}
+        kept = {"survivors_only": False, "suite": "fast"}
+        paths += (measure(workdir, name, own, correct + more, after=paths[:1], **kept),)
+    return paths
+
+
+def test_a_suite_of_one_number_is_one_column(tmp_path):
+    workdir = make_run(tmp_path / "a", "a")
+    _measure_fast(workdir, 8)
+    sections = _sections([workdir])
+    header, cells = sections["Accuracy"].table
+    assert header[4:] == [
+        "natural %", "worst linf ε=0.3 %", "PGD-100 ε=0.3 %", "fast ε=0.3 %"
+    ]  # fmt: skip
+    # Of its last attack, the worst iterate: the first image is never right.
+    assert [cell.split(" ")[0] for cell in cells[4:]] == [
+        "95.0",
+        "35.0",
+        "50.0",
+        "35.0",
+    ]
+    rows = sections["Attack by attack"].table
+    assert [row[1] for row in rows[3:5]] == [
+        "fast: APGD margin-50 ε=0.3", "fast: APGD-T margin-25 ε=0.3"
+    ]  # fmt: skip
+    assert "shown only" not in sections["Accuracy"].notes[0]
+    commands = sections["How each network was made"].blocks[0].text
+    assert "--config.evaluate.attacks" not in commands  # They are the defaults.
+    # With other settings it is another column, and both say which they are.
+    _measure_fast(workdir, 6, steps=10)
+    header, _ = _sections([workdir])["Accuracy"].table
+    long = "fast ε=0.3 (APGD margin-10 ε=0.3, APGD-T margin-10 ε=0.3) %"
+    assert len(header) == 9 and header[-1] == long
+    # Half of it is no number of the suite.
+    other = make_run(tmp_path / "b", "b")
+    _measure_fast(other, 8)[0].unlink()
+    header, _ = _sections([other])["Accuracy"].table
+    assert not any("fast" in title for title in header)
+
+
 @pytest.mark.parametrize(("one", "other"), [(0.3, 0.30001), (8 / 255, 0.0313726)])
 def test_values_that_are_nearly_the_same_have_titles_of_their_own(tmp_path, one, other):
     settings = configs.default().evaluate.pgd.to_dict()
@@ -507,7 +551,7 @@ def test_how_long_a_run_was_trained_is_the_checkpoints_word(tmp_path):
     [
         {"seed": "0"}, {"seed": -1}, {"examples": True}, {"survivors_only": 1},
         {"step": 1.5}, {"data": None}, {"parameters": 3}, {"before": []},
-        {"survivors_only": True},
+        {"survivors_only": True}, {"suite": "fast"}, {"suite": "none", "before": []},
     ],
 )  # fmt: skip
 def test_a_result_of_another_kind_of_identity_is_left_out(tmp_path, more):

@@ -13,13 +13,15 @@ import jax
 import numpy as np
 import pytest
 
+import advloss
 from advloss import config as configs
 from advloss.errors import InputError, Stopped
-from advloss.evaluation import batches, measured, results, run
+from advloss.evaluation import batches, examples, measured, results, run
 from advloss.evaluation.mapped import Mapped
 from advloss.evaluation.statistics import proportion
 from advloss.runtime import environment, files, signals
 from advloss.training.run import train_runs
+from advloss.training.workdir import load_data
 
 
 def _config(workdir, **changes):
@@ -92,7 +94,7 @@ def test_a_suite_is_added_to_and_nothing_is_measured_twice(workdir, capsys):
 
 def test_a_suite_is_its_attacks_each_once(workdir):
     config = _config(workdir, attacks=("strong", "pgd"))
-    assert run.attack_names(config) == ["pgd", "multi_targeted"]
+    assert run.attacks_of(config) == [("pgd", None), ("multi_targeted", None)]
 
 
 def test_other_settings_and_examples_stand_side_by_side(workdir):
@@ -178,6 +180,42 @@ def test_survivors_are_those_of_the_same_ball(workdir):
     # After another FGSM it is another PGD.
     suite["fgsm__random_start"] = True
     assert _evaluate(workdir, **suite, survivors_only=True)[2].path != pgd.path
+
+
+def test_a_suite_of_one_number_stands_beside_attacks_on_all(workdir):
+    """Its attacks are shown the survivors of its own, whatever else was measured."""
+    small = {"apgd_margin__steps": 5, "apgd_t_margin__steps": 5}
+    own = [
+        {f"{name}__epsilon": 0.1} for name in ("pgd", "apgd_margin", "apgd_t_margin")
+    ]
+    settings = small | own[0] | own[1] | own[2]
+    made = _evaluate(workdir, attacks=("pgd", "fast"), **settings)
+    pgd, first, last = made
+    assert [each.whole for each in made] == [True, False, False]
+    assert [each.suite for each in made] == [None, "fast", "fast"]
+    assert first.identity["before"] == []
+    assert last.identity["before"] == [measured.digest(first.identity)]
+    assert (last.backward_passes[~first.worst_correct] == 0).all()
+    assert (first.backward_passes[first.natural == first.labels] > 0).all()
+    # One group, one summary: the suite's number is what its last attack leaves.
+    summary = results.summarise(made)
+    (suite,) = summary.suites
+    assert (suite.name, suite.proportion) == ("fast", summary.attacks[2].worst)
+    assert [name for name, _ in suite.attacks] == ["apgd_margin", "apgd_t_margin"]
+    (threat,) = summary.worst
+    worst = np.all([each.worst_correct for each in made], axis=0).mean()
+    assert threat.proportion.accuracy == worst
+    # The front door leaves the same images, and alone it is the same measurement.
+    trained = advloss.load_run(workdir)
+    split = examples.first(load_data(trained.config).test, len(pgd.labels))
+    found = advloss.evaluate(
+        trained, *split, epsilon=0.1, attacks="fast", steps=5, progress=False
+    )
+    np.testing.assert_array_equal(found.robust[0], last.worst_correct)
+    alone = _evaluate(workdir, attacks=("fast",), **settings)
+    assert [each.path for each in alone] == [first.path, last.path]
+    # Without its first attack its number is not known.
+    assert results.summarise([pgd, last]).suites == []
 
 
 def test_a_suite_of_which_the_first_attack_leaves_nobody(workdir):

@@ -28,6 +28,7 @@ SMALL = (
     "--config.train.checkpoint_every=20",
     "--config.train.attack.steps=2",
     "--config.evaluate.batch_size=40",
+    "--config.evaluate.attacks=pgd",
     "--config.evaluate.pgd.steps=20",
     "--devices=2",
 )

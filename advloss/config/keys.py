@@ -143,9 +143,9 @@ def evaluation(attacks: Iterable[str]) -> dict[str, Setting]:
     """The keys of `config.evaluate`, but for the attacks' own. `attacks`: names."""
     return {
         "attacks": Setting(
-            ("pgd",),
+            ("pgd", "fast"),
             choices(attacks),
-            "attacks or suites of them, set by the sections of their names",
+            "attacks, set by the sections of their names, or suites of them",
         ),
         "batch_size": Setting(200, whole(1), "images at a time, over all devices"),
         "examples": Setting(0, whole(), "the first so many test images; 0: all"),

@@ -49,6 +49,27 @@ _IDENTITY = {
 _ROUNDING = 1e-3, 1e-4  # Of a distance: relative, of many pixels' sum, and absolute.
 
 
+Before = tuple[tuple[str, dict[str, Any]] | str, ...]
+"""Attacks by name and settings; by its digest where a result is no longer there."""
+
+
+class Attack(NamedTuple):
+    """What an attack was, apart from the network.
+
+    Attributes:
+        name: its key in `attacks.ATTACKS`.
+        settings: all of them.
+        before: where it was shown survivors alone, the attacks that had left them; else
+            None.
+        suite: the suite of one number that it was part of, or None.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    before: Before | None = None
+    suite: str | None = None
+
+
 class Measured(NamedTuple):
     """What one attack did to a run's network; arrays `[n]`, see `examples.Outcome`.
 

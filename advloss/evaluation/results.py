@@ -19,7 +19,13 @@ import numpy as np
 from advloss.attacks import ATTACKS, MINIMUM_NORM, SUITES
 from advloss.errors import InputError
 from advloss.evaluation import measured as one
-from advloss.evaluation.measured import FOLDER, GALLERY_IMAGES, Measured, load_images
+from advloss.evaluation.measured import (
+    FOLDER,
+    GALLERY_IMAGES,
+    Attack,
+    Measured,
+    load_images,
+)
 from advloss.evaluation.statistics import Proportion, proportion
 from advloss.runtime import checkpoints, files
 
@@ -27,27 +33,6 @@ __all__ = ["FOLDER", "GALLERY_IMAGES", "Measured", "Proportion", "load_images"]
 
 _NAME = re.compile(r"[a-z0-9_]+-[0-9a-f]{12}\.npz")
 _GROUP = ("data", "examples", "seed", "survivors_only")
-
-
-Before = tuple[tuple[str, dict[str, Any]] | str, ...]
-"""Attacks by name and settings; by its digest where a result is no longer there."""
-
-
-class Attack(NamedTuple):
-    """What an attack was, apart from the network.
-
-    Attributes:
-        name: its key in `attacks.ATTACKS`.
-        settings: all of them.
-        before: where it was shown survivors alone, the attacks that had left them; else
-            None.
-        suite: the suite of one number that it was part of, or None.
-    """
-
-    name: str
-    settings: dict[str, Any]
-    before: Before | None = None
-    suite: str | None = None
 
 
 class AttackSummary(NamedTuple):

@@ -4,7 +4,7 @@ import collections
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from advloss.evaluation.results import Attack, Measured
+from advloss.evaluation.measured import Attack, Measured
 from advloss.report import titles
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ml_collections import ConfigDict
 
 from advloss.errors import InputError
-from advloss.evaluation.results import Attack
+from advloss.evaluation.measured import Attack
 from advloss.evaluation.statistics import Proportion
 from advloss.report import alike, seeds, titles
 

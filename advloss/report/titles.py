@@ -5,15 +5,18 @@ defence_title(config)                                   # TRADES (β=6), PGD-5 �
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
 from advloss.attacks import ATTACKS, SUITES
 from advloss.defences import DEFENCES
-from advloss.evaluation.results import Attack, SuiteSummary
 from advloss.losses import LOSSES
 from advloss.registry import Setting
+
+if TYPE_CHECKING:
+    from advloss.evaluation.measured import Attack
+    from advloss.evaluation.results import SuiteSummary
 
 # How mathematics writes some settings; others stand as their keys.
 _SYMBOLS = {
@@ -90,7 +93,7 @@ def attack_title(
     return " ".join(words)
 
 
-def attack_titles(attacks: Iterable[Attack]) -> list[tuple[Attack, str]]:
+def attack_titles(attacks: Iterable["Attack"]) -> list[tuple["Attack", str]]:
     """Every attack once, with a title unlike the others'."""
     found = _once(attacks)
     before = [each for *_, others in found for each in others or ()]
@@ -109,7 +112,7 @@ def attack_titles(attacks: Iterable[Attack]) -> list[tuple[Attack, str]]:
         ]
         return attack_title(name, settings, extra)
 
-    def title(attack: Attack) -> str:
+    def title(attack: "Attack") -> str:
         name, settings, before, suite = attack
         own = plain(name, settings)
         if suite:
@@ -125,7 +128,7 @@ def attack_titles(attacks: Iterable[Attack]) -> list[tuple[Attack, str]]:
     return [(each, title(each)) for each in found]
 
 
-def suite_titles(suites: Iterable[SuiteSummary]) -> list[tuple[Suite, str]]:
+def suite_titles(suites: Iterable["SuiteSummary"]) -> list[tuple[Suite, str]]:
     """Every suite once, with a title unlike the others', such as "fast ε=0.3"."""
     found = _once((each.name, each.attacks) for each in suites)
 

@@ -6,18 +6,16 @@ A row is a step and scalars by name: "loss", "accuracy" and any others.
 import contextlib
 import json
 import os
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO
-
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
+from typing import IO, TYPE_CHECKING
 
 from advloss.errors import InputError, line
 from advloss.runtime import files, hosts
+
+if TYPE_CHECKING:
+    from advloss.runtime.events import Events
 
 _LINES = "metrics.jsonl"
 _EVENTS = "tensorboard"
@@ -37,7 +35,7 @@ class Writer:
 
     def __init__(self, workdir: Path, *, step: int):
         self._lines: IO[str] | None = None
-        self._events: EventsWriter | None = None
+        self._events: Events | None = None
         self._warned = False
         if hosts.is_first():
             self._attempt(lambda: self._open_lines(workdir, step))
@@ -50,18 +48,9 @@ class Writer:
         self._lines = path.open("a", encoding="utf-8")
 
     def _open_events(self, workdir: Path, step: int) -> None:
-        folder = (workdir / _EVENTS).absolute()
-        folder.mkdir(parents=True, exist_ok=True)
-        # Files are named by the second: two in one would be the same file.
-        self._events = EventsWriter(str(folder / "events"), f".from{step}")
-        # What an interrupted run wrote after the step is not to be shown.
-        start = SessionLog(status=SessionLog.START)
-        self._add_event(Event(session_log=start), step + 1)
-        self._events.flush()
+        from advloss.runtime.events import Events
 
-    def _add_event(self, event: Event, step: int) -> None:
-        event.step, event.wall_time = step, time.time()
-        self._events.write_event(event)
+        self._events = Events(workdir / _EVENTS, step)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Adds one row; the values become scalars under `train/` in TensorBoard."""
@@ -77,9 +66,7 @@ class Writer:
             raise OSError(f"{self._lines.name} was removed")
 
     def _write_events(self, step: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            self._add_event(Event(summary=scalar(f"train/{name}", value)), step)
-        self._events.flush()
+        self._events.write(step, {f"train/{key}": each for key, each in values.items()})
 
     def _attempt(self, act: Callable[[], None]) -> bool:
         try:
@@ -104,7 +91,7 @@ class Writer:
                 self._attempt(file.close)
 
 
-def _abandon(file: IO[str] | EventsWriter) -> None:
+def _abandon(file: "IO[str] | Events") -> None:
     with contextlib.suppress(OSError):
         file.close()
 
