@@ -149,7 +149,7 @@ def _within(title: str, measured: Measured) -> Curve:
     fooled = np.sort(measured.distance[correct & np.isfinite(measured.distance)])
     left = correct.sum() - np.arange(len(fooled) + 1)
     percents = 100 * left / len(correct)
-    return Curve(title, [0.0, *fooled], percents, STEPS)
+    return Curve(title, [0.0, *fooled.tolist()], percents, STEPS)
 
 
 def without_curve(known: Sequence[tuple[str, Sequence[Curve]]], norm: str) -> list[str]:
