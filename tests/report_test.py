@@ -368,6 +368,8 @@ def test_a_single_radius_is_a_point_and_no_curve(tmp_path):
     np.testing.assert_allclose(points.get_ydata(), [95, 45])
     np.testing.assert_allclose(other.get_xdata(), [0.3])
     assert [line.get_linestyle() for line in (points, other)] == ["None", "None"]
+    # One network, one colour.
+    assert points.get_color() != other.get_color() == curve.get_color()
     # To where nothing stands: 20 images lie at distances 0 to 1.9.
     assert axes.get_xlim() == (0, pytest.approx(1.9))
     assert curve.get_ydata()[-1] == 0

@@ -141,7 +141,7 @@ def curves(label: str, summary: Summary, norm: str) -> list[Curve]:
         points = [100 * left[radius] for radius in radii]
         form = LINES if len(threats) > 1 else POINTS
         found.insert(0, Curve(f"{label}, worst", radii, points, form))
-    return found
+    return [curve._replace(network=label) for curve in found]
 
 
 def _within(title: str, measured: Measured) -> Curve:

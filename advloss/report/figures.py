@@ -222,12 +222,26 @@ class Curve(NamedTuple):
         accuracies: at each.
         form: POINTS that were measured, LINES between them, or STEPS, where the curve
             is known at every epsilon.
+        network: whose it is: its curve looks as its points do. "" where it stands for
+            itself.
     """
 
     title: str
     epsilons: Sequence[float]
     accuracies: Sequence[float]
     form: str = LINES
+    network: str = ""
+
+
+def _curve_looks(curves: Sequence[Curve]) -> list[Look]:
+    """By network; the second and further whole curves of one by places after all."""
+    keys = [(curve.network or curve.title, curve.form) for curve in curves]
+    networks = [*dict.fromkeys(name for name, _ in keys)]
+    is_first = [keys.index(key) == i for i, key in enumerate(keys)]
+    return [
+        style.look(networks.index(name) if is_first[i] else len(networks) + i)
+        for i, (name, _) in enumerate(keys)
+    ]
 
 
 def against_epsilon(curves: Sequence[Curve], norm: str) -> Figure:
@@ -236,18 +250,15 @@ def against_epsilon(curves: Sequence[Curve], norm: str) -> Figure:
     axes = figure.subplots()
     most = max(curve.epsilons[-1] for curve in curves) or 1.0
     entries = []
-    for i, curve in enumerate(curves):
-        look = style.look(i)
+    for curve, look in zip(curves, _curve_looks(curves), strict=True):
         if curve.form == STEPS:
             # What is not fooled at the last epsilon stands at all that follow.
             on = curve.epsilons[-1] < most
             (line,) = axes.step(
                 [*curve.epsilons, *[most] * on],
                 [*curve.accuracies, *[curve.accuracies[-1]] * on],
-                where="post",
-                color=look.colour,
-                linestyle=look.line,
-            )
+                where="post", color=look.colour, linestyle=look.line,
+            )  # fmt: skip
         else:
             (line,) = axes.plot(
                 curve.epsilons, curve.accuracies, marker=look.marker, clip_on=False,
