@@ -15,6 +15,8 @@ from made_runs import make_run, measure
 from advloss import config as configs
 from advloss import report
 from advloss.attacks import ATTACKS
+from advloss.cli import export as command
+from advloss.cli import flags
 from advloss.errors import InputError
 from advloss.evaluation import exchange
 from advloss.evaluation.exchange import ModelInfo, robustbench
@@ -262,6 +264,28 @@ def test_a_run_in_robustbenchs_form(tmp_path):
     )
 
 
+def test_the_command(tmp_path, capsys):
+    workdir = _run(tmp_path / "run", ("pgd", "fmn"))
+    path = _write_best(tmp_path, "info", [0.05] * 20)
+    words = [
+        "--authors=A. B.",
+        "--additional_data",
+        "--reported=91.5",
+        f"--best={path}",
+    ]
+    given = flags.parse(
+        command.FLAGS,
+        ["advloss", "export"],
+        [f"--workdir={workdir}", f"--to={tmp_path / 'to'}", *words],
+        saved_config=command.SAVED_CONFIG,
+    )
+    command.main(given)
+    assert re.search(r"FMN-100 .* [01]\.\d{3}\n", capsys.readouterr().out)
+    (path,) = (tmp_path / "to" / "model_info").rglob("*.json")
+    info = exchange.read_robustbench(path)
+    assert (info.authors, info.additional_data, info.reported) == ("A. B.", True, 91.5)
+
+
 def test_autoattack_is_the_whole_suite_with_its_defaults(tmp_path):
     workdir = _run(tmp_path / "run", ("pgd", *SUITE))
     assert "no autoattack_acc" not in report.export(workdir, tmp_path / "to")
@@ -356,6 +380,7 @@ def test_attacked_images_in_attackbenchs_form(tmp_path):
     for norm, expected in norms.items():
         np.testing.assert_allclose(info["distances"][norm], expected, rtol=1e-4)
     assert info["distances"]["l0"] == (change > 0).sum(1).tolist()
+    assert info["best_optim_distances"]["l2"] == [*info["distances"]["l2"][:19], 0]
     assert info["num_backwards"] == [100] * 20 and "optimality" not in info
     config = json.loads((folder / "config.json").read_text())
     assert (

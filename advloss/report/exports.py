@@ -286,7 +286,9 @@ def _terminal(
                 lines.append(tables.shown_text(line))
             parts.append("\n".join(lines))
     written = [f"{folder / path}: {_told(info)}" for path, info in infos.items()]
-    written.append(f"{folder / 'attackbench'}: images and info.json of {len(found)}")
+    written.append(
+        f"{folder / 'attackbench'}: images and info.json of {len(found)} attacks"
+    )
     return "\n\n".join(filter(None, [*parts, tables.filled(written)]))
 
 

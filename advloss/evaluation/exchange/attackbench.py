@@ -54,7 +54,12 @@ class Attacked(NamedTuple):
 
     def info(self, **more: Any) -> dict[str, Any]:
         """The object of info.json, with more keys."""
-        distances = {norm: values.tolist() for norm, values in self.distances.items()}
+        last = {norm: values.tolist() for norm, values in self.distances.items()}
+        # Nearer images than the last are not kept, but for the natural one.
+        nearest = {
+            norm: np.where(self.right, values, 0.0).tolist()
+            for norm, values in self.distances.items()
+        }
         return {
             "hashes": [*self.hashes],
             "targeted": False,
@@ -65,9 +70,8 @@ class Attacked(NamedTuple):
             "times": [self.seconds],
             "num_forwards": self.forward_passes.tolist(),
             "num_backwards": self.backward_passes.tolist(),
-            "distances": distances,
-            # Nearer images than the last are not kept, if there are any.
-            "best_optim_distances": distances,
+            "distances": last,
+            "best_optim_distances": nearest,
             "box_failures": [False] * len(self.hashes),
             "batch_failures": [],
             **more,
