@@ -266,7 +266,7 @@ def test_a_run_in_robustbenchs_form(tmp_path):
 
 def test_the_command(tmp_path, capsys):
     workdir = _run(tmp_path / "run", ("pgd", "fmn"))
-    path = _write_best(tmp_path, "info", [0.05] * 20)
+    path = _write_best(tmp_path, "info", [0.05] * 10 + [0.15] * 9 + [0.0])
     words = [
         "--authors=A. B.",
         "--additional_data",
@@ -496,6 +496,15 @@ def test_bad_files_of_best_distances_are_one_line(tmp_path, name, content, said)
         report.export(workdir, tmp_path / "to", best=[tmp_path / name])
     assert name in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "to").exists()
+
+
+def test_where_there_is_no_area_there_is_no_optimality(tmp_path):
+    workdir = _run(tmp_path / "run", ("fmn",))
+    path = _write_best(tmp_path, "compiled", [0.05] * 20)
+    text = report.export(workdir, tmp_path / "to", best=[path])
+    assert re.search(r"FMN-100 .* -\n", text)
+    info, _ = _info(tmp_path / "to", "fmn")
+    assert info["optimality"] is None
 
 
 def test_best_distances_of_another_norm_are_said(tmp_path):

@@ -36,7 +36,8 @@ def optimality(distances: ArrayLike, best: ArrayLike, *, joined: bool = False) -
 
     Returns:
         The share, above 1 where the attack is nearer than the best known; nan where
-        there is no area: no best distance is finite and above 0, or all are equal.
+        there is no area: no best distance is finite and above 0, or, unless joined,
+        all are equal.
 
     Raises:
         InputError: they are not as many, or some are negative or nan.

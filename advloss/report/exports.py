@@ -274,7 +274,7 @@ def _terminal(
         share = of_attack.get(each.measured.path)
         cells = [named(each), tables.percent(each.final, tables.SHORT)]
         cells.append(tables.median(each.median_distance))
-        table.append([*cells, *[f"{share[0]:.3f}" if share else ""] * is_known])
+        table.append([*cells, *[_share_text(share)] * is_known])
     sentences = [*([_NOTE] if is_known else []), *notes]
     parts = [tables.aligned(table), tables.filled(sentences)]
     for threat in row.summary.worst:
@@ -290,6 +290,12 @@ def _terminal(
         f"{folder / 'attackbench'}: images and info.json of {len(found)} attacks"
     )
     return "\n\n".join(filter(None, [*parts, tables.filled(written)]))
+
+
+def _share_text(share: tuple[float, float] | None) -> str:
+    if share is None:
+        return ""
+    return "-" if math.isnan(share[0]) else f"{share[0]:.3f}"
 
 
 def _told(info: ModelInfo) -> str:
