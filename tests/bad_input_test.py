@@ -253,7 +253,7 @@ FLAG_CASES = [
     (("export", "--to=W"), r"--workdir is missing"),
     (("export", "--workdir=W", "--to=X"), r"W holds no run"),
     (("export", "--workdir=W", "--to=~/x"), r"--to=~/x .*write out"),
-    (("export", "--workdir=W", "--to=W.py"), r"--to=W.py .*W.py is not a folder"),
+    (("export", "--workdir=W", "--to=W.py"), r"--to=.*W.py is not a folder"),
     (("export", "--workdir=W", "--to=X", "--runs=W"), r"--runs is not a flag"),
     (("export", "--workdir=W", "--to=X", "--devices=1"), r"--devices is not a flag"),
     (("export", "--workdir=W", "--to=X", "--dataset=A/B"), r"--dataset='A/B' .*mnist"),
