@@ -2,10 +2,10 @@
 
     advloss export --workdir=runs/lmcl --to=exported
 
-A JSON file for each threat model, with the accuracies that were measured; and for each
-attack its images, distances and hashes. With --best the terminal shows how near each
-minimum-norm attack comes to the best distances that are known. The config is the run's
-own; --config.data.dir=FOLDER says where its data lie now.
+A JSON file for each threat model, with the accuracies that were measured; and
+for each attack its images, distances and hashes. With --best the terminal shows
+how near each minimum-norm attack comes to the best distances that are known.
+The config is the run's own; --config.data.dir=FOLDER says where its data are.
 """
 
 from advloss import report
