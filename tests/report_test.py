@@ -108,12 +108,14 @@ def test_the_page_needs_no_other_file(workdirs, tmp_path):
     folder = tmp_path / "report"
     _write(workdirs, folder)
     found = _page(folder)
-    assert found.tags.count("img") == 3  # Accuracies, training, one gallery.
+    # Accuracies, against epsilon, training, one gallery.
+    assert found.tags.count("img") == 4
     assert all(s.startswith(("data:image/png;base64,", "#")) for s in found.sources)
     assert "60.0 [38.7, 78.1]" in found.text
     markdown = (folder / "report.md").read_text("utf-8")
     pictures = re.findall(r"\]\(([^)]+)\)", markdown)
-    assert pictures == ["accuracy.png", "training.png", "gallery_0.png"]
+    drawn = ["accuracy", "epsilon_linf", "training", "gallery_0"]
+    assert pictures == [f"{name}.png" for name in drawn]
     for picture in pictures:
         assert (folder / picture).stat().st_size > 1000
         assert (folder / picture).with_suffix(".svg").exists()
@@ -143,7 +145,7 @@ def test_names_are_text_and_not_markup(tmp_path, name):
     text = _write([make_run(tmp_path / "a", name)], tmp_path / "report")
     found = _page(tmp_path / "report")
     assert found.tags.count("script") == 1  # The page's own.
-    assert found.tags.count("img") == 3
+    assert found.tags.count("img") == 4
     assert any(" ".join(name.split()) in " ".join(part.split()) for part in found.text)
     markdown = (tmp_path / "report" / "report.md").read_text("utf-8")
     rows = [line for line in markdown.splitlines() if line.startswith("|")]
@@ -399,12 +401,54 @@ def test_several_radii_make_a_curve(tmp_path):
     assert left["worst linf ε=0.3 %"] == "45.0"
 
 
+def test_a_single_radius_is_a_point_and_no_curve(tmp_path):
+    """Beside the natural accuracy, or the curve of a minimum-norm attack."""
+    workdir = make_run(tmp_path / "a", "a")
+    whole = make_run(tmp_path / "b", "b", attacks=("pgd", "fmn"))
+    section = _sections([workdir, whole])["Accuracy against ε"]
+    axes = section.figures[0].drawing.axes[0]
+    points, other, curve = axes.lines
+    np.testing.assert_allclose(points.get_xdata(), [0, 0.3])
+    np.testing.assert_allclose(points.get_ydata(), [95, 45])
+    np.testing.assert_allclose(other.get_xdata(), [0.3])
+    assert [line.get_linestyle() for line in (points, other)] == ["None", "None"]
+    # One network, one colour.
+    assert points.get_color() != other.get_color() == curve.get_color()
+    # To where nothing stands: 20 images lie at distances 0 to 1.9.
+    assert axes.get_xlim() == (0, pytest.approx(1.9))
+    assert curve.get_ydata()[-1] == 0
+    (note,) = section.notes
+    assert note.startswith("a: in linf single radii alone are known.")
+    assert "--config.evaluate.attacks=fmn " in note
+
+
+def test_a_curve_that_ends_above_zero_goes_on(tmp_path):
+    far = np.where(np.arange(20) < 10, 0.1 + np.arange(20) / 100, np.inf)
+    workdir = make_run(tmp_path / "a", "a", attacks=())
+    settings = configs.default().evaluate.fmn.to_dict()
+    measure(workdir, "fmn", settings, 10, distance=far.astype(np.float32))
+    near = make_run(tmp_path / "b", "b", attacks=("fmn",))
+    section = _sections([workdir, near])["Accuracy against ε"]
+    curve = section.figures[0].drawing.axes[0].lines[0]
+    assert curve.get_xdata()[-1] == pytest.approx(1.9)
+    assert list(curve.get_ydata()[-2:]) == [45, 45] and section.notes == []
+
+
+def test_many_networks_have_several_figures_of_curves(tmp_path):
+    workdirs = [make_run(tmp_path / f"{i}", f"{i}") for i in range(9)]
+    figures = _sections(workdirs)["Accuracy against ε"].figures
+    assert [len(f.drawing.axes[0].lines) for f in figures] == [8, 1]
+
+
 def test_distances_of_survivors_make_no_curve_and_no_median(tmp_path):
     """They are of the first image within epsilon, which need not be the nearest."""
     workdir = make_run(tmp_path / "a", "a", attacks=())
     settings = configs.default().evaluate.fab_t.to_dict()
     measure(workdir, "fab_t", settings, 10, after=())
-    assert "Accuracy against ε" not in _sections([workdir])
+    section = _sections([workdir])["Accuracy against ε"]
+    (points,) = section.figures[0].drawing.axes[0].lines
+    np.testing.assert_allclose(points.get_xdata(), [0, 0.3])
+    assert "survivors_only=False" in section.notes[0]
     text = report.terminal_attack_table(report.load_row(workdir))
     assert re.search(r"FAB-T-100 ε=0.3 +50.0 ± \S+ +45.0 ± \S+ +100 ", text)
 
@@ -587,7 +631,8 @@ def test_figures_of_an_earlier_report_do_not_stay(tmp_path):
     (folder / "mine.png").write_bytes(b"kept")
     _write(workdirs[:1], folder)
     names = {path.name for path in folder.glob("*.png")}
-    assert names == {"accuracy.png", "training.png", "gallery_0.png", "mine.png"}
+    kept = ("accuracy", "epsilon_linf", "training", "gallery_0", "mine")
+    assert names == {f"{name}.png" for name in kept}
     assert not (folder / "gallery_1.svg").exists()
 
 
@@ -633,7 +678,7 @@ def test_an_interrupted_report_goes_on(tmp_path, monkeypatch):
     _write(workdirs[:1], folder)
     assert {path.name for path in folder.iterdir()} == {
         ".report.json", "report.html", "report.md", "numbers.csv", "numbers.json",
-        *(f"{n}{e}" for n in ("accuracy", "training", "gallery_0")
+        *(f"{n}{e}" for n in ("accuracy", "epsilon_linf", "training", "gallery_0")
           for e in (".png", ".svg")),
         "mine.png",
     }  # fmt: skip
@@ -692,9 +737,10 @@ def test_rows_of_one_name_can_be_told_apart(tmp_path):
     assert len(set(labels)) == 3
 
 
-def test_an_appendix_is_tables_alone(workdirs, tmp_path):
+def test_an_appendix_is_tables_and_curves(workdirs, tmp_path):
     sections = report.sections_of_runs(workdirs, appendix=True)
-    assert not any(section.figures for section in sections)
+    drawn = [section.title for section in sections if section.figures]
+    assert drawn == ["Accuracy against ε"]
     text = report.write("Appendix", sections, tmp_path / "report")
     assert text == f"Report: {tmp_path / 'report' / 'report.html'}"
 

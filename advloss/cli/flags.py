@@ -20,12 +20,12 @@ from ml_collections import ConfigDict
 
 from advloss import config as configs
 from advloss.cli import configfile
+from advloss.cli.known import FLAGS as _FLAGS
 from advloss.cli.terminal import end_on_signals
 from advloss.config import texts
 from advloss.config.saved import load_config
 from advloss.config.trees import shown
 from advloss.errors import InputError, line
-from advloss.registry import Setting, boolean, text, whole
 from advloss.runtime import hosts
 from advloss.runtime.devices import all_devices
 from advloss.runtime.environment import pin_jax
@@ -35,37 +35,6 @@ from advloss.runtime.files import check_folder
 DEVICES = (
     "devices", "distributed", "coordinator", "process_count", "process_index"
 )  # fmt: skip
-_FLAGS = {
-    "workdir": Setting(None, text(), "FOLDER of the run, the study or the report."),
-    "runs": Setting(
-        None, text(), "Work directories of the runs, in order: FOLDER,FOLDER."
-    ),
-    "report_only": Setting(False, boolean(), "Train and attack nothing."),
-    "config": Setting(
-        None,
-        text(),
-        "FILE.py, or FILE.py:ARGUMENT: a Python file whose get_config([ARGUMENT]) "
-        "returns the config, such as configs/default.py.",
-    ),
-    "devices": Setting(
-        None,
-        whole(1, 1024),  # Virtual ones take memory; more are a slip of the hand.
-        "How many devices of this machine share each batch: by default all GPUs or "
-        "TPUs; on a CPU, virtual devices, one a core, as far as they divide the "
-        "batches.",
-    ),
-    "distributed": Setting(
-        False,
-        boolean(),
-        "One of several processes, as SLURM, Open MPI, Kubernetes or a TPU pod "
-        "started them: each batch is shared by the devices of all.",
-    ),
-    "coordinator": Setting(
-        None, text(), "HOST:PORT of process 0, where no such cluster tells it."
-    ),
-    "process_count": Setting(None, whole(1), "How many processes, with --coordinator."),
-    "process_index": Setting(None, whole(), "Which of them this is, from 0."),
-}
 _KEY = (
     "A key of the config, in the place of the file's value. `advloss keys` lists all "
     "keys, `advloss keys WORD` those with that word."
@@ -118,14 +87,15 @@ def parse(
     said = split(names, arguments)
     if said.words and names:
         raise InputError(f"{said.words[0]!r} is not a flag: flags begin with --")
-    for name in ("runs", "workdir"):
+    for name in ("runs", "workdir", "to"):
         if name in names and not said.flags.get(name, "").strip(","):
             raise InputError(f"--{name} is missing")
     values = SimpleNamespace(**{name: flag.default for name, flag in _FLAGS.items()})
     for name, given in said.flags.items():
         setattr(values, name, _value(name, given))
-    if values.workdir:
-        check_folder("--workdir", values.workdir)
+    for name in ("workdir", "to"):
+        if folder := getattr(values, name):
+            check_folder(f"--{name}", folder)
     config = None
     if "config" in names:
         if values.config is None and saved_config:

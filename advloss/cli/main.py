@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "trains one network",
     "evaluate": "attacks a trained network and prints its accuracies",
     "report": "writes tables and figures of one or more evaluated runs",
+    "export": "writes a run's numbers and images as RobustBench and AttackBench do",
     "study": "trains, attacks and compares many networks",
     "sweep": "trains, attacks and compares every combination of some values",
     "quickstart": "trains, attacks and compares three small networks",

@@ -8,6 +8,8 @@ such list a page, Markdown, CSV, JSON and pictures. Lists can be joined: the sec
 a sweep or a study, then those of its runs with `appendix=True`.
 """
 
+from advloss.report.exports import export
+from advloss.report.model_info import About
 from advloss.report.page import write
 from advloss.report.paper import PARTS, Part, sections_of_paper
 from advloss.report.rows import Row, load_row
@@ -17,11 +19,13 @@ from advloss.report.sweeps import sections_of_sweep
 
 __all__ = [
     "PARTS",
+    "About",
     "Block",
     "Figure",
     "Part",
     "Row",
     "Section",
+    "export",
     "load_row",
     "sections_of_paper",
     "sections_of_runs",

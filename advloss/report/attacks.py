@@ -11,7 +11,7 @@ import numpy as np
 from advloss.attacks import ATTACKS, MINIMUM_NORM
 from advloss.evaluation.results import AttackSummary, Measured, Summary
 from advloss.report import tables, titles
-from advloss.report.figures import Curve
+from advloss.report.figures import LINES, POINTS, STEPS, Curve
 
 _HEADER = (
     "network",
@@ -24,6 +24,8 @@ _HEADER = (
     "zero gradient",
     "seconds",
 )
+# Of each norm, an attack that finds near images with few gradients.
+_NEAREST = ("fmn", "fmn_l2", "fmn_l1", "carlini_l0")
 NOTE = (
     "The accuracy is that at an attack's last iterate; passes are means per image; "
     "seconds include compilation. A median distance is that of the nearest image that "
@@ -118,23 +120,28 @@ def _advice(measured: Measured) -> str:
 def curves(label: str, summary: Summary, norm: str) -> list[Curve]:
     """Accuracies against epsilon in a norm, as far as they are known.
 
-    The worst case at every radius that was attacked, where there are several; and of
-    every minimum-norm attack, what it leaves within each radius.
+    Of every minimum-norm attack, what it leaves within each radius; and the worst case
+    at every radius that was attacked, joined where there are several. A single one is a
+    point: beside that without an attack, or where a fixed-epsilon attack was there,
+    beside the curve of a minimum-norm one.
     """
-    found = []
-    worst = {t.epsilon: t.proportion.accuracy for t in summary.worst if t.norm == norm}
-    if len(worst) > 1:
-        left = {0.0: summary.natural.accuracy} | worst
-        radii = sorted(left)
-        points = [100 * left[radius] for radius in radii]
-        found.append(Curve(f"{label}, worst", radii, points))
-    named = naming([summary])
+    found, named = [], naming([summary])
     for each in summary.attacks:
         measured, attack = each.measured, ATTACKS[each.measured.attack]
         # Of survivors, not all distances are known, nor are they the nearest.
         if measured.whole and attack.norm == norm and attack.kind == MINIMUM_NORM:
             found.append(_within(f"{label}, {named(each)}", measured))
-    return found
+    threats = [threat for threat in summary.worst if threat.norm == norm]
+    kinds = {ATTACKS[name].kind for threat in threats for name in threat.attacks}
+    if len(threats) > 1 or (threats and (not found or kinds != {MINIMUM_NORM})):
+        left = {t.epsilon: t.proportion.accuracy for t in threats}
+        if len(threats) > 1 or not found:
+            left[0.0] = summary.natural.accuracy
+        radii = sorted(left)
+        points = [100 * left[radius] for radius in radii]
+        form = LINES if len(threats) > 1 else POINTS
+        found.insert(0, Curve(f"{label}, worst", radii, points, form))
+    return [curve._replace(network=label) for curve in found]
 
 
 def _within(title: str, measured: Measured) -> Curve:
@@ -142,4 +149,25 @@ def _within(title: str, measured: Measured) -> Curve:
     fooled = np.sort(measured.distance[correct & np.isfinite(measured.distance)])
     left = correct.sum() - np.arange(len(fooled) + 1)
     percents = 100 * left / len(correct)
-    return Curve(title, [0.0, *fooled], percents, stepped=True)
+    return Curve(title, [0.0, *fooled.tolist()], percents, STEPS)
+
+
+def without_curve(known: Sequence[tuple[str, Sequence[Curve]]], norm: str) -> list[str]:
+    """How the whole curve is had, of networks of which only points are known.
+
+    Args:
+        known: labels and `curves` in the norm.
+        norm: of them.
+    """
+    names = [
+        label for label, curves in known if STEPS not in {each.form for each in curves}
+    ]
+    if not names:
+        return []
+    whose = "Every network" if len(names) == len(known) else ", ".join(names)
+    attack = next(name for name in _NEAREST if ATTACKS[name].norm == norm)
+    return [
+        f"{whose}: in {norm} single radii alone are known. One minimum-norm attack "
+        "gives the whole curve of a network: advloss evaluate --workdir=RUN "
+        f"--config.evaluate.attacks={attack} --config.evaluate.survivors_only=False"
+    ]

@@ -210,37 +210,65 @@ def _strip(axes: Axes, images: np.ndarray) -> list[float]:
     return list(starts + (width - 1) / 2)
 
 
+POINTS, LINES, STEPS = "points", "lines", "steps"
+
+
 class Curve(NamedTuple):
-    """Accuracies in per cent against epsilon; measured points, or every image's."""
+    """Accuracies in per cent against epsilon.
+
+    Attributes:
+        title: its name in the legend.
+        epsilons: growing.
+        accuracies: at each.
+        form: POINTS that were measured, LINES between them, or STEPS, where the curve
+            is known at every epsilon.
+        network: whose it is: its curve looks as its points do. "" where it stands for
+            itself.
+    """
 
     title: str
     epsilons: Sequence[float]
     accuracies: Sequence[float]
-    stepped: bool = False
+    form: str = LINES
+    network: str = ""
+
+
+def _curve_looks(curves: Sequence[Curve]) -> list[Look]:
+    """By network; the second and further whole curves of one by places after all."""
+    keys = [(curve.network or curve.title, curve.form) for curve in curves]
+    networks = [*dict.fromkeys(name for name, _ in keys)]
+    is_first = [keys.index(key) == i for i, key in enumerate(keys)]
+    return [
+        style.look(networks.index(name) if is_first[i] else len(networks) + i)
+        for i, (name, _) in enumerate(keys)
+    ]
 
 
 def against_epsilon(curves: Sequence[Curve], norm: str) -> Figure:
-    """The accuracy that is left at every epsilon, in one norm."""
+    """The accuracy that is left at every epsilon, in one norm, to the largest one."""
     figure = style.new(3.6)
     axes = figure.subplots()
+    most = max(curve.epsilons[-1] for curve in curves) or 1.0
     entries = []
-    for i, curve in enumerate(curves):
-        look = style.look(i)
-        if curve.stepped:
+    for curve, look in zip(curves, _curve_looks(curves), strict=True):
+        if curve.form == STEPS:
+            # What is not fooled at the last epsilon stands at all that follow.
+            on = curve.epsilons[-1] < most
             (line,) = axes.step(
-                curve.epsilons, curve.accuracies, where="post", color=look.colour,
-                linestyle=look.line,
+                [*curve.epsilons, *[most] * on],
+                [*curve.accuracies, *[curve.accuracies[-1]] * on],
+                where="post", color=look.colour, linestyle=look.line,
             )  # fmt: skip
         else:
             (line,) = axes.plot(
-                curve.epsilons, curve.accuracies, look.line,
-                marker=look.marker, color=look.colour,
+                curve.epsilons, curve.accuracies, marker=look.marker, clip_on=False,
+                color=look.colour, linestyle=look.line if curve.form == LINES else "",
             )  # fmt: skip
         entries.append((line, curve.title))
     axes.set_xlabel(f"ε ({norm})")
     axes.set_ylabel("accuracy (%)")
     axes.set_ylim(0, 102)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, most)
     style.tidy(axes, "both")
     style.legend_below(figure, entries)
     return figure

@@ -34,17 +34,35 @@ def blocks(
 
 def _evaluation(workdir: Path, config: ConfigDict, measured: Sequence[Measured]) -> str:
     """The command that measures what is shown."""
+    names = [each.suite or each.attack for each in measured]
+    attacks = [(each.attack, each.settings) for each in measured]
+    return evaluation(workdir, config, measured[0].identity, names, attacks)
+
+
+def evaluation(
+    workdir: Path,
+    config: ConfigDict,
+    identity: Mapping[str, Any],
+    names: Sequence[str],
+    attacks: Sequence[tuple[str, Mapping[str, Any]]],
+) -> str:
+    """The command that measures attacks as others were.
+
+    Args:
+        workdir: of the run.
+        config: its own.
+        identity: of a result that they are to stand beside.
+        names: what `evaluate.attacks` is to have, attacks or suites.
+        attacks: with their settings.
+    """
     asked = config.copy_and_resolve_references()
-    identity = measured[0].identity
     try:
         asked.evaluate.examples = identity["examples"]
         asked.evaluate.seed = identity["seed"]
         asked.evaluate.survivors_only = identity["survivors_only"]
-        asked.evaluate.attacks = tuple(
-            dict.fromkeys(m.suite or m.attack for m in measured)
-        )
-        for each in measured:
-            asked.evaluate[each.attack].update(each.settings)
+        asked.evaluate.attacks = tuple(dict.fromkeys(names))
+        for name, settings in attacks:
+            asked.evaluate[name].update(settings)
         return saved.command_line("evaluate", asked, workdir, base=config)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         return f"# The evaluation was of other keys than there are now: {line(error)}"

@@ -1,48 +1,59 @@
-"""Which files of a folder are a report's own.
+"""Which files of a folder are a report's own, or an export's.
 
     with own.replacing(folder, ["report.md", "accuracy.png"]):
         ...     # write them
 
-A report lists its files before it writes them, so that a kill leaves none that is not
-listed. What is there and not in the list is somebody else's, and is never touched.
+It lists its files before it writes them, so that a kill leaves none that is not listed.
+What is there and not in the list is somebody else's, and is never touched.
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from advloss.errors import InputError
 from advloss.runtime import files
 
-_LIST, _FILES = ".report.json", "files"
-_NAME = re.compile(r"[\w-]+\.(html|md|csv|json|png|svg)", re.ASCII)
+_FILES = "files"
+_NAME = re.compile(r"([\w-]+/)*[\w-]+\.(html|md|csv|json|npz|png|svg)", re.ASCII)
 
 
-@contextmanager
-def replacing(folder: Path, names: Collection[str]) -> Iterator[None]:
+@contextlib.contextmanager
+def replacing(
+    folder: Path, names: Collection[str], what: str = "report"
+) -> Iterator[None]:
     """Writes files of these names within, in the place of an earlier report's.
+
+    Args:
+        folder: of the report.
+        names: of its files; "run/images.npz" lies in a folder in it.
+        what: it is, "report" or "export": each has a list of its own.
 
     Raises:
         InputError: one of them is there and no report's, or the list is damaged;
             nothing was written.
         OSError: the list can't be written.
     """
-    earlier = _listed(folder)
+    listed = folder / f".{what}.json"
+    earlier = _listed(listed)
     for name in (name for name in names if name not in earlier):
         for path in _paths(folder, name):
             if os.path.lexists(path):
                 raise InputError(
-                    f"{path} is there, and no report's list names it: move it, or use "
+                    f"{path} is there, and no {what}'s list names it: move it, or use "
                     "another folder"
                 )
-    files.write_json(folder / _LIST, {_FILES: sorted({*earlier, *names})})
+    files.write_json(listed, {_FILES: sorted({*earlier, *names})})
     yield
     for name in earlier - {*names}:
         for path in _paths(folder, name):
             path.unlink(missing_ok=True)
-    files.write_json(folder / _LIST, {_FILES: sorted(names)})
+        with contextlib.suppress(OSError):  # Something else lies there, too.
+            for parent in Path(name).parents[:-1]:
+                (folder / parent).rmdir()
+    files.write_json(listed, {_FILES: sorted(names)})
 
 
 def _paths(folder: Path, name: str) -> tuple[Path, Path]:
@@ -50,11 +61,11 @@ def _paths(folder: Path, name: str) -> tuple[Path, Path]:
     return folder / name, folder / f"{name}.tmp"
 
 
-def _listed(folder: Path) -> set[str]:
-    content = files.read_json(folder / _LIST)
+def _listed(path: Path) -> set[str]:
+    content = files.read_json(path)
     listed = [] if content is None else content.get(_FILES)
     if not isinstance(listed, list) or not all(
         isinstance(name, str) and _NAME.fullmatch(name) for name in listed
     ):
-        raise InputError(f"{folder / _LIST} is damaged: use another folder")
+        raise InputError(f"{path} is damaged: use another folder")
     return set(listed)

@@ -23,6 +23,8 @@ _HOW = (
     "name is its steps; its column is the accuracy at its last iterate."
 )
 
+_TOGETHER = 8  # Networks in a figure of curves.
+
 
 def sections_of_runs(
     workdirs: Sequence[str | Path],
@@ -37,12 +39,13 @@ def sections_of_runs(
     Args:
         workdirs: the runs.
         expected: their configs, as in `load_row`.
-        appendix: they follow other sections: tables alone, and none for a terminal.
+        appendix: they follow other sections: tables and curves alone, and none for a
+            terminal.
     """
     found = rows.load_rows(workdirs, expected)
     if appendix:
         every = _accuracies(found, "Every network")._replace(figures=(), terminal=())
-        sections = [every, _attacks(found), _made(found)]
+        sections = [every, _against_epsilon(found), _attacks(found), _made(found)]
     else:
         sections = [
             _accuracies(found, "Accuracy"),
@@ -232,20 +235,23 @@ def _training(found: Sequence[Row]) -> Section | None:
 
 
 def _against_epsilon(found: Sequence[Row]) -> Section | None:
-    """A figure for each norm in which several radii are known."""
-    drawn = []
+    """Figures for each norm that was attacked, of a few networks each."""
+    drawn, notes = [], []
     for norm in ("linf", "l2", "l1", "l0"):
-        each = [attacks.curves(*pair, norm) for pair in _labelled(found)]
-        curves = [curve for found in each for curve in found]
-        if curves:
+        each = [(n, attacks.curves(n, s, norm)) for n, s in _labelled(found)]
+        known = [(label, curves) for label, curves in each if curves]
+        for start in range(0, len(known), _TOGETHER):
+            some = [c for _, curves in known[start : start + _TOGETHER] for c in curves]
             caption = (
-                f"Accuracy against the radius ε in {norm}: of the worst case at every "
-                "radius that was attacked; of a minimum-norm attack, what it leaves "
-                "within each radius."
+                f"Accuracy against the radius ε in {norm}: of a minimum-norm attack, "
+                "what it leaves within each radius, to the furthest image that it "
+                "found; of the worst case, what is left at the radii that were "
+                "attacked."
             )
-            drawing = figures.against_epsilon(curves, norm)
+            drawing = figures.against_epsilon(some, norm)
             drawn.append(Figure(f"epsilon_{norm}", drawing, caption))
-    return Section("Accuracy against ε", figures=drawn) if drawn else None
+        notes += attacks.without_curve(known, norm)
+    return Section("Accuracy against ε", (), notes, drawn) if drawn else None
 
 
 def _galleries(found: Sequence[Row]) -> Section | None:
