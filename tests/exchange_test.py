@@ -256,9 +256,9 @@ def test_a_run_in_robustbenchs_form(tmp_path):
     assert "first 20 test images" in info.footnote and "pgd, noise" in info.footnote
     assert info.autoattack_acc is None and "autoattack_acc" not in path.read_text()
     (command,) = [line for line in text.splitlines() if "experiments.evaluate" in line]
-    assert "--config.evaluate.attacks=" in command and str(workdir) in command
+    assert str(workdir) in command
     assert "--config.evaluate.examples=20" in command
-    assert all(name in command for name in SUITE)
+    assert "--config.evaluate.attacks=autoattack" in command
     assert (
         max(len(each) for each in text.splitlines() if str(tmp_path) not in each) < 81
     )

@@ -64,8 +64,15 @@ def command_line(
     if base is None:
         base = default()
         words.append("--config=configs/default.py")
-    changes = [f"--config.{key}={value}" for key, value in _changes(base, config)]
-    return shlex.join([*words, *changes])
+    changes = _changes(base, config)
+    words += [f"--config.{key}={_flag_text(value)}" for key, value in changes]
+    return shlex.join(words)
+
+
+def _flag_text(value: Any) -> str:
+    """Several names or numbers joined by commas, as a flag takes them."""
+    several = isinstance(value, tuple) and len(value) > 0
+    return ",".join(map(str, value)) if several else str(value)
 
 
 def _changes(base: ConfigDict, config: ConfigDict) -> Iterator[tuple[str, Any]]:
