@@ -10,6 +10,8 @@ from advloss import config as configs
 from advloss import data
 from advloss.errors import DivergedError, InputError
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 
 class Own(nn.Module):
     """Somebody's network: it knows nothing of this library."""

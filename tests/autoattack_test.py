@@ -13,6 +13,8 @@ from advloss.attacks.apgd import _intervals
 from advloss.errors import InputError
 from advloss.report import titles
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 EPSILON = {"linf": 0.1, "l2": 0.5}
 COUNT, CLASSES = 12, 5
 each_norm = pytest.mark.parametrize("norm", EPSILON)

@@ -15,6 +15,8 @@ from advloss.attacks.fab import fab, fab_rounds, fab_t
 from advloss.attacks.square import _bump, _side, square, square_rounds
 from advloss.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 _LENGTHS = {"linf": np.inf, "l2": 2}
 fab, fab_t, square = map(direct.attack, (fab, fab_t, square))
 each_norm = pytest.mark.parametrize("norm", _LENGTHS)
