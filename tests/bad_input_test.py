@@ -420,6 +420,24 @@ CONFIG_FILES = {
         _DEFAULT + "    c.data.x = 1\n    return c\n",
         r"config.data.x=1 is not a key",
     ),
+    "a key that is no text": (
+        _DEFAULT + "    with c.unlocked(): c[3] = 1\n    return c\n",
+        r"config.py:x: the config can't be read: '<' not supported",
+    ),
+    "a key with dots": (
+        "import ml_collections\n"
+        "def get_config(x):\n"
+        "    c = ml_collections.ConfigDict(allow_dotted_keys=True)\n"
+        "    c['train.steps'] = 1\n    return c\n",
+        r"config.py:x: the config can't be read: .*dots in field names",
+    ),
+    "a config that fails": (
+        "import ml_collections\n"
+        "class Odd(ml_collections.ConfigDict):\n"
+        "    def to_dict(self): raise OSError('gone')\n"
+        "def get_config(x): return Odd()\n",
+        r"config.py:x: the config can't be read: gone",
+    ),
     "a missing key": (
         _DEFAULT + "    del c.data.dir\n    return c\n",
         r"config.data.dir is missing",

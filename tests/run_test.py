@@ -145,7 +145,10 @@ def test_a_checkpoint_of_absurd_size_is_refused(config, tmp_path):
         _assert_same_bits(whole, _train(config, tmp_path))
 
 
-@pytest.mark.parametrize("how", ["truncated", "one bit", "no digest"])
+@pytest.mark.parametrize(
+    "how",
+    ["truncated", "one bit", "no digest", "its config's bit", "its data's bit"],
+)
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(config, tmp_path, how):
     whole = _train(config, tmp_path)
     newest = tmp_path / "checkpoints" / "8"
@@ -157,8 +160,17 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(config, tmp_pat
     elif how == "one bit":
         content[len(content) // 2] ^= 1
         largest.write_bytes(content)
-    else:
+    elif how == "no digest":
         (newest / "digest" / "metadata").write_text("{")
+    else:
+        name, old = "config", '"seed": '
+        if "data" in how:
+            name, old = "digest", '"train": "'
+        text = (newest / name / "metadata").read_text()
+        place = text.rindex(old) + len(old)
+        flipped = chr(ord(text[place]) ^ 1)
+        text = text[:place] + flipped + text[place + 1 :]
+        (newest / name / "metadata").write_text(text)
     with pytest.warns(UserWarning, match=r"8 is damaged.*going on from step 4"):
         continued = _train(config, tmp_path)
     _assert_same_bits(whole, continued)
@@ -299,7 +311,7 @@ def _forget_data(workdir):
     """Checkpoints as they were before they held the digests of the data."""
     for path in (workdir / "checkpoints").glob("*/digest/metadata"):
         written = json.loads(path.read_text())
-        del written["data"]
+        del written["data"], written["origin"]
         path.write_text(json.dumps(written))
 
 

@@ -329,8 +329,10 @@ def test_what_changes_numbers_is_not_left_to_the_shell():
     try:
         jax.config.update("jax_default_prng_impl", "rbg")
         jax.config.update("jax_numpy_dtype_promotion", "strict")
+        jax.config.update("jax_random_seed_offset", 5)
         environment.pin_jax()
         assert jax.config.jax_default_prng_impl == "threefry2x32"
+        assert jax.config.jax_random_seed_offset == 0
         assert jax.config.jax_numpy_dtype_promotion == "standard"
     finally:
         for key, value in before.items():

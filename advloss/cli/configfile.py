@@ -72,6 +72,10 @@ def _thawed(config: ConfigDict, file: str) -> ConfigDict:
         return ConfigDict(config if type(config) is ConfigDict else config.to_dict())
     except RecursionError as error:
         raise InputError(f"--config={file}: the config contains itself") from error
+    except Exception as error:  # Keys may be anything, and so may its class.
+        raise InputError(
+            f"--config={file}: the config can't be read: {line(error)}"
+        ) from error
 
 
 def _told(error: BaseException, path: str) -> str:

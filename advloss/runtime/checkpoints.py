@@ -6,7 +6,9 @@ Nothing in it is code: arrays and JSON only.
 """
 
 import errno
+import hashlib
 import itertools
+import json
 import logging
 import math
 import os
@@ -159,11 +161,19 @@ def save(manager: ocp.CheckpointManager, state: TrainState, origin: Origin) -> N
     args = ocp.args.Composite(
         state=ocp.args.StandardSave(host),
         config=ocp.args.JsonSave(origin.config),
-        digest=ocp.args.JsonSave({"blake2b": digest(host), "data": origin.data}),
+        digest=ocp.args.JsonSave(
+            {"blake2b": digest(host), "data": origin.data, "origin": _told(origin)}
+        ),
     )
     with _writing(manager), _BEGINS:
         if not manager.save(int(host.step), args=args):
             raise OSError(f"there is one of step {manager.latest_step()}")
+
+
+def _told(origin: Origin) -> str:
+    """The digest of what JSON gives back of it."""
+    text = json.dumps(origin, sort_keys=True)
+    return hashlib.blake2b(text.encode("utf-8")).hexdigest()
 
 
 def load_origin(manager: ocp.CheckpointManager, step: int | None = None) -> Origin:
@@ -180,6 +190,8 @@ def load_origin(manager: ocp.CheckpointManager, step: int | None = None) -> Orig
         origin = Origin(config, written.get("data", {}))
         if not all(isinstance(each, dict) for each in origin):
             raise ValueError("its config or its data's digests are no JSON object")
+        if written.get("origin", _told(origin)) != _told(origin):  # Early ones lack it.
+            raise ValueError("its config or its data's digests were changed")
     except Exception as error:
         raise _unusable(manager, step, error) from error
     return origin

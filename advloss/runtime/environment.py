@@ -24,6 +24,7 @@ _SOURCES = Path(__file__).parents[1]
 _PINNED = {
     "jax_default_prng_impl": "threefry2x32",
     "jax_threefry_partitionable": True,
+    "jax_random_seed_offset": 0,
     "jax_enable_x64": False,
     "jax_numpy_dtype_promotion": "standard",
     "jax_default_matmul_precision": None,
