@@ -40,6 +40,12 @@ _FLAGS = {
     "runs": Setting(
         None, text(), "Work directories of the runs, in order: FOLDER,FOLDER."
     ),
+    "surrogates": Setting(
+        None,
+        text(),
+        "Work directories of other runs, whose attacked images are shown to this one: "
+        "FOLDER,FOLDER.",
+    ),
     "report_only": Setting(False, boolean(), "Train and attack nothing."),
     "config": Setting(
         None,

@@ -8,6 +8,7 @@ such list a page, Markdown, CSV, JSON and pictures. Lists can be joined: the sec
 a sweep or a study, then those of its runs with `appendix=True`.
 """
 
+from advloss.report.diagnosis import sections_of_diagnosis
 from advloss.report.page import write
 from advloss.report.paper import PARTS, Part, sections_of_paper
 from advloss.report.rows import Row, load_row
@@ -23,6 +24,7 @@ __all__ = [
     "Row",
     "Section",
     "load_row",
+    "sections_of_diagnosis",
     "sections_of_paper",
     "sections_of_runs",
     "sections_of_sweep",
