@@ -43,8 +43,15 @@ def large(images):
 
 @pytest.fixture(scope="module")
 def images():
-    pixels = np.random.default_rng(1).uniform(0.2, 0.8, size=(COUNT, 4, 4, 1))
-    return pixels.astype(np.float32)
+    """Between 0.03 and 0.1 from the boundary in l-inf."""
+    pixels = np.random.default_rng(1).uniform(0.2, 0.8, size=(50 * COUNT, 4, 4, 1))
+    pixels = pixels.astype(np.float32)
+    found = np.asarray(linear(pixels))
+    own = found.argmax(axis=1)
+    gaps = found[np.arange(len(own)), own][:, None] - found
+    steep = np.abs(WEIGHTS[:, own].T[:, :, None] - WEIGHTS[None]).sum(axis=1)
+    distance = np.where(gaps > 0, gaps / np.maximum(steep, 1e-9), np.inf).min(axis=1)
+    return pixels[(distance > 0.03) & (distance < 0.1)][:COUNT]
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +190,14 @@ def test_more_steps_and_starts_must_find_no_more():
     assert found.passed is False
 
 
+def test_many_steps_may_find_a_few_more_than_one():
+    assert sweeps.many_steps(_some(20), _some(30)).passed
+    found = sweeps.many_steps(_some(2), _some(38))
+    assert found.figure == pytest.approx(0.9)
+    assert found.passed is False
+    assert sweeps.many_steps(_some(30), _some(20)).figure == 0
+
+
 def test_half_a_step_must_not_find_more_than_a_step():
     success = np.zeros((COUNT, 10), bool)
     success[:20, 5:] = True
@@ -201,7 +216,7 @@ def test_another_objective_or_scale_must_find_no_more():
     assert found.passed is False
     assert sweeps.objectives(fooled, "dlr").figure == 0
     assert sweeps.scales({0.1: _some(20), 1.0: NO}, _some(10)).figure == 0.25
-    assert sweeps.all_together(0.5, 0.48, COUNT).passed
+    assert sweeps.all_together(0.5, 0.42, COUNT).passed
     assert sweeps.all_together(0.5, 0.3, COUNT).passed is False
 
 
@@ -216,8 +231,8 @@ def test_planted_examples_count_where_they_are_separated_and_hard():
 
 
 def test_the_discriminant_tells_one_point_from_many():
-    inner = jax.random.normal(jax.random.key(0), (200, 4)) * jnp.array([1, 9, 1e-3, 0])
-    inner += jnp.array([0.0, 0.0, 5.0, 7.0])
+    inner = np.random.default_rng(0).normal(size=(200, 4)) * [1, 9, 1e-3, 0]
+    inner = jnp.asarray(inner + np.array([0, 0, 5, 7]), jnp.float32)
     outer = jnp.array([0.0, 0.0, 5.01, 7.0])  # 10 deviations away.
     weights, threshold, separated = binarization.discriminant(inner, outer)
     assert separated
@@ -232,18 +247,20 @@ def test_the_discriminant_tells_one_point_from_many():
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_a_climb_is_that_of_pgd(subject_of, images, labels, norm):
-    """The same steps as the library's PGD, whatever part of a program they are in."""
+    """The same images, whatever part of a program they are made in."""
     subject = subject_of(linear, norm)
-    how = {"epsilon": 0.1, "steps": 45}
+    epsilon = 0.1 if norm == "linf" else 0.3
+    how = {"epsilon": epsilon, "steps": 45}
     seen = watch.climb(subject, length=0.01, **how)
     assert seen.loss.shape == (COUNT, 46)
     assert np.isfinite(seen.loss).all()
-    first = watch.climb(subject, epsilon=0.1, steps=2, length=0.01)
+    first = watch.climb(subject, epsilon=epsilon, steps=2, length=0.01)
     np.testing.assert_allclose(first.loss[:, :2], seen.loss[:, :2], rtol=1e-5)
     half = watch.climb(subject, stop=True, length=0.01, **how)
     np.testing.assert_array_equal(half.fooled, seen.fooled)
-    distance = np.abs(seen.images - images).max()
-    assert distance <= 0.1 + 1e-6
+    order = np.inf if norm == "linf" else 2
+    change = (seen.images - images).reshape(COUNT, -1)
+    assert np.linalg.norm(change, order, axis=1).max() <= epsilon + 1e-6
     found = np.argmax(linear(seen.images), axis=-1) != labels
     np.testing.assert_array_equal(found, seen.fooled)
     assert not seen.flat.any()
@@ -317,9 +334,9 @@ def test_noise_changes_a_linear_network_as_it_should(subject_of):
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_an_attack_with_gradients_finds_what_is_planted(subject_of, norm):
     honest = watch.plant(subject_of(linear, norm), 0.1)
-    assert honest.separated.sum() > COUNT / 2
+    assert honest.separated.sum() > COUNT / 4
     assert honest.attack[honest.separated].mean() > 0.9
-    assert honest.random[honest.separated].mean() < 0.2
+    assert honest.random[honest.separated].mean() < 0.4
 
 
 def test_an_attack_without_gradients_does_not(subject_of):
@@ -334,13 +351,14 @@ def test_an_attack_without_gradients_does_not(subject_of):
 @pytest.fixture(scope="module")
 def honest(images, labels):
     jax.config.update("jax_disable_most_optimizations", True)
-    return advloss.diagnose(linear, images, labels, epsilon=0.05, **ONE)
+    how = {"epsilon": 0.05, "objective": "margin", **ONE}
+    return advloss.diagnose(linear, images, labels, **how)
 
 
 def test_a_linear_network_is_trusted(honest, images, labels):
     assert honest.failed == ()
     assert honest.trusted
-    assert len(honest.checks) == 22
+    assert len(honest.checks) == 23
     expected = advloss.evaluate(
         linear, images, labels, epsilon=0.05, attacks="strong", **ONE
     )
@@ -352,7 +370,7 @@ def test_a_linear_network_is_trusted(honest, images, labels):
     assert honest.best_attack in honest.attacks
     assert "can be trusted" in honest.sentence
     assert honest.by_epsilon[1, -1] == 0
-    assert honest.by_steps.shape == (2, 81)
+    assert honest.by_steps.shape == (2, 201)
 
 
 def test_the_table_fits_a_terminal(honest):

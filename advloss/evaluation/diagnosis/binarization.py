@@ -34,7 +34,7 @@ _PASS = 0.95  # Theirs: about so many must be found.
 _STEPS = 40
 _LEAST = 10  # Ours: images that a share is taken of.
 _HARD = 0.5  # Ours: of more, random points find the region, and nothing is shown.
-_RIDGE = 1e-4  # Of the variance of logits, where some of them always move together.
+_RIDGE = 1e-4  # Of the spread of logits, where some of them always move together.
 
 
 class Found(NamedTuple):
@@ -152,10 +152,12 @@ def discriminant(inner: Array, outer: Array) -> tuple[Array, Array, Array]:
     Returns:
         Weights `[features]`, the threshold, and whether it separates the points.
     """
-    mean, size = jnp.mean(inner, axis=0), jnp.std(inner) + jnp.finfo(inner.dtype).tiny
-    points, point = (inner - mean[None]) / size, (outer - mean) / size
-    spread = points.T @ points / len(points) + _RIDGE * jnp.eye(points.shape[-1])
-    weights = jnp.linalg.solve(spread, point)
+    mean, spread = jnp.mean(inner, axis=0), jnp.std(inner, axis=0)
+    size = spread + _RIDGE * jnp.max(spread) + jnp.finfo(inner.dtype).tiny
+    points, point = (inner - mean[None]) / size[None], (outer - mean) / size
+    shape = points.T @ points / len(points) + _RIDGE * jnp.eye(points.shape[-1])
+    weights = jnp.linalg.solve(shape, point)
     nearest, there = jnp.max(points @ weights), jnp.sum(point * weights)
     threshold = _CLOSE * there + (1 - _CLOSE) * nearest
-    return weights / size, threshold + jnp.sum(weights * mean) / size, there > nearest
+    weights = weights / size
+    return weights, threshold + jnp.sum(weights * mean), there > nearest

@@ -8,8 +8,7 @@ class Check(NamedTuple):
 
     Attributes:
         name: of the check.
-        figure: what was measured, a share in [0, 1] unless the name says another unit;
-            None where it was not run.
+        figure: what was measured, a share in [0, 1]; None where nothing was.
         threshold: what the figure is held to; None where there is none.
         passed: whether the figure keeps the threshold; None where the check was not run
             or does not apply.

@@ -115,7 +115,9 @@ def program(
         none = jnp.zeros(labels.shape, bool)
         begin = {
             "images": first,
-            "worst": base.Worst(first, none, jnp.full(labels.shape, -jnp.inf, jnp.float32)),
+            "worst": base.Worst(
+                first, none, jnp.full(labels.shape, -jnp.inf, jnp.float32)
+            ),
             "loss": jnp.zeros(shape, jnp.float32),
             "success": jnp.zeros(shape, bool),
             "flat": jnp.zeros(shape, bool),

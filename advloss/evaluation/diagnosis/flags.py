@@ -69,7 +69,7 @@ def few_classes(classes: int) -> Check:
     """Whether there are enough classes for DLR, targeted too."""
     name, meaning = "classes are few", "DLR needs 4 classes: the margin takes its place"
     if classes >= TARGETED_DLR_CLASSES:
-        return at_most(name, 0.0, 0.0, meaning, _SOURCE)
+        return Check(name, None, None, True, meaning, _SOURCE)
     reason = f"there are {classes}: the margin takes the place of DLR"
     return not_run(name, reason, meaning, _SOURCE)
 
