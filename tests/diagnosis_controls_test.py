@@ -78,9 +78,9 @@ def test_an_honest_network_passes(digits, honest):
 
 def test_logits_of_a_high_temperature_are_caught(digits):
     """Trained on logits / 100 and tested without: cross-entropy has no gradient."""
-    params = _trained(digits, temperature=100.0, defence="natural")
-    found = _diagnosed(digits, params)
-    assert found.natural.mean() > 0.9
+    how = {"defence": "natural", "learning_rate": 3e-3}
+    found = _diagnosed(digits, _trained(digits, temperature=100.0, **how))
+    assert found.natural.mean() > 0.85
     assert {
         "gradients are missing (IAF 1)",
         "another objective finds more",

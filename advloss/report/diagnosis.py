@@ -19,7 +19,7 @@ _HOW = (
 )
 _EPSILON = (
     "Accuracy under PGD within growing radii; it must fall, and reach 0 where any "
-    "image is within reach. The dashed line is what all attacks at {epsilon:g} leave."
+    "image is within reach. The triangle is what all attacks at {epsilon:g} leave."
 )
 _STEPS = (
     "Accuracy under the attack after every step, to twice its steps (from the dotted "
@@ -59,8 +59,10 @@ def _curves(diagnosis: Diagnosis) -> Section:
     drawing = figures.against_epsilon(
         [Curve(title, list(radii), list(100 * within))], diagnosis.norm
     )
-    lowest = 100 * diagnosis.robust_accuracy
-    drawing.axes[0].axhline(lowest, color=style.VERMILION, linestyle="--", linewidth=1)
+    worst, lowest = style.worst(), 100 * diagnosis.robust_accuracy
+    drawing.axes[0].plot(
+        diagnosis.epsilon, lowest, worst.marker, color=worst.colour, zorder=3
+    )
     steps, after = diagnosis.by_steps
     drawn = [
         Figure("epsilon", drawing, _EPSILON.format(epsilon=diagnosis.epsilon)),

@@ -115,7 +115,7 @@ def diagnose(
         robust=right & ~worst,
         attacks=_alone(tried, right, training[0]),
         checks=tuple(_checks(subject, tried, epsilon)),
-        by_epsilon=np.stack([tried.radii, (right & ~tried.within).mean(axis=1)]),
+        by_epsilon=_by_epsilon(tried, right),
         by_steps=_by_steps(tried, right),
         seconds=time.perf_counter() - began,
     )
@@ -194,6 +194,12 @@ def _alone(tried: Tried, right: np.ndarray, own: str) -> dict[str, float]:
     for number, found in enumerate(tried.transferred):
         fooled[f"transfer from surrogate {number}"] = found
     return {name: float((right & ~found).mean()) for name, found in fooled.items()}
+
+
+def _by_epsilon(tried: Tried, right: np.ndarray) -> np.ndarray:
+    """`[2, 1 + radii]` radii from 0, and the accuracy that is left within each."""
+    left = [right.mean(), *(right & ~tried.within).mean(axis=1)]
+    return np.array([[0.0, *tried.radii], left])
 
 
 def _by_steps(tried: Tried, right: np.ndarray) -> np.ndarray:

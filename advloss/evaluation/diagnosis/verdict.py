@@ -26,7 +26,7 @@ class Diagnosis:
         attacks: of every attack that was tried on all images, the accuracy that it
             leaves by itself.
         checks: what was checked.
-        by_epsilon: `[2, radii]` growing radii, and the accuracy within each.
+        by_epsilon: `[2, 1 + radii]` growing radii from 0, and the accuracy within each.
         by_steps: `[2, 2 * steps + 1]` steps, and the accuracy after each, as the worst
             of all so far.
         seconds: of all, compilation included.
