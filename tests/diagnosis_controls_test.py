@@ -43,9 +43,9 @@ def digits():
     return data.load("mnist_5k")
 
 
-def _trained(digits, *, temperature=1.0, epsilon=EPSILON, **how):
+def _trained(digits, *, temperature=1.0, epsilon=EPSILON, steps=800, **how):
     found = advloss.fit(
-        Dense(temperature), *digits.train, epsilon=epsilon, steps=800,
+        Dense(temperature), *digits.train, epsilon=epsilon, steps=steps,
         progress=False, devices=jax.devices()[:1], **how,
     )  # fmt: skip
     return found.variables["params"]
@@ -92,9 +92,10 @@ def test_logits_of_a_high_temperature_are_caught(digits):
 
 def test_catastrophic_overfitting_is_caught(digits):
     """Trained by whole steps of FGSM, as long as 0.3, from the image itself."""
-    fast = {"epsilon": 0.3, "learning_rate": 5e-3}
-    found = _diagnosed(digits, _trained(digits, attack="fgsm", **fast), epsilon=0.3)
+    fast = {"attack": "fgsm", "epsilon": 0.3, "learning_rate": 5e-3, "steps": 2000}
+    found = _diagnosed(digits, _trained(digits, **fast), epsilon=0.3)
     assert "many steps find far more than one" in _failed(found), str(found)
+    assert found.attacks["FGSM"] > 0.5 > 0.1 > found.robust_accuracy
 
 
 def test_logits_times_1000_are_caught(digits, honest):

@@ -477,3 +477,32 @@ def test_a_verdict_of_few_words():
         "the best attack, Square, leaves 25.0 %, and all together leave 25.0 %."
     )
     assert "it is bad." in str(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "mode",
+    [jax.enable_x64(True), jax.debug_nans(True), jax.disable_jit()],
+    ids=["x64", "debug_nans", "disable_jit"],
+)
+def test_modes_of_jax_change_nothing(images, labels, mode):
+    how = {"epsilon": 0.1, "norm": "l2", "steps": 2, **ONE}
+    expected = advloss.diagnose(linear, images[:8], labels[:8], **how)
+    with mode:
+        found = advloss.diagnose(linear, images[:8], labels[:8], **how)
+    np.testing.assert_array_equal(found.robust, expected.robust)
+    assert found.attacks == expected.attacks
+
+
+def test_a_network_is_compiled_once(images, labels):
+    traced = []
+
+    def classifier(x):
+        # Of one image alone every call looks at the network anew.
+        traced.extend([x.shape] * (isinstance(x, jax.core.Tracer) and len(x) > 1))
+        return linear(x)
+
+    advloss.diagnose(classifier, images, labels, epsilon=0.1, steps=2, **ONE)
+    once = len(traced)
+    advloss.diagnose(classifier, images, labels, epsilon=0.2, steps=9, seed=3, **ONE)
+    assert 0 < once == len(traced)

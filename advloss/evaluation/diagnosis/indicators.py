@@ -16,7 +16,7 @@ _MOVING = 0.05  # Theirs: the share of the loss's range that the last steps may 
 _LAST = 10  # Theirs: the steps that count as the last.
 _UNSTABLE = 0.1  # Ours.
 _SILENT = 0.05  # Ours: as many points as other attacks of the kind may differ.
-_INCOMPLETE = 0.1  # Ours: theirs is any.
+_INCOMPLETE = 0.2  # Ours: of PGD-100 on robust networks it is 0 to 6 %, of PGD-20 75 %.
 
 
 def unavailable_gradients(flat: np.ndarray) -> Check:
