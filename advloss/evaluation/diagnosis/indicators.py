@@ -106,7 +106,8 @@ def transfer_failure(found: np.ndarray, holds: np.ndarray) -> Check:
     meaning = "the attack saw another network than the one that is judged"
     if not found.any():
         return not_run(name, "no image was fooled", meaning, "Pintor 2022")
-    return at_most(name, (found & ~holds)[found].mean(), 0.0, meaning, "Pintor 2022")
+    figure, limit = np.mean(~holds[found]), share(int(found.sum()), 0.0)
+    return at_most(name, figure, limit, meaning, "Pintor 2022")
 
 
 def unconstrained_failure(fooled: np.ndarray) -> Check:
