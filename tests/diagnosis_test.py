@@ -436,7 +436,7 @@ def test_two_classes_and_l2(images, labels):
         ({"steps": 2.5}, "steps=2.5"),
         ({"step_size": -1.0}, "step_size=-1.0"),
         ({"surrogates": 3}, "surrogates=3 .*list"),
-        ({"surrogates": [3]}, "classifier=3"),
+        ({"surrogates": [3]}, r"surrogates\[0\]: classifier=3"),
         ({"objective": "training"}, "objective='training'"),
         ({"seed": -1}, "seed=-1"),
         ({"batch_size": 0}, "batch_size=0"),

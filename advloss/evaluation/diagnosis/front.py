@@ -11,8 +11,9 @@ attacks. A network whose images are not fooled costs most: each takes some 900
 gradients and 1,100 evaluations.
 """
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -77,7 +78,6 @@ def diagnose(
     began = time.perf_counter()
     checks.check_outside("diagnose", images, labels)
     network = arguments.network_in(classifier)  # Held: its programs go with it.
-    rivals = [arguments.network_in(each) for each in _listed(surrogates)]
     target, images, labels, classes = arguments.check_data(network, images, labels)
     epsilon, steps, length = _radii(epsilon, norm, steps, step_size)
     training = _training(objective, classes)
@@ -98,10 +98,12 @@ def diagnose(
     subject = Subject(
         *target, images, labels, right, classes, norm, training, seed, **how
     )
-    others = [
-        subject._replace(**arguments.check_data(rival, images, labels)[0]._asdict())
-        for rival in rivals
-    ]
+    rivals, others = [], []  # Held, as the network is.
+    for number, given in enumerate(_listed(surrogates)):
+        with _named(f"surrogates[{number}]"):
+            rivals.append(arguments.network_in(given))
+            rival, *_ = arguments.check_data(rivals[-1], images, labels)
+        others.append(subject._replace(**rival._asdict()))
     parts = attempts.PARTS
     with environment.progress_bar("diagnose", parts, "part", shown=progress) as bar:
         tried = attempts.try_all(subject, others, epsilon, steps, length, bar.update)
@@ -127,6 +129,15 @@ def _listed(surrogates: Any) -> Sequence[Any]:
             f"surrogates={shown(surrogates)} is not valid: use a list of classifiers"
         )
     return surrogates
+
+
+@contextlib.contextmanager
+def _named(what: str) -> Iterator[None]:
+    """An error of one of several networks says of which."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from error
 
 
 def _radii(
