@@ -1,6 +1,7 @@
 """advloss: does the loss function make a deep network robust?
 
     result = advloss.evaluate(classifier, images, labels, epsilon=0.3)
+    diagnosis = advloss.diagnose(classifier, images, labels, epsilon=0.3)
     trained = advloss.fit(module, images, labels, defence="trades", epsilon=0.3)
     run = advloss.load_run("runs/quickstart/lmcl")
 
@@ -11,30 +12,42 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from advloss.api import Result, Trained, evaluate, fit, load
+    from advloss.api import (
+        Diagnosis,
+        Result,
+        Trained,
+        diagnose,
+        evaluate,
+        fit,
+        load,
+    )
     from advloss.errors import DivergedError, InputError
     from advloss.training.workdir import Run, load_run
 
 __version__ = "0.2.0"
 
 _HOMES = {
+    "Diagnosis": "advloss.api",
     "DivergedError": "advloss.errors",
     "InputError": "advloss.errors",
     "Result": "advloss.api",
     "Run": "advloss.training.workdir",
     "Trained": "advloss.api",
+    "diagnose": "advloss.api",
     "evaluate": "advloss.api",
     "fit": "advloss.api",
     "load": "advloss.api",
     "load_run": "advloss.training.workdir",
 }
 __all__ = [
+    "Diagnosis",
     "DivergedError",
     "InputError",
     "Result",
     "Run",
     "Trained",
     "__version__",
+    "diagnose",
     "evaluate",
     "fit",
     "load",

@@ -1,6 +1,7 @@
 """The front door, for those who have a network and arrays.
 
 result = advloss.evaluate(classifier, images, labels, epsilon=0.3)
+diagnosis = advloss.diagnose(classifier, images, labels, epsilon=0.3)
 trained = advloss.fit(module, images, labels, defence="trades", epsilon=0.3)
 trained.classifier(images)      # -> logits
 """
@@ -17,6 +18,7 @@ from advloss.attacks import ATTACKS, checks
 from advloss.defences import DEFENCES
 from advloss.errors import InputError
 from advloss.evaluation.arguments import check_devices
+from advloss.evaluation.diagnosis import Diagnosis, diagnose
 from advloss.evaluation.front import Result, evaluate
 from advloss.networks import Network
 from advloss.runtime import environment
@@ -24,7 +26,7 @@ from advloss.training import guards, stack, step
 from advloss.training.trained import Trained, load, network_of, trained
 from advloss.types import Dataset, PyTree, Split
 
-__all__ = ["Result", "Trained", "evaluate", "fit", "load"]
+__all__ = ["Diagnosis", "Result", "Trained", "diagnose", "evaluate", "fit", "load"]
 
 
 def fit(

@@ -39,6 +39,12 @@ FLAGS = {
     "additional_data": Setting(
         None, boolean(), "It was trained on more than the data set's images."
     ),
+    "surrogates": Setting(
+        None,
+        text(),
+        "Work directories of other runs, whose attacked images are shown to this one: "
+        "FOLDER,FOLDER.",
+    ),
     "report_only": Setting(False, boolean(), "Train and attack nothing."),
     "config": Setting(
         None,

@@ -18,6 +18,7 @@ from advloss.errors import line
 COMMANDS = {
     "train": "trains one network",
     "evaluate": "attacks a trained network and prints its accuracies",
+    "diagnose": "checks whether a network's accuracy under attack can be trusted",
     "report": "writes tables and figures of one or more evaluated runs",
     "export": "writes a run's numbers and images as RobustBench and AttackBench do",
     "study": "trains, attacks and compares many networks",

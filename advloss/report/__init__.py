@@ -8,6 +8,7 @@ such list a page, Markdown, CSV, JSON and pictures. Lists can be joined: the sec
 a sweep or a study, then those of its runs with `appendix=True`.
 """
 
+from advloss.report.diagnosis import sections_of_diagnosis
 from advloss.report.exports import export
 from advloss.report.model_info import About
 from advloss.report.page import write
@@ -27,6 +28,7 @@ __all__ = [
     "Section",
     "export",
     "load_row",
+    "sections_of_diagnosis",
     "sections_of_paper",
     "sections_of_runs",
     "sections_of_sweep",

@@ -1,0 +1,87 @@
+"""Checks whether a network's accuracy under attack can be trusted.
+
+    advloss diagnose --workdir=runs/lmcl --surrogates=runs/softmax
+
+The experts' checks are run on its first test images, at most 200, and the
+number that is judged is that of config.evaluate.pgd on its training loss. The
+report is written into the folder diagnosis/ of --workdir.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from advloss import report
+from advloss.cli import flags
+from advloss.config import build
+from advloss.errors import InputError
+from advloss.evaluation import examples
+from advloss.evaluation.diagnosis import Diagnosis, diagnose
+from advloss.runtime.files import check_folder
+from advloss.training import workdir as workdirs
+
+FLAGS = ("config", "workdir", "surrogates", *flags.DEVICES)
+SAVED_CONFIG = True
+FOLDER = "diagnosis"
+_MOST = 200  # Images; more take long and say little more.
+_AT_A_TIME = 50  # What is fooled leaves between batches.
+
+
+def main(given: flags.Given) -> None:
+    """Diagnoses the network in --workdir.
+
+    Raises:
+        InputError: no finished run there or in a folder of --surrogates, or of other
+            data; or as `diagnose`.
+        OSError: the report can't be written.
+    """
+    config = given.resolved()
+    listed = given.flags.surrogates
+    folders = [] if listed is None else listed.split(",")
+    paths = [check_folder("--surrogates", folder) for folder in folders]
+    devices = flags.devices(given, config.evaluate.batch_size)
+    run = workdirs.load_run(given.workdir, config)
+    if run.step < config.train.steps:
+        raise InputError(
+            f"--workdir={given.workdir} is trained for {run.step} of "
+            f"{config.train.steps} steps: finish it with `advloss train` first"
+        )
+    others = [workdirs.load_run(path).classifier for path in paths]
+    found = _diagnosed(config, given, run, others, devices)
+    title = f"Diagnosis of {config.name}"
+    sections = report.sections_of_diagnosis(found)
+    folder = given.workdir / FOLDER
+    flags.show(
+        lambda: (
+            f"{title}\n\n{found}\n\n"
+            f"{report.write(title, sections, folder, command=given.line)}"
+        )
+    )
+
+
+def _diagnosed(
+    config: ConfigDict,
+    given: flags.Given,
+    run: workdirs.Run,
+    others: Sequence[Any],
+    devices: Sequence[jax.Device],
+) -> Diagnosis:
+    dataset = workdirs.load_data(config)
+    workdirs.check_data(config, given.workdir, workdirs.digests(dataset))
+    asked, size = config.evaluate.examples, config.evaluate.batch_size
+    test = examples.first(dataset.test, min(asked or _MOST, _MOST))
+    pgd = config.evaluate.pgd
+    return diagnose(
+        run.classifier,
+        *test,
+        epsilon=pgd.epsilon,
+        objective=build.objective(config),
+        steps=pgd.steps,
+        step_size=pgd.step_size,
+        surrogates=others,
+        seed=config.evaluate.seed,
+        batch_size=size if size < _AT_A_TIME else None,
+        devices=devices,
+    )
