@@ -219,7 +219,7 @@ def test_two_tasks_of_slurm_sweep_as_one(flags, tmp_path, slurm):
     flags = _with(
         flags,
         "--config=configs/lmcl_sweep.py",
-        "--config.sweep=seed=0,1,2",
+        "--config.sweep=seed=0,1",
         "--config.train.steps=40",
     )
     one, two = tmp_path / "one", tmp_path / "two"
@@ -236,7 +236,7 @@ def test_two_tasks_of_slurm_sweep_as_one(flags, tmp_path, slurm):
     assert (status, said) == (0, ""), logs
     assert "report.html" in logs[0] and "report" not in logs[1]
     folders = sorted(path.parent.name for path in two.glob("*/config.json"))
-    assert len(folders) == 3
+    assert len(folders) == 2
     for name in folders:
         _assert_close(_state(one / name), _state(two / name))
 

@@ -7,6 +7,8 @@ import pytest
 
 from advloss import attacks, losses
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 
 def _two_pixels(images):
     """Logits (x1 - x2, x2 - x1)."""

@@ -1,6 +1,6 @@
 """Killed at random moments, a training and a sweep end with the same bits.
 
-ADVLOSS_SOAK says how many kills each must survive: a few by default, 50 by `make soak`.
+ADVLOSS_SOAK says how many kills each must survive: one by default, 50 by `make soak`.
 """
 
 import os
@@ -18,7 +18,7 @@ from conftest import ROOT
 
 from advloss.runtime import checkpoints
 
-KILLS = int(os.environ.get("ADVLOSS_SOAK", "2"))
+KILLS = int(os.environ.get("ADVLOSS_SOAK", "1"))
 # A process starts in some seconds; then it trains, saving several times a second.
 EARLIEST, LATEST = 3.0, 14.0
 SMALL = (

@@ -15,6 +15,8 @@ from advloss.evaluation.transfer import transfer
 from advloss.training.run import train_runs
 from advloss.training.workdir import load_run
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 
 @pytest.fixture(scope="module")
 def pair(trained, tmp_path_factory):
