@@ -330,7 +330,7 @@ def test_a_suite_of_one_number_is_one_column(tmp_path):
     ]
     rows = sections["Attack by attack"].table
     assert [row[1] for row in rows[3:5]] == [
-        "fast: APGD margin-50 ε=0.3", "fast: APGD-T margin-25 ε=0.3"
+        "fast: APGD margin-25 ε=0.3", "fast: APGD-T margin-100 ε=0.3"
     ]  # fmt: skip
     assert "shown only" not in sections["Accuracy"].notes[0]
     commands = sections["How each network was made"].blocks[0].text

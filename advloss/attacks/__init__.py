@@ -88,17 +88,17 @@ def _apgd_of(
     )
 
 
-def _apgd_t_of(name: str, title: str, loss: str, steps: int = 100) -> dict[str, Attack]:
-    bound = {"loss": loss, "steps": steps}
+def _apgd_t_of(name: str, title: str, loss: str, classes: int) -> dict[str, Attack]:
+    bound = {"loss": loss, "target_classes": classes}
     return in_both(
         name,
         tuple(functools.partial(each, **bound) for each in (apgd_t, apgd_t_l2)),
         title,
         lambda norm: {
             **_set.epsilon(norm),
-            **_set.steps(steps),
+            **_set.steps(100),
             **_set.targeted_loss(loss),
-            **_set.target_classes(),
+            **_set.target_classes(classes),
         },
         lambda norm: {"steps": 10},
         targeted=True,
@@ -134,9 +134,9 @@ ATTACKS: Mapping[str, Attack] = {
     **_apgd_of("apgd", "APGD", "softmax_cross_entropy"),
     **_apgd_of("apgd_ce", "APGD CE", "softmax_cross_entropy", restarts=5),
     **_apgd_of("apgd_dlr", "APGD DLR", "dlr", restarts=5),
-    **_apgd_of("apgd_margin", "APGD margin", "margin", steps=50),
-    **_apgd_t_of("apgd_t", "APGD-T", "dlr"),
-    **_apgd_t_of("apgd_t_margin", "APGD-T margin", "margin", steps=25),
+    **_apgd_of("apgd_margin", "APGD margin", "margin", steps=25),
+    **_apgd_t_of("apgd_t", "APGD-T", "dlr", 9),
+    **_apgd_t_of("apgd_t_margin", "APGD-T margin", "margin", 4),
     **in_both(
         "square",
         (square, square_l2),

@@ -82,10 +82,10 @@ def targeted_loss(default: str) -> dict[str, Setting]:
     return {"loss": Setting(default, choice(TARGETED), text)}
 
 
-def target_classes() -> dict[str, Setting]:
+def target_classes(count: int = 9) -> dict[str, Setting]:
     """How many classes are aimed at."""
     text = "wrong classes that are aimed at, the most likely first"
-    return {"target_classes": Setting(9, whole(1), text)}
+    return {"target_classes": Setting(count, whole(1), text)}
 
 
 def square(norm: str) -> dict[str, Setting]:
