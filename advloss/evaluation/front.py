@@ -224,7 +224,8 @@ def _adversary(
     """The attack at a radius: the same program for every one."""
     entry = ATTACKS[name]
     values = {key: setting.default for key, setting in entry.settings.items()}
-    if "step_size" in values:
+    # Of a minimum-norm attack it is of the first step, whatever the radius.
+    if {"step_size", "steps"} <= values.keys() and entry.kind != MINIMUM_NORM:
         share = values["step_size"] * values["steps"] / values["epsilon"]
         share /= max(given.get("steps", values["steps"]), 1)
         values["step_size"] = min(share, 1.0) * epsilon
@@ -255,7 +256,8 @@ def _function(
             named, held = "training", look_at_objective(chosen, classes + 1, classes)
         elif named in losses.LOSSES:  # As it is registered now.
             chosen = losses.LOSSES[named].function
-            held = repr(losses.defaults(named)).encode()
+            loss = losses.bind(named, losses.defaults(named))
+            held = look_at_objective(loss, classes + 1, classes)
         bound["objective"] = named, chosen, scale
     function = ATTACKS[name].function
     return _bound(target.classifier_of, function, tuple(bound.items()), held)
