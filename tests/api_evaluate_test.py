@@ -498,6 +498,11 @@ def test_within_a_traced_function_it_is_refused(images, labels):
         "its weights": lambda: jax.vmap(
             lambda w: evaluate(images, lambda x: linear(x) * w)
         )(jnp.ones(2)),
+        "a module's": lambda: jax.vmap(
+            lambda w: evaluate(
+                images, (_Module(), {"params": {"Dense_0": {"kernel": w}}})
+            )
+        )(jnp.stack([WEIGHTS, WEIGHTS])),
     }
     for call in calls.values():
         with pytest.raises(InputError, match="evaluate was called within a function"):
@@ -631,11 +636,32 @@ def test_a_threshold_that_changed_behind_the_same_function_is_seen():
 
 
 def test_an_attack_that_is_entered_anew_is_run(images, labels, monkeypatch):
-    from advloss.attacks import ATTACKS
+    from advloss.attacks import ATTACKS, Round, direct, example_keys, pgd, settings
 
     monkeypatch.setitem(ATTACKS, "mine", ATTACKS["noise"]._replace(settings={}))
     with pytest.raises(InputError, match=r"attacks=mine .* the setting epsilon"):
         front.evaluate(linear, images, labels, attacks="mine", progress=False)
+    steps = {
+        "step_size": ATTACKS["pgd"].settings["step_size"],
+        **settings.epsilon("linf"),
+    }
+    held, left = {"length": 0.0}, []
+
+    def mine(*batch, epsilon, step_size, objective=losses.margin):
+        length = held["length"] * step_size  # A variable of the function's own.
+        how = {"steps": 1, "random_start": False, "objective": objective}
+        return pgd.__wrapped__(*batch, epsilon=epsilon, step_size=length, **how)
+
+    entry = ATTACKS["noise"]._replace(function=direct.attack(mine), settings=known)
+    monkeypatch.setitem(ATTACKS, "mine", entry._replace(rounds=lambda *_: [Round()]))
+    how = {"attacks": "mine", "epsilon": 0.1, "step_size": 0.1, "progress": False}
+    keys = example_keys(jax.random.key(0), jnp.arange(COUNT))
+    for held["length"] in (0.0, 1.0):
+        left.append(front.evaluate(linear, images, labels, **how).robust_accuracy[0])
+        alone = entry.function(linear, keys, images, labels, epsilon=0.1, step_size=0.1)
+        left.append(1 - alone.success.mean())
+    assert left[:2] == pytest.approx([0.9, 0.9])
+    assert max(left[2:]) < 0.5
     natural = []
     for name in ("noise", "fgsm"):
         monkeypatch.setitem(ATTACKS, "mine", ATTACKS[name])

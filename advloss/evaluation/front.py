@@ -21,7 +21,7 @@ import numpy as np
 
 from advloss import losses
 from advloss.attacks import ATTACKS, MINIMUM_NORM, checks
-from advloss.attacks.direct import look_at_objective
+from advloss.attacks.direct import look_at_attack, look_at_objective
 from advloss.attacks.kept import in_float32, kept
 from advloss.evaluation import arguments, examples
 from advloss.evaluation.curve import AttackRow, curve
@@ -155,7 +155,8 @@ def evaluate(
     settings = {key: checks.plain(value) for key, value in settings.items()}
     arguments.check_settings(names, settings)
     arguments.check_objective(objective)
-    function = functools.partial(_function, target, classes, objective)
+    shape = images.shape[1:]
+    function = functools.partial(_function, target, shape, classes, objective)
     epsilons = arguments.epsilons(epsilon, names)
     seed, batch_size = checks.plain(seed), checks.plain(batch_size)
     arguments.check_seed(seed)
@@ -236,15 +237,17 @@ def _adversary(
     if entry.kind == MINIMUM_NORM:
         del traced["epsilon"]  # By which the result is judged.
     fixed = {key: value for key, value in values.items() if key not in numbers}
-    return Adversary(function(name, fixed), entry, values, traced)
+    return Adversary(function(name, fixed, traced), entry, values, traced)
 
 
 def _function(
     target: Target,
+    shape: tuple[int, ...],
     classes: int,
     objective: str | Objective | None,
     name: str,
     fixed: Mapping[str, Any],
+    traced: Mapping[str, Any],
 ) -> Callable[..., AttackResult]:
     """The attack with these settings; the same object for the same functions."""
     bound, held = dict(fixed), b""
@@ -259,8 +262,9 @@ def _function(
             loss = losses.bind(named, losses.defaults(named))
             held = look_at_objective(loss, classes + 1, classes)
         bound["objective"] = named, chosen, scale
-    function = ATTACKS[name].function
-    return _bound(target.classifier_of, function, tuple(bound.items()), held)
+    how = target.classifier_of, ATTACKS[name].function, tuple(bound.items())
+    alone = functools.partial(_bound.__wrapped__(*how, held), **traced)
+    return _bound(*how, held + look_at_attack(alone, (1, *shape), classes))
 
 
 @kept
