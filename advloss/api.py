@@ -157,11 +157,13 @@ def _check_network(network: Network, split: Split, classes: int) -> None:
             "params, all of them floats"
         )
     for logits in found:
-        if logits.ndim != 2 or len(logits) != len(images) or logits.shape[1] < classes:
+        right = logits.ndim == 2 and len(logits) == len(images)
+        right = right and logits.shape[1] >= classes
+        if not right or not np.issubdtype(logits.dtype, np.floating):
             raise InputError(
-                f"the module gives {logits.shape} for images {images.shape}: it must "
-                f"give logits [batch, classes], of at least {classes} classes as the "
-                "labels say"
+                f"the module gives {logits.dtype} {logits.shape} for images "
+                f"{images.shape}: it must give logits, float [batch, classes], of at "
+                f"least {classes} classes as the labels say"
             )
 
 

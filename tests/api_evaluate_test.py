@@ -166,6 +166,12 @@ class _Module(nn.Module):
         return nn.Dense(CLASSES, use_bias=False)(flat)
 
 
+class _Whole(nn.Module):
+    @nn.compact
+    def __call__(self, images):
+        return jnp.round(_Module(name="own")(images)).astype(int)
+
+
 class _Trained:
     classifier = staticmethod(linear)
 
@@ -330,6 +336,10 @@ BAD_CLASSIFIERS = [
     (_numpy, r"it must be a JAX function .*TracerArrayConversionError"),
     ((lambda x: x, {}), r"use a flax module with its variables"),
     ((_Module(), {}), r"the classifier fails .*ScopeCollectionNotFound"),
+    (
+        (_Whole(), {"params": {"own": {"Dense_0": {"kernel": WEIGHTS}}}}),
+        r"the classifier gives int32 \(60, 3\)",
+    ),
     (lambda x: jnp.nan * linear(x), r"logits are not finite for 60 of 60 images"),
     (lambda x: linear(x) / 0, r"logits are not finite for 60 of 60 images"),
 ]
@@ -641,10 +651,8 @@ def test_an_attack_that_is_entered_anew_is_run(images, labels, monkeypatch):
     monkeypatch.setitem(ATTACKS, "mine", ATTACKS["noise"]._replace(settings={}))
     with pytest.raises(InputError, match=r"attacks=mine .* the setting epsilon"):
         front.evaluate(linear, images, labels, attacks="mine", progress=False)
-    steps = {
-        "step_size": ATTACKS["pgd"].settings["step_size"],
-        **settings.epsilon("linf"),
-    }
+    length = ATTACKS["pgd"].settings["step_size"]
+    known = {"step_size": length, **settings.epsilon("linf")}
     held, left = {"length": 0.0}, []
 
     def mine(*batch, epsilon, step_size, objective=losses.margin):

@@ -189,6 +189,15 @@ class Fixed(nn.Module):
         return images.reshape(len(images), -1)
 
 
+class Rounded(nn.Module):
+    """Whole numbers: nothing could be learned from them, without a word."""
+
+    @nn.compact
+    def __call__(self, images):
+        logits = nn.Dense(3)(images.reshape(len(images), -1))
+        return logits.round().astype(int)
+
+
 class Whole(nn.Module):
     @nn.compact
     def __call__(self, images):
@@ -199,12 +208,13 @@ class Whole(nn.Module):
 @pytest.mark.parametrize(
     ("module", "message"),
     [
+        (Rounded(), r"the module gives int32 \(2, 3\) .*it must give logits"),
         (Fixed(), "the module's params are none: use a module with params"),
         (Whole(), "the module's params are float32, int32: use .* all of them floats"),
         (Forgetful(), "keeps batch_stats, but its __call__ takes no `train`"),
         (Random(), "the network draws random numbers as it runs, as dropout does"),
         (Untold(), r"asks for deterministic, .*use __call__\(self, images, train="),
-        (Narrow(), r"gives \(2, 2\).*at least 3 classes as the labels say"),
+        (Narrow(), r"gives float32 \(2, 2\).*at least 3 classes as the labels say"),
         (Nested(), "the module fails for images .*it must give logits"),
     ],
 )

@@ -62,8 +62,7 @@ def put(config: ConfigDict, key: str, value: Any) -> None:
         KeyError: there is none.
     """
     get(config, key)
-    section, _, last = key.rpartition(".")
-    put_all(get(config, section) if section else config, {last: value})
+    put_all(config, {key: value})
 
 
 def put_all(config: ConfigDict, values: Mapping[str, Any]) -> None:
