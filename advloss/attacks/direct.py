@@ -35,7 +35,8 @@ def attack(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]
     compiled once for each classifier, objective, shape and choice of static settings;
     floats and arrays are its arguments. Classifier and objective must be the same
     objects then. What they hold is part of the program: where it has changed since, the
-    program is compiled anew. It is kept as long as the classifier is.
+    program is compiled anew, and where the attack is another than it was. It is kept as
+    long as the classifier is.
 
     Raises:
         InputError: images that are no floats, not finite or not in [0, 1], labels or

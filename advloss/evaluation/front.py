@@ -141,8 +141,9 @@ def evaluate(
         progress: whether a bar is shown on standard error.
         devices: they share every batch; by default all.
         **settings: of those attacks that have them, such as steps=20 or restarts=5.
-            Unless it is given, step_size grows with epsilon and shrinks with steps: all
-            steps together go as many times as far as epsilon as by default.
+            Unless it is given, step_size of fixed-epsilon attacks grows with epsilon
+            and shrinks with steps: all steps together go as many times as far as
+            epsilon as by default.
 
     Raises:
         InputError: an argument is not as above, or the network's logits are not finite;
