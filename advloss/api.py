@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from advloss import config as configs
 from advloss.attacks import ATTACKS, checks
 from advloss.defences import DEFENCES
-from advloss.errors import InputError
+from advloss.errors import InputError, shown
 from advloss.evaluation.arguments import check_devices
 from advloss.evaluation.diagnosis import Diagnosis, diagnose
 from advloss.evaluation.front import Result, evaluate
@@ -78,6 +78,11 @@ def fit(
         DivergedError: the loss is no longer finite.
     """
     checks.check_outside("fit", images, labels)
+    if not isinstance(config, Mapping | None):
+        raise InputError(
+            f"config={shown(config)} is not valid: use a dict of keys with values, "
+            'such as {"loss.margin": 0.2}'
+        )
     images, epsilon = checks.check_images(images), checks.plain(epsilon)
     split = Split(images, checks.check_labels(labels, len(images)))
     keys = {
@@ -97,6 +102,11 @@ def fit(
         **(config or {}),
     }
     settings = _config(keys)
+    if (most := int(split.labels.max())) >= settings.data.num_classes:
+        raise InputError(
+            f"config.data.num_classes={settings.data.num_classes} is not valid: use at "
+            f"least {most + 1}, as labels go up to {most}"
+        )
     network, name = network_of(module, settings)
     chosen = jax.local_devices() if devices is None else check_devices(devices)
     chosen = _dividing(chosen, settings.train.batch_size)
@@ -131,21 +141,31 @@ def _check_network(network: Network, split: Split, classes: int) -> None:
     """A module must give logits, trained or not. Raises InputError."""
     images = split.images[:2]
 
-    def look(key: jax.Array) -> list[jax.Array]:
+    def look(key: jax.Array) -> tuple[PyTree, list[jax.Array]]:
         variables = network.init(key, images.shape[1:])
-        return [network.apply(variables, images, train=t)[0] for t in (False, True)]
+        modes = (False, True)
+        logits = [network.apply(variables, images, train=t)[0] for t in modes]
+        return variables.get("params", {}), logits
 
     with checks.blamed(
         f"the module fails for images {images.shape}: it must give logits [batch, "
         "classes] and have params"
     ):
-        found = jax.eval_shape(look, jax.random.key(0))
+        params, found = jax.eval_shape(look, jax.random.key(0))
+    kinds = sorted({str(leaf.dtype) for leaf in jax.tree.leaves(params)})
+    if not kinds or not all("float" in kind for kind in kinds):
+        raise InputError(
+            f"the module's params are {', '.join(kinds) or 'none'}: use a module with "
+            "params, all of them floats"
+        )
     for logits in found:
-        if logits.ndim != 2 or len(logits) != len(images) or logits.shape[1] < classes:
+        right = logits.ndim == 2 and len(logits) == len(images)
+        right = right and logits.shape[1] >= classes
+        if not right or not np.issubdtype(logits.dtype, np.floating):
             raise InputError(
-                f"the module gives {logits.shape} for images {images.shape}: it must "
-                f"give logits [batch, classes], of at least {classes} classes as the "
-                "labels say"
+                f"the module gives {logits.dtype} {logits.shape} for images "
+                f"{images.shape}: it must give logits, float [batch, classes], of at "
+                f"least {classes} classes as the labels say"
             )
 
 
@@ -166,7 +186,7 @@ def _config(values: Mapping[str, Any]) -> ConfigDict:
     known = dict(configs.flatten(config))
     for key, value in values.items():
         if key not in known:
-            raise configs.unknown_key(key, value, known)
+            raise configs.unknown_key(str(key), value, known)
         configs.put(config, key, value)
     return configs.resolve(config)
 

@@ -232,7 +232,8 @@ def _ratio(margins: Array, logits: Array, least: int) -> Array:
         return margins
     largest, _ = jax.lax.top_k(logits, least)
     lead = largest[..., 0] - largest[..., 2:].mean(axis=-1)
-    return margins / (lead + 1e-12)  # Where all are equal, 0 / 0.
+    # Where all are equal, 0 / 0; halves know no 1e-12.
+    return margins / (lead + max(1e-12, float(jnp.finfo(lead.dtype).tiny)))
 
 
 TARGETED = {"dlr": targeted_dlr, "margin": targeted_margin}

@@ -105,6 +105,17 @@ def test_the_nearest_images_are_looked_for_once(images, labels):
     assert many.robust_accuracy[2] < few.robust_accuracy[0]
 
 
+@pytest.mark.parametrize("name", ["fmn", "ddn"])
+def test_the_nearest_images_know_no_radius(images, labels, name):
+    """Their first step is not as long as the least of them, which may be 0."""
+    norm = {"fmn": "linf", "ddn": "l2"}[name]
+    how = {**QUICK, "attacks": name, "norm": norm, "steps": 30}
+    alone = front.evaluate(linear, images, labels, epsilon=0.3, **how)
+    assert alone.robust_accuracy < 0.1
+    both = front.evaluate(linear, images, labels, epsilon=[0.0, 0.3], **how)
+    np.testing.assert_array_equal(both.robust[1], alone.robust[0])
+
+
 def test_an_attack_takes_on_whom_those_before_it_left(images, labels):
     found = front.evaluate(
         linear, images, labels, epsilon=[0.01, 0.03],
@@ -153,6 +164,12 @@ class _Module(nn.Module):
     def __call__(self, images):
         flat = (images - 0.5).reshape(len(images), -1)
         return nn.Dense(CLASSES, use_bias=False)(flat)
+
+
+class _Whole(nn.Module):
+    @nn.compact
+    def __call__(self, images):
+        return jnp.round(_Module(name="own")(images)).astype(int)
 
 
 class _Trained:
@@ -299,6 +316,10 @@ def test_data_that_are_not_valid_are_told(images, labels, change, message):
     assert "\n" not in str(told.value)
 
 
+BAD_DATA += [
+    (lambda x, y: (np.ma.masked_array(x, x > 0.6), y), r"values of images are masked"),
+    (lambda x, y: (x, np.ma.masked_array(y, y == 0)), r"values of labels are masked"),
+]
 BAD_CLASSIFIERS = [
     (None, r"classifier=None is not valid"),
     ("resnet", r"classifier='resnet' is not valid"),
@@ -315,6 +336,10 @@ BAD_CLASSIFIERS = [
     (_numpy, r"it must be a JAX function .*TracerArrayConversionError"),
     ((lambda x: x, {}), r"use a flax module with its variables"),
     ((_Module(), {}), r"the classifier fails .*ScopeCollectionNotFound"),
+    (
+        (_Whole(), {"params": {"own": {"Dense_0": {"kernel": WEIGHTS}}}}),
+        r"the classifier gives int32 \(60, 3\)",
+    ),
     (lambda x: jnp.nan * linear(x), r"logits are not finite for 60 of 60 images"),
     (lambda x: linear(x) / 0, r"logits are not finite for 60 of 60 images"),
 ]
@@ -361,6 +386,11 @@ BAD_ARGUMENTS = [
     ({"steps": 2.5}, r"steps=2.5 is not valid"),
     ({"step_size": np.nan}, r"step_size=nan is not valid"),
     ({"step_size": -0.1}, r"step_size=-0.1 is not valid"),
+    ({"epsilon": np.ma.masked_array([0.1, 0.2], [0, 1])}, r"epsilon=\[.*\] is not val"),
+    ({"epsilon": 1e-50}, r"epsilon=1e-50 .*; 1e-50 is 0 in float32"),
+    # Of the first attack it would be valid, or of the last.
+    ({"attacks": ["fmn", "pgd"], "step_size": 0}, r"step_size=0 .*> 0, as fmn asks"),
+    ({"attacks": ["pgd", "fmn"], "step_size": 5.0}, r"5.0 .*\[0, 1\], as pgd asks"),
     ({"restarts": 0}, r"restarts=0 is not valid"),
     ({"draws": 3}, r"draws=3 is no setting of pgd, multi_targeted: use one of"),
     ({"stepsize": 0.1}, r"stepsize=0.1 is no setting of"),
@@ -478,6 +508,11 @@ def test_within_a_traced_function_it_is_refused(images, labels):
         "its weights": lambda: jax.vmap(
             lambda w: evaluate(images, lambda x: linear(x) * w)
         )(jnp.ones(2)),
+        "a module's": lambda: jax.vmap(
+            lambda w: evaluate(
+                images, (_Module(), {"params": {"Dense_0": {"kernel": w}}})
+            )
+        )(jnp.stack([WEIGHTS, WEIGHTS])),
     }
     for call in calls.values():
         with pytest.raises(InputError, match="evaluate was called within a function"):
@@ -497,6 +532,67 @@ def test_an_objective_of_a_loss_that_was_entered_later(images, labels, monkeypat
     monkeypatch.delitem(losses.LOSSES, "mine")
     with pytest.raises(InputError, match="objective='mine' is not valid: use one of"):
         front.evaluate(linear, images, labels, objective="mine", **QUICK)
+
+
+def test_what_changed_behind_equal_objects_is_seen(images, labels, monkeypatch):
+    """A module's own variable, a loss's, an equal classifier; and no hash is needed."""
+    held = {"sign": 1.0}
+
+    class Module(nn.Module):
+        @nn.compact
+        def __call__(self, images):
+            return held["sign"] * _Module(name="own")(images)
+
+    class Equal:
+        def __init__(self, sign):
+            self.sign = sign
+
+        def __eq__(self, other):
+            return True
+
+        def __hash__(self):
+            return 0
+
+        def __call__(self, images):
+            return self.sign * linear(images)
+
+    class Objective:
+        __hash__ = None
+
+        def __call__(self, logits, labels):
+            return held["sign"] * losses.margin(logits, labels)
+
+    def loss(logits, labels):
+        return held["sign"] * losses.margin(logits, labels)
+
+    monkeypatch.setitem(losses.LOSSES, "mine", losses.Loss(loss, "mine", "linear"))
+    variables = {"params": {"own": {"Dense_0": {"kernel": WEIGHTS}}}}
+    objective, equal = Objective(), {sign: Equal(sign) for sign in (1.0, -1.0)}
+    found = {1.0: [], -1.0: []}
+    for held["sign"], rows in found.items():
+        for classifier, chosen in (
+            ((Module(), variables), "margin"),
+            (equal[held["sign"]], "margin"),
+            (linear, "mine"),
+            (linear, objective),
+        ):
+            how = {"epsilon": 0.03, "attacks": "fgsm", "objective": chosen}
+            made = front.evaluate(classifier, images, labels, progress=False, **how)
+            rows.append(made.robust_accuracy[0])
+    assert found[1.0] == [found[1.0][0]] * 4
+    changed = np.array(found[-1.0]) - found[1.0]
+    assert (changed[:2] < 0).all()
+    assert (changed[2:] > 0).all()
+
+
+def test_the_draws_are_of_one_kind_whatever_is_usual(images, labels):
+    """Of others, what is drawn for an example depends on the batch."""
+    how = {"epsilon": 0.03, "attacks": "noise", "progress": False}
+    expected = front.evaluate(linear, images, labels, **how)
+    with jax.default_prng_impl("rbg"):
+        for size in (4, 60):
+            found = front.evaluate(linear, images, labels, batch_size=size, **how)
+            np.testing.assert_array_equal(found.robust, expected.robust)
 
 
 def test_weights_that_changed_behind_the_same_function_are_seen():
@@ -550,8 +646,30 @@ def test_a_threshold_that_changed_behind_the_same_function_is_seen():
 
 
 def test_an_attack_that_is_entered_anew_is_run(images, labels, monkeypatch):
-    from advloss.attacks import ATTACKS
+    from advloss.attacks import ATTACKS, Round, direct, example_keys, pgd, settings
 
+    monkeypatch.setitem(ATTACKS, "mine", ATTACKS["noise"]._replace(settings={}))
+    with pytest.raises(InputError, match=r"attacks=mine .* the setting epsilon"):
+        front.evaluate(linear, images, labels, attacks="mine", progress=False)
+    length = ATTACKS["pgd"].settings["step_size"]
+    known = {"step_size": length, **settings.epsilon("linf")}
+    held, left = {"length": 0.0}, []
+
+    def mine(*batch, epsilon, step_size, objective=losses.margin):
+        length = held["length"] * step_size  # A variable of the function's own.
+        how = {"steps": 1, "random_start": False, "objective": objective}
+        return pgd.__wrapped__(*batch, epsilon=epsilon, step_size=length, **how)
+
+    entry = ATTACKS["noise"]._replace(function=direct.attack(mine), settings=known)
+    monkeypatch.setitem(ATTACKS, "mine", entry._replace(rounds=lambda *_: [Round()]))
+    how = {"attacks": "mine", "epsilon": 0.1, "step_size": 0.1, "progress": False}
+    keys = example_keys(jax.random.key(0), jnp.arange(COUNT))
+    for held["length"] in (0.0, 1.0):
+        left.append(front.evaluate(linear, images, labels, **how).robust_accuracy[0])
+        alone = entry.function(linear, keys, images, labels, epsilon=0.1, step_size=0.1)
+        left.append(1 - alone.success.mean())
+    assert left[:2] == pytest.approx([0.9, 0.9])
+    assert max(left[2:]) < 0.5
     natural = []
     for name in ("noise", "fgsm"):
         monkeypatch.setitem(ATTACKS, "mine", ATTACKS[name])

@@ -119,8 +119,12 @@ _LABELS = np.arange(8) % 3
         ({"steps": 0}, r"config.train.steps=0 is not valid"),
         ({"steps": 1.5}, r"config.train.steps=1.5 is not valid"),
         ({"batch_size": 0}, r"config.train.batch_size=0 is not valid"),
+        ({"learning_rate": 10**400}, r"train.learning_rate=1\d+.* is not valid: use a"),
         ({"learning_rate": 0.0}, r"config.train.learning_rate=0.0 is not valid"),
         ({"config": {"defence.gamma": 1}}, r"config.defence.gamma=1 is not a key"),
+        ({"config": {3: 1}}, r"config.3=1 is not a key"),
+        ({"config": "train.steps=3"}, r"config='train.steps=3' is not valid: use a d"),
+        ({"config": {"data.num_classes": 2}}, r"num_classes=2 .* at least 3, as lab"),
         ({"config": {"defence.beta": 1}}, r"defence.beta=1.*adversarial has no beta"),
     ],
 )  # fmt: skip
@@ -181,13 +185,38 @@ class Nested(nn.Module):
         return Own()(images), images
 
 
+class Fixed(nn.Module):
+    @nn.compact
+    def __call__(self, images):
+        return images.reshape(len(images), -1)
+
+
+class Rounded(nn.Module):
+    """Whole numbers: nothing could be learned from them, without a word."""
+
+    @nn.compact
+    def __call__(self, images):
+        logits = nn.Dense(3)(images.reshape(len(images), -1))
+        return logits.round().astype(int)
+
+
+class Whole(nn.Module):
+    @nn.compact
+    def __call__(self, images):
+        shift = self.param("shift", lambda _: np.zeros((), np.int32))
+        return nn.Dense(3)(images.reshape(len(images), -1)) + shift
+
+
 @pytest.mark.parametrize(
     ("module", "message"),
     [
+        (Rounded(), r"the module gives int32 \(2, 3\) .*it must give logits"),
+        (Fixed(), "the module's params are none: use a module with params"),
+        (Whole(), "the module's params are float32, int32: use .* all of them floats"),
         (Forgetful(), "keeps batch_stats, but its __call__ takes no `train`"),
         (Random(), "the network draws random numbers as it runs, as dropout does"),
         (Untold(), r"asks for deterministic, .*use __call__\(self, images, train="),
-        (Narrow(), r"gives \(2, 2\).*at least 3 classes as the labels say"),
+        (Narrow(), r"gives float32 \(2, 2\).*at least 3 classes as the labels say"),
         (Nested(), "the module fails for images .*it must give logits"),
     ],
 )
@@ -216,6 +245,16 @@ def test_a_run_is_not_overwritten(trained, tmp_path):
     ):
         own.save(workdir)
     assert (workdir / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("folder", [None, 3, "", b"x"])
+def test_what_is_no_folder_is_told(folder):
+    for load in (advloss.load, advloss.load_run):
+        with pytest.raises(InputError, match=r"=.* is not valid: name a folder"):
+            load(folder)
+    own = _fit(Own(), (_IMAGES, _LABELS), steps=1, batch_size=4)
+    with pytest.raises(InputError, match=r"folder=.* is not valid: name a folder"):
+        own.save(folder)
 
 
 def test_other_things_are_not_overwritten(tmp_path):

@@ -223,6 +223,63 @@ def test_a_source_of_ones_own(monkeypatch):
         data.load("plain", num_classes=2)
 
 
+_BYTES = np.zeros((4, 2, 2, 1), np.uint8)
+_TWO = np.arange(4) % 2
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ((_BYTES, _TWO.tolist()), None),
+        ((_BYTES.tolist(), _TWO), r"train: images int64 .* can't be used"),
+        ((None, None), r"train: images object \(\) .* can't be used"),
+        ((_BYTES,), r"the source gives .*: it must give a train and a test split"),
+        (3, r"the source gives \(3, 3\): it must give a train and a test split"),
+        ((_BYTES[:, :0], _TWO), r"train: images have shape \(4, 0, 2, 1\):"),
+        (
+            (np.zeros((4, 3, 8, 8), np.uint8), _TWO),
+            r"train: images have shape \(4, 3, 8, 8\), channels first: use \[batch",
+        ),
+        (
+            (np.ma.masked_array(_BYTES, _BYTES == 0), _TWO),
+            r"16 values of .*train: images are masked",
+        ),
+    ],
+)
+def test_what_a_source_gives_is_checked_for_it(monkeypatch, split, message):
+    source = data.Source(lambda: (split, split), "mine")
+    monkeypatch.setitem(data.SOURCES, "mine", source)
+    if message is None:
+        assert data.load("mine", num_classes=2).train.labels.dtype == np.int32
+        return
+    with pytest.raises(InputError, match=message):
+        data.load("mine", num_classes=2)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"source": []}, r"config.data.source=\[\] is not valid: use one of idx"),
+        ({"num_classes": "10"}, r"data.num_classes='10' is not valid: use a whole"),
+        ({"num_classes": 10.5}, r"data.num_classes=10.5 is not valid: use a whole"),
+        ({"num_classes": 1}, r"data.num_classes=1 is not valid: .* from 2"),
+        ({"source": "idx", "dir": None}, r"data.dir=None is not valid: use a text"),
+        ({"source": "plain", "shade": -1}, r"data.shade=-1 is not valid: .* from 0"),
+        ({"source": "plain", "shade": "1"}, r"data.shade='1' is not valid"),
+    ],
+)
+def test_values_of_settings_are_checked(monkeypatch, given, message):
+    settings = {"shade": Setting(255, whole(), "of every pixel")}
+    source = data.Source(lambda *, shade: pytest.fail("called"), "plain", settings)
+    monkeypatch.setitem(data.SOURCES, "plain", source)
+    with pytest.raises(InputError, match=message):
+        data.load(**{"source": "mnist_5k", **given})
+
+
+def test_a_folder_may_be_a_path(digits_dir):
+    assert len(data.load("idx", dir=digits_dir).train.labels) == 400
+
+
 def test_idx_reads_all_of_mnist(mnist_dir):
     dataset = data.load("idx", dir=str(mnist_dir))
     assert dataset.train.images.shape == (60000, 28, 28, 1)

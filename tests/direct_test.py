@@ -73,6 +73,10 @@ def _logits(value, where):
     return classify
 
 
+def _fab(classifier, keys, images, labels, *, start, **_):
+    return attacks.fab(classifier, keys, images, labels, steps=1, start=start)
+
+
 _AIMS = (_LABELS + 1) % CLASSES
 BAD = {
     "images 0..255": ({"images": 255 * _IMAGES}, r"images lie in \[.*, 25\d.*\[0, 1\]"),
@@ -166,6 +170,42 @@ BAD = {
     "start that a random one replaces": (
         {"start": _IMAGES},
         r"start is given: use it with random_start=False",
+    ),
+    # Of attacks without a radius it is checked, too.
+    "start of fab outside the box": (
+        {"attack": _fab, "start": _IMAGES - 2},
+        r"start lie in \[-\d.*\]: use values in \[0, 1\]",
+    ),
+    "start of fab nan": (
+        {"attack": _fab, "start": _with(_IMAGES, np.nan)},
+        r"16 values of start are not finite",
+    ),
+    "start of fab of another shape": (
+        {"attack": _fab, "start": _IMAGES[:1]},
+        r"start has shape \(1, 4, 4, 1\)",
+    ),
+    "start of fab of bytes": (
+        {"attack": _fab, "start": (255 * _IMAGES).astype(np.uint8)},
+        r"start are uint8: use floats",
+    ),
+    # Infinite in float32, in which all is computed.
+    "epsilon huge": ({"epsilon": 1e39}, r"epsilon=1e\+39 is not valid: use a finite"),
+    "step huge": ({"step_size": 10**39}, r"step_size=10+ is not valid: use a finite"),
+    "an offset of no class": (
+        {"attack": attacks.multi_targeted, "offset": 2 * CLASSES},
+        r"offset=6 leads back to the label: use 1 to 2",
+    ),
+    "images masked": (
+        {"images": np.ma.masked_array(_IMAGES, _IMAGES > 0.5)},
+        r"\d+ values of images are masked: use arrays without a mask",
+    ),
+    "labels masked": (
+        {"labels": np.ma.masked_array(_LABELS, _LABELS > 0)},
+        r"\d values of labels are masked",
+    ),
+    "targets masked": (
+        {"targets": np.ma.masked_array(_AIMS, _AIMS > 0)},
+        r"\d values of targets are masked",
     ),
     "logits nan": (
         {"classifier": _logits(np.nan, where=-1)},
@@ -335,6 +375,9 @@ def test_keys_of_another_shape_are_assertions():
     [
         {"epsilon": 0},
         {"epsilon": 1},
+        {"epsilon": 2**40},
+        {"epsilon": jax.device_put(jnp.float32(0.1), jax.devices()[1])},
+        {"images": _IMAGES.astype(np.float64).clip(None, 1 + 1e-12)},
         {"epsilon": np.float64(0.1), "steps": np.int64(3), "restarts": np.int32(2)},
         {"epsilon": jnp.float32(0.1), "random_start": np.False_},
         {"images": _IMAGES.astype(np.float64), "labels": _LABELS.astype(np.int64)},
@@ -410,6 +453,65 @@ class _Module:
 
     def __call__(self, images):
         return _network(self.weights, images)
+
+
+def test_equal_networks_are_not_the_same():
+    """As of a class that compares by name."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Named:
+        name: str
+        sign: float = dataclasses.field(compare=False)
+
+        def __call__(self, images):
+            return self.sign * classifier(images)
+
+    first, second = Named("mine", 1.0), Named("mine", -1.0)
+    for network in (first, second):
+        found = _pgd(classifier=network)
+        _equal(found, _pgd(classifier=lambda x, n=network: n.sign * classifier(x)))
+
+
+def test_a_changed_rule_of_a_derivative_is_seen():
+    """As of BPDA, which puts a gradient where the network has none."""
+    sign = [1.0]
+
+    @jax.custom_vjp
+    def rounded(images):
+        return jnp.round(8 * images) / 8
+
+    rounded.defvjp(lambda x: (rounded(x), None), lambda _, g: (sign[0] * g,))
+    found = []
+    for sign[0] in (1.0, 0.0):
+        found.append(_pgd(classifier=lambda x: classifier(rounded(x)), epsilon=0.3))
+        kept = _pgd(classifier=_rounds(rounded), epsilon=0.3)
+        _equal(kept, found[-1])
+    assert not found[0].zero_gradient.any()
+    assert found[1].zero_gradient.any()
+
+
+@functools.cache
+def _rounds(rounded):
+    return lambda images: classifier(rounded(images))
+
+
+def test_a_function_of_the_host_that_changed_is_seen():
+    shape = jax.ShapeDtypeStruct((len(_IMAGES), CLASSES), np.float32)
+    held = {}
+
+    def network(images):
+        return jax.pure_callback(held["logits"], shape, images)
+
+    found = []
+    for sign in (1, -1):
+        held["logits"] = lambda x, sign=sign: np.float32(
+            sign * (np.tanh(x.reshape(len(x), -1) - 0.5) @ _WEIGHTS)
+        )
+        how = {"objective": losses.margin, "epsilon": 0.0, "queries": 1}
+        labels = np.argmax(_network(_WEIGHTS, _IMAGES), axis=-1)
+        found.append(attacks.square(network, _batch()[0], _IMAGES, labels, **how))
+    assert not found[0].success.any()
+    assert found[1].success.all()
 
 
 def test_a_network_that_can_not_be_hashed_is_attacked():

@@ -220,3 +220,11 @@ def test_a_loss_that_is_entered_later_is_an_objective(monkeypatch):
     assert "squared" in losses.OBJECTIVES
     assert valid.accepts("squared")
     assert "squared" in valid.text
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_dlr_of_equal_logits_is_a_number(dtype):
+    """Their lead, by which it divides, is 0."""
+    equal, labels = jnp.ones((1, 4), dtype), jnp.zeros(1, int)
+    assert losses.dlr(equal, labels) == 0
+    assert losses.targeted_dlr(equal, labels, labels + 1) == 0

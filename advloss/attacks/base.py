@@ -11,6 +11,10 @@ import jax.numpy as jnp
 
 from advloss.types import Array
 
+# Whatever JAX's own default is: of others, vmap draws for a batch what it does not draw
+# for each example alone.
+KEYS = "threefry2x32"
+
 
 def example_keys(key: Array, indices: Array) -> Array:
     """A key for each example, from its global index.

@@ -15,6 +15,7 @@ from advloss.errors import InputError, line, shown
 
 _TREES = (tuple, list, dict)
 _ROUNDING = 1e-6  # Of a value in [0, 1], in float32.
+_HUGE = float(np.finfo(np.float32).max)  # In which all is computed.
 
 
 class TracedError(InputError):
@@ -57,7 +58,16 @@ def plain(value: Any) -> Any:
 
 
 def as_array(values: Any, name: str) -> np.ndarray:
-    """Values of NumPy, JAX, another package on this machine, or a list."""
+    """Values of NumPy, JAX, another package on this machine, or a list.
+
+    Raises:
+        InputError: they can't be read, or some are masked.
+    """
+    if np.ma.is_masked(values):
+        raise InputError(
+            f"{np.ma.count_masked(values)} values of {name} are masked: use arrays "
+            "without a mask"
+        )
     with blamed(f"{name} can't be read as an array"):
         return np.asarray(values)
 
@@ -76,29 +86,36 @@ def check_images(given: Any, name: str = "images") -> np.ndarray:
             f"{name} are {images.dtype}: use floats in [0, 1] (of bytes, divide by "
             f"255: {name} / 255)"
         )
-    if images.ndim != 4 or not images.size:
-        raise InputError(
-            f"{name} have shape {images.shape}: use [batch, height, width, channels], "
-            "none of them 0" + (f" (of one, {name}[None])" if images.ndim == 3 else "")
-        )
-    _, first, second, last = images.shape
-    if first in (1, 3) and second > 4 and last > 4:
-        raise InputError(
-            f"{name} have shape {images.shape}, channels first: use [batch, height, "
-            f"width, channels], {name}.transpose(0, 2, 3, 1)"
-        )
+    check_layout(images.shape, name)
     if not np.isfinite(images).all():
         raise InputError(
             f"{int((~np.isfinite(images)).sum())} values of {name} are not finite: use "
             "values in [0, 1]"
         )
+    with np.errstate(over="ignore"):  # Of doubles, to infinity: refused.
+        images = images.astype(np.float32)
     low, high = float(images.min()), float(images.max())
     if low < 0 or high > 1:
         raise InputError(
             f"{name} lie in [{low:.9g}, {high:.9g}]: use values in [0, 1]; what a "
             "network needs beside, as another mean, belongs into the classifier"
         )
-    return images.astype(np.float32)
+    return images
+
+
+def check_layout(shape: tuple[int, ...], name: str) -> None:
+    """Raises InputError where it is not `[batch, height, width, channels]`."""
+    if len(shape) != 4 or 0 in shape:
+        raise InputError(
+            f"{name} have shape {shape}: use [batch, height, width, channels], none of "
+            "them 0" + (f" (of one, {name}[None])" if len(shape) == 3 else "")
+        )
+    _, first, second, last = shape
+    if first in (1, 3) and second > 4 and last > 4:
+        raise InputError(
+            f"{name} have shape {shape}, channels first: use [batch, height, width, "
+            f"channels], {name}.transpose(0, 2, 3, 1)"
+        )
 
 
 def check_labels(
@@ -182,7 +199,7 @@ def check_setting(name: str, value: Any, kinds: frozenset) -> None:
         return
     least = 1 if name in ("restarts", "draws", "target_classes", "queries") else 0
     number = np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf"
-    number = number and bool(np.isfinite(value)) and bool(value >= least)
+    number = number and bool(least <= value <= _HUGE)
     if name == "objective":
         right = callable(value)
         valid = "a function (logits, labels) -> [batch], such as losses.margin"
@@ -221,18 +238,19 @@ def check_aims(
                 f"targets[{same[0]}]={targets[same[0]]} is the label of that example: "
                 "use another class"
             )
-    if settings.get("start") is not None and "epsilon" in settings:
-        start, epsilon = check_images(settings["start"], "start"), settings["epsilon"]
-        found["start"] = start
+    if settings.get("start") is not None:
+        start = found["start"] = check_images(settings["start"], "start")
         if start.shape != images.shape:
             raise InputError(
                 f"start has shape {start.shape}: use that of the images, {images.shape}"
             )
+    if "start" in found and "epsilon" in settings:
+        epsilon = float(settings["epsilon"])
         norm = base.NORMS[settings.get("norm", "linf")]
         farthest = float(jnp.max(norm.distance(start, images)))
-        if not farthest <= float(epsilon) + _ROUNDING:
+        if not farthest <= epsilon + _ROUNDING:
             raise InputError(
-                f"start is {farthest:g} from the images, epsilon={epsilon}: use images "
-                "within epsilon"
+                f"start is {farthest:g} from the images, epsilon={epsilon:g}: use "
+                "images within epsilon"
             )
     return found

@@ -1,9 +1,12 @@
 """An attack called directly: its input is checked, and its program compiled once."""
 
+import contextlib
 import functools
 import hashlib
+import inspect
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -13,12 +16,14 @@ import numpy as np
 from advloss.attacks import base, checks
 from advloss.attacks.kept import in_float32, kept, stand_in
 from advloss.errors import InputError
-from advloss.types import Array, AttackResult, Classifier, Objective
+from advloss.types import Array, AttackResult, Classifier, Objective, PyTree
 
 # What any attack's settings may be: some hand on those of others.
 _KINDS: dict[str, frozenset] = {}
 # Of arrays in programs, whatever JAX's own default is.
-_TYPES = {"f": jnp.float32, "i": jnp.int32}
+_TYPES = {"f": np.float32, "i": np.int32}
+# Where functions stay as they are.
+_FIXED = str(Path(jax.__file__).parent), str(Path(__file__).parents[1])
 
 
 def attack(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]:
@@ -30,7 +35,8 @@ def attack(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]
     compiled once for each classifier, objective, shape and choice of static settings;
     floats and arrays are its arguments. Classifier and objective must be the same
     objects then. What they hold is part of the program: where it has changed since, the
-    program is compiled anew. It is kept as long as the classifier is.
+    program is compiled anew, and where the attack is another than it was. It is kept as
+    long as the classifier is.
 
     Raises:
         InputError: images that are no floats, not finite or not in [0, 1], labels or
@@ -61,28 +67,30 @@ def attack(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]
         )
         settings = {key: checks.plain(value) for key, value in settings.items()}
         for key, value in settings.items():
-            checks.check_setting(key, value, {**_KINDS, **own}.get(key, frozenset()))
+            kinds = {**_KINDS, **own}.get(key, frozenset())
+            checks.check_setting(key, value, kinds)
+            if float in kinds and value is not None:  # Whole numbers, too.
+                settings[key] = np.asarray(value, np.float32)
         try:
             network = look(classifier, images)
             classes = checks.count_classes(network.result, len(images))
             held = network.program
             if (objective := settings.get("objective")) is not None:
                 held += look_at_objective(objective, len(images), classes)
+            bound = functools.partial(function, **settings)
+            held += look_at_attack(bound, images.shape, classes)
         except checks.TracedError:
             return traced(settings)
         labels = checks.check_labels(labels, len(images), classes)
         base.check_arguments(keys, images, labels)
         settings |= checks.check_aims(settings, seen, labels, classes)
-        arrays = {
-            key: jnp.asarray(value, _TYPES.get(jnp.result_type(value).kind))
+        arrays = {  # Of the host, wherever they lay: they go where the images are.
+            key: np.asarray(value, _TYPES.get(jnp.result_type(value).kind))
             for key, value in settings.items()
             if isinstance(value, float | np.ndarray | jax.Array)
         }
         static = tuple((k, v) for k, v in settings.items() if k not in arrays)
-        program = _program
-        if not _can_be_hashed(static):  # Of that, no program is kept.
-            program = _program.__wrapped__
-        run = program(stand_in(classifier, network.arrays), function, static, held)
+        run = _program(stand_in(classifier, network.arrays), function, static, held)
         result, finite = run(keys, images, labels, arrays)
         # Within a program that is being traced, values are not known.
         if not checks.is_traced(finite) and not finite.all():
@@ -124,8 +132,13 @@ class Look(NamedTuple):
     result: Any
 
 
-def look(classifier: Classifier, images: Any) -> Look:
+def look(classifier: Callable, images: Any, *variables: PyTree) -> Look:
     """A classifier's program; nothing is computed.
+
+    Args:
+        classifier: images, and `variables` where they are given -> logits.
+        images: an array of their shape.
+        *variables: what enters the program as arguments.
 
     Raises:
         InputError: the classifier fails.
@@ -135,7 +148,8 @@ def look(classifier: Classifier, images: Any) -> Look:
         f"the classifier fails for images of shape {images.shape}: it must be a JAX "
         "function of images [batch, height, width, channels]"
     ):
-        return _fingerprint(classifier, jax.ShapeDtypeStruct(images.shape, np.float32))
+        shape = jax.ShapeDtypeStruct(images.shape, np.float32)
+        return _fingerprint(classifier, shape, *variables)
 
 
 def look_at_objective(objective: Objective, count: int, classes: int) -> bytes:
@@ -155,17 +169,76 @@ def look_at_objective(objective: Objective, count: int, classes: int) -> bytes:
     return found.program
 
 
+def look_at_attack(
+    attack: Callable[..., AttackResult], shape: tuple[int, ...], classes: int
+) -> bytes:
+    """The digest of the program of an attack of one's own, whatever it attacks.
+
+    Of one of this package, which stays as it is, it is empty.
+
+    Args:
+        attack: with its settings bound.
+        shape: of the images.
+        classes: how many there are.
+    """
+    own = inspect.unwrap(getattr(attack, "func", attack))
+    if getattr(own, "__module__", "").startswith("advloss."):
+        return b""
+
+    def program(images: Array) -> AttackResult:
+        def logits(images: Array) -> Array:
+            return jnp.tile(images.reshape(len(images), -1)[:, :1], classes)
+
+        keys = base.example_keys(jax.random.key(0), jnp.arange(len(images)))
+        return attack(logits, keys, images, jnp.zeros(len(images), jnp.int32))
+
+    return _fingerprint(program, jax.ShapeDtypeStruct(shape, np.float32)).program
+
+
 def _fingerprint(function: Callable, *arrays: Any) -> Look:
     # A function that is new to JAX, which would answer for an old one from its cache.
     made, result = jax.make_jaxpr(lambda *xs: function(*xs), return_shape=True)(*arrays)
-    held = list(_held(made))
+    found, equations = [made], [e for each in _programs(made) for e in each.eqns]
+    if any(map(_has_own_rule, equations)):
+        # Rules of derivatives, as of BPDA, are called for gradients alone. Of what has
+        # no gradient, an attack that asks for one says so.
+        with contextlib.suppress(Exception):
+            found.append(jax.make_jaxpr(_gradient(function))(*arrays))
+    held = [array for each in _programs(found) for array in getattr(each, "consts", ())]
     if checks.is_traced(held):
         raise checks.TracedError("evaluate was called")
-    # Addresses of functions in memory say nothing.
-    text = re.sub(r"0x[0-9a-f]+", "", str(made)).encode()
+    # Addresses of functions in memory say nothing, but of those that run on the host.
+    text = re.sub(r"0x[0-9a-f]+", "", "".join(map(str, found)))
+    text += str([id(call) for equation in equations for call in _on_host(equation)])
     parts = [hashlib.blake2b(_bytes(array)).digest() for array in held]
     digest = hashlib.blake2b(b"".join(parts)).digest()
-    return Look(hashlib.blake2b(text).digest() + digest, digest, result)
+    return Look(hashlib.blake2b(text.encode()).digest() + digest, digest, result)
+
+
+def _gradient(function: Callable) -> Callable:
+    """The function's pull of ones back to its first argument."""
+
+    def pulled(first: Array, *rest: Any) -> Array:
+        found, pull = jax.vjp(lambda x: function(x, *rest), first)
+        return pull(jnp.ones_like(found))
+
+    return pulled
+
+
+def _has_own_rule(equation: Any) -> bool:
+    """Whether it has a rule of derivatives that is neither JAX's nor ours."""
+    if not equation.primitive.name.startswith("custom_"):
+        return False
+    body = getattr(equation.params.get("call_jaxpr"), "jaxpr", None)
+    source = str(getattr(body, "debug_info", ""))
+    return not any(folder in source for folder in _FIXED)
+
+
+def _on_host(equation: Any) -> Iterator[Any]:
+    """The functions that run in Python, whatever they are then."""
+    if equation.primitive.name in ("pure_callback", "io_callback"):
+        call = equation.params.get("callback")
+        yield getattr(call, "callback_func", call)
 
 
 def _bytes(array: Array) -> bytes:
@@ -174,23 +247,15 @@ def _bytes(array: Array) -> bytes:
     return np.asarray(array).tobytes()
 
 
-def _held(program: Any) -> Iterator[Array]:
-    """The arrays in a program and in those that it calls."""
+def _programs(program: Any) -> Iterator[Any]:
+    """The programs in a tree, and those that they call."""
     if isinstance(program, tuple | list):
         for part in program:
-            yield from _held(part)
+            yield from _programs(part)
     elif hasattr(program, "eqns"):
-        yield from getattr(program, "consts", ())
+        yield program
         for equation in program.eqns:
-            yield from _held(tuple(equation.params.values()))
-
-
-def _can_be_hashed(value: Any) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
+            yield from _programs(tuple(equation.params.values()))
 
 
 @kept

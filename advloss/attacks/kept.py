@@ -17,18 +17,24 @@ import jax
 import jax.numpy as jnp
 
 _MOST = 16  # Functions of callers, and what each keeps of a kind.
-_stand_ins: dict[weakref.ref, tuple[bytes, Callable]] = {}
+# By identity: of two that are equal, one may compute something else.
+_stand_ins: dict[tuple[int, ...], tuple[weakref.ref, bytes, Callable]] = {}
 
 
 def kept(make: Callable[..., Any]) -> Callable[..., Any]:
     """`make(function, *key)`, called once for each key; its last results stay.
 
-    They are attributes of the function, which must be one of ours, and go with it.
+    They are attributes of the function, which must be one of ours, and go with it. Of a
+    key that can't be hashed, nothing is kept.
     """
     name = f"{make.__module__}.{make.__qualname__}"
 
     @functools.wraps(make)
     def once(function: Callable, *key: Any) -> Any:
+        try:
+            hash(key)
+        except TypeError:
+            return make(function, *key)
         if name not in vars(function):
             results = functools.lru_cache(_MOST)(functools.partial(make, function))
             vars(function)[name] = results
@@ -53,18 +59,20 @@ def stand_in(function: Callable, arrays: bytes) -> Callable:
     """A function that calls another, and gives float32, without keeping it alive.
 
     It is the same object for the same function as long as that lives and holds the
-    same arrays, of which `arrays` is the digest. Of what has no hash or can't be
-    referred to weakly it is a new one, which keeps it.
+    same arrays, of which `arrays` is the digest. Of what can't be referred to weakly it
+    is a new one, which keeps it.
     """
-    refer = weakref.WeakMethod if inspect.ismethod(function) else weakref.ref
+    refer, key = weakref.ref, (id(function),)
+    if inspect.ismethod(function):  # Every look at one gives a new object.
+        refer, key = weakref.WeakMethod, (id(function.__self__), id(function.__func__))
     try:
-        weak = refer(function, lambda gone: _stand_ins.pop(gone, None))
-        held, found = _stand_ins.get(weak, (b"", None))
+        weak = refer(function, lambda _: _stand_ins.pop(key, None))
     except TypeError:
         return in_float32(function)
+    _, held, found = _stand_ins.get(key, (weak, b"", None))
     if found is None or held != arrays:
         found = in_float32(lambda *given: weak()(*given))
-        _stand_ins[weak] = arrays, found
+        _stand_ins[key] = weak, arrays, found
         if len(_stand_ins) > _MOST:
             del _stand_ins[next(iter(_stand_ins))]
     return found

@@ -209,10 +209,17 @@ def multi_targeted(
     is the label's. With an `offset`, which may be traced, it goes towards the class
     (label + offset) modulo the number of classes alone.
 
+    Raises:
+        InputError: the offset is a multiple of the number of classes.
+
     See "An Alternative Surrogate Loss for PGD-based Adversarial Testing" by Gowal et
     al.
     """
     classes = jax.eval_shape(classifier, images).shape[-1]
+    if isinstance(offset, int) and offset % classes == 0:
+        raise InputError(
+            f"offset={offset} leads back to the label: use 1 to {classes - 1}"
+        )
 
     def towards(offset: Array) -> tuple[base.Worst, base.Worst, tuple]:
         result = pgd(

@@ -62,16 +62,21 @@ def put(config: ConfigDict, key: str, value: Any) -> None:
         KeyError: there is none.
     """
     get(config, key)
-    section, _, last = key.rpartition(".")
-    put_all(get(config, section) if section else config, {last: value})
+    put_all(config, {key: value})
 
 
 def put_all(config: ConfigDict, values: Mapping[str, Any]) -> None:
-    """Sets the values at dotted keys that there are: sooner than one by one."""
+    """Sets the values at dotted keys that there are: sooner than one by one.
+
+    Raises InputError for a number that is none in floats.
+    """
     with config.unlocked(), config.ignore_type():
         for key, value in values.items():
             section, _, last = key.rpartition(".")
-            (get(config, section) if section else config)[last] = value
+            try:
+                (get(config, section) if section else config)[last] = value
+            except OverflowError:  # A whole number that no float holds.
+                raise invalid(key, value, "a finite number") from None
 
 
 def shown(value: Any) -> str:

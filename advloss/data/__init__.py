@@ -8,14 +8,16 @@ settings that returns a train and a test split with images of bytes, and enter i
 `SOURCES` (docs/add-your-data.md).
 """
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from advloss.attacks import checks
 from advloss.data import idx, mnist_5k, tfds
-from advloss.errors import InputError
-from advloss.registry import Setting, text
+from advloss.errors import InputError, shown
+from advloss.registry import Setting, Valid, text, whole
 from advloss.types import Dataset, Split
 
 
@@ -74,7 +76,7 @@ def load(source: str, *, num_classes: int = 10, **settings: Any) -> Dataset:
         InputError: no source or no setting of that name, or the source's files are
             missing, damaged or do not fit together; the message names the file.
     """
-    if source not in SOURCES:
+    if not isinstance(source, str) or source not in SOURCES:
         raise InputError(
             f"config.data.source={source!r} is not valid: use one of "
             f"{', '.join(sorted(SOURCES))}"
@@ -87,13 +89,14 @@ def load(source: str, *, num_classes: int = 10, **settings: Any) -> Dataset:
                 f"of {', '.join(sorted(known))}"
             )
     entry = SOURCES[source]
+    num_classes = _valid("num_classes", num_classes, whole(2))
     own = {
-        key: settings.get(key, setting.default)
+        key: _valid(key, settings.get(key, setting.default), setting.valid)
         for key, setting in entry.settings.items()
     }
-    train, test = entry.function(**own)
     told = ", ".join(f"{key}={value}" for key, value in own.items() if value)
     where = f"config.data.source={source}" + (f" ({told})" if told else "")
+    train, test = _splits(where, entry.function(**own))
     _check_split(f"{where}, train", train, num_classes)
     _check_split(f"{where}, test", test, num_classes)
     if train.images.shape[1:] != test.images.shape[1:]:
@@ -102,6 +105,37 @@ def load(source: str, *, num_classes: int = 10, **settings: Any) -> Dataset:
             f"{test.images.shape[1:]}; they must have one shape"
         )
     return Dataset(_to_unit_range(train), _to_unit_range(test), num_classes)
+
+
+def _valid(key: str, given: Any, valid: Valid) -> Any:
+    """The value of a key, of its type. Raises InputError where it is not valid."""
+    value = os.fspath(given) if isinstance(given, os.PathLike) else checks.plain(given)
+    if valid.kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not valid.kind or not valid.accepts(value):
+        raise InputError(f"config.data.{key}={given!r} is not valid: use {valid.text}")
+    return value
+
+
+def _splits(where: str, given: Any) -> list[Split]:
+    """What a source gives, as arrays. Raises InputError where it is no two splits."""
+    try:
+        (images, labels), (more_images, more_labels) = given
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{where}: the source gives {shown(given)}: it must give a train and a "
+            "test split, each of images and labels"
+        ) from error
+    return [
+        Split(
+            checks.as_array(x, f"{where}, {name}: images"),
+            checks.as_array(y, f"{where}, {name}: labels"),
+        )
+        for name, x, y in (
+            ("train", images, labels),
+            ("test", more_images, more_labels),
+        )
+    ]
 
 
 def _check_split(where: str, split: Split, num_classes: int) -> None:
@@ -117,6 +151,7 @@ def _check_split(where: str, split: Split, num_classes: int) -> None:
             f"{where}: {len(images)} images, labels {labels.shape}; there must be as "
             "many of one as of the other, and at least one"
         )
+    checks.check_layout(images.shape, f"{where}: images")
     if labels.min() < 0 or labels.max() >= num_classes:
         worst = labels.max() if labels.max() >= num_classes else labels.min()
         raise InputError(

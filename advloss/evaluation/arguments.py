@@ -1,6 +1,7 @@
 """What a caller of `evaluate` gave, checked: one clear error for each mistake."""
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from advloss.attacks.kept import kept, stand_in
 from advloss.errors import InputError, line, shown
 from advloss.evaluation.programs import Target, logits_of
 from advloss.losses import OBJECTIVES
+from advloss.registry import Valid
 from advloss.runtime import devices as runtime_devices
 from advloss.types import Classifier, PyTree
 
@@ -63,13 +65,16 @@ def _target(classifier: Any, images: np.ndarray) -> Target:
         seen = look(classifier, images)
         return Target(_constant(stand_in(classifier, seen.arrays), seen.program), {})
     module, variables = classifier
+    checks.check_outside("evaluate", variables)
     try:
-        return Target(_of_module(module), variables)
+        network = networks.from_flax(module)
     except TypeError as error:
         raise InputError(
             f"classifier=({type(module).__name__}, ...) is not valid: use a flax "
             f"module with its variables: {line(error)}"
         ) from error
+    seen = look(lambda x, v: networks.classifier(network, v)(x), images, variables)
+    return Target(_of_module(module, seen.program), variables)
 
 
 @kept
@@ -77,18 +82,18 @@ def _constant(classifier: Classifier, program: bytes) -> Callable[[PyTree], Clas
     return lambda _: classifier
 
 
-def _of_module(module: Any) -> Callable[[PyTree], Classifier]:
-    """The same function for equal modules; of what has no hash, a new one."""
+def _of_module(module: Any, program: bytes) -> Callable[[PyTree], Classifier]:
+    """The same function for equal modules of one program; without a hash, a new one."""
     try:
-        return _of_hashable(module)
+        return _of_hashable(module, program)
     except TypeError as error:
         if "hash" not in str(error):
             raise
-        return _of_hashable.__wrapped__(module)
+        return _of_hashable.__wrapped__(module, program)
 
 
 @functools.lru_cache(maxsize=16)
-def _of_hashable(module: Any) -> Callable[[PyTree], Classifier]:
+def _of_hashable(module: Any, program: bytes) -> Callable[[PyTree], Classifier]:
     return functools.partial(networks.classifier, networks.from_flax(module))
 
 
@@ -128,22 +133,24 @@ def check_settings(names: Sequence[str], settings: Mapping[str, Any]) -> None:
     Raises:
         InputError: no attack has one of that name, or the value is not valid.
     """
-    own = {
-        key: setting
-        for name in names
-        for key, setting in ATTACKS[name].settings.items()
-        if key not in ("epsilon", "objective")
-    }
+    own: dict[str, dict[str, Valid]] = {}
+    for name in names:
+        for key, setting in ATTACKS[name].settings.items():
+            if key not in ("epsilon", "objective"):
+                own.setdefault(key, {})[name] = setting.valid
     for key, value in settings.items():
         if key not in own:
             raise InputError(
                 f"{key}={shown(value)} is no setting of {', '.join(names)}: use one of "
                 f"{', '.join(sorted(own))}"
             )
-        valid = own[key].valid
-        kinds = (int, float) if valid.kind is float else (valid.kind,)
-        if type(value) not in kinds or not valid.accepts(value):
-            raise InputError(f"{key}={shown(value)} is not valid: use {valid.text}")
+        for name, valid in own[key].items():
+            kinds = (int, float) if valid.kind is float else (valid.kind,)
+            if type(value) not in kinds or not valid.accepts(value):
+                raise InputError(
+                    f"{key}={shown(value)} is not valid: use {valid.instead_of(value)}"
+                    + (f", as {name} asks" if len(own[key]) > 1 else "")
+                )
 
 
 def check_objective(objective: Any) -> None:
@@ -169,15 +176,24 @@ def epsilons(epsilon: Any, names: Sequence[str]) -> np.ndarray:
         radii = np.asarray(epsilon)
     except ValueError:
         radii = np.asarray(None)
-    valid = ATTACKS[names[0]].settings["epsilon"].valid
-    if radii.dtype.kind not in "iuf" or radii.ndim > 1 or not radii.size:
+    entries = [ATTACKS[name].settings.get("epsilon") for name in names]
+    if None in entries:
+        name = names[entries.index(None)]
+        raise InputError(
+            f"attacks={name} is not valid: give its entry the setting epsilon"
+        )
+    valid, *others = (entry.valid for entry in entries if entry)
+    known = radii.dtype.kind in "iuf" and not np.ma.is_masked(epsilon)
+    if not known or radii.ndim > 1 or not radii.size:
         raise InputError(
             f"epsilon={shown(epsilon)} is not valid: use {valid.text}, or several"
         )
     radii = np.atleast_1d(radii).astype(np.float64)
-    for radius in radii:
-        if not valid.accepts(float(radius)):
-            raise InputError(f"epsilon={radius:g} is not valid: use {valid.text}")
+    for radius, each in itertools.product(radii.tolist(), (valid, *others)):
+        if not each.accepts(radius):
+            raise InputError(
+                f"epsilon={radius:g} is not valid: use {each.instead_of(radius)}"
+            )
     return radii
 
 

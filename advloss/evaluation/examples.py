@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from advloss.attacks import MINIMUM_NORM
-from advloss.attacks.base import Round
+from advloss.attacks.base import KEYS, Round
 from advloss.errors import InputError
 from advloss.evaluation.batches import Finished
 from advloss.evaluation.mapped import Mapped, Progress, no_progress
@@ -126,7 +126,7 @@ def attack(
         numbers = {**adversary.traced, **part.numbers}
         run = Mapped(
             attack_round(target, adversary, part, stop=survivors is not None),
-            (target.variables, jax.random.key(seed), numbers),
+            (target.variables, jax.random.key(seed, impl=KEYS), numbers),
             batch_size,
             devices,
             len(right),

@@ -21,7 +21,7 @@ import numpy as np
 
 from advloss import losses
 from advloss.attacks import ATTACKS, MINIMUM_NORM, checks
-from advloss.attacks.direct import look_at_objective
+from advloss.attacks.direct import look_at_attack, look_at_objective
 from advloss.attacks.kept import in_float32, kept
 from advloss.evaluation import arguments, examples
 from advloss.evaluation.curve import AttackRow, curve
@@ -141,8 +141,9 @@ def evaluate(
         progress: whether a bar is shown on standard error.
         devices: they share every batch; by default all.
         **settings: of those attacks that have them, such as steps=20 or restarts=5.
-            Unless it is given, step_size grows with epsilon and shrinks with steps: all
-            steps together go as many times as far as epsilon as by default.
+            Unless it is given, step_size of fixed-epsilon attacks grows with epsilon
+            and shrinks with steps: all steps together go as many times as far as
+            epsilon as by default.
 
     Raises:
         InputError: an argument is not as above, or the network's logits are not finite;
@@ -155,7 +156,8 @@ def evaluate(
     settings = {key: checks.plain(value) for key, value in settings.items()}
     arguments.check_settings(names, settings)
     arguments.check_objective(objective)
-    function = functools.partial(_function, target, classes, objective)
+    shape = images.shape[1:]
+    function = functools.partial(_function, target, shape, classes, objective)
     epsilons = arguments.epsilons(epsilon, names)
     seed, batch_size = checks.plain(seed), checks.plain(batch_size)
     arguments.check_seed(seed)
@@ -224,7 +226,8 @@ def _adversary(
     """The attack at a radius: the same program for every one."""
     entry = ATTACKS[name]
     values = {key: setting.default for key, setting in entry.settings.items()}
-    if "step_size" in values:
+    # Of a minimum-norm attack it is of the first step, whatever the radius.
+    if {"step_size", "steps"} <= values.keys() and entry.kind != MINIMUM_NORM:
         share = values["step_size"] * values["steps"] / values["epsilon"]
         share /= max(given.get("steps", values["steps"]), 1)
         values["step_size"] = min(share, 1.0) * epsilon
@@ -235,15 +238,17 @@ def _adversary(
     if entry.kind == MINIMUM_NORM:
         del traced["epsilon"]  # By which the result is judged.
     fixed = {key: value for key, value in values.items() if key not in numbers}
-    return Adversary(function(name, fixed), entry, values, traced)
+    return Adversary(function(name, fixed, traced), entry, values, traced)
 
 
 def _function(
     target: Target,
+    shape: tuple[int, ...],
     classes: int,
     objective: str | Objective | None,
     name: str,
     fixed: Mapping[str, Any],
+    traced: Mapping[str, Any],
 ) -> Callable[..., AttackResult]:
     """The attack with these settings; the same object for the same functions."""
     bound, held = dict(fixed), b""
@@ -255,10 +260,12 @@ def _function(
             named, held = "training", look_at_objective(chosen, classes + 1, classes)
         elif named in losses.LOSSES:  # As it is registered now.
             chosen = losses.LOSSES[named].function
-            held = repr(losses.defaults(named)).encode()
+            loss = losses.bind(named, losses.defaults(named))
+            held = look_at_objective(loss, classes + 1, classes)
         bound["objective"] = named, chosen, scale
-    function = ATTACKS[name].function
-    return _bound(target.classifier_of, function, tuple(bound.items()), held)
+    how = target.classifier_of, ATTACKS[name].function, tuple(bound.items())
+    alone = functools.partial(_bound.__wrapped__(*how, held), **traced)
+    return _bound(*how, held + look_at_attack(alone, (1, *shape), classes))
 
 
 @kept

@@ -162,11 +162,17 @@ def _network(
                 "that is a function of images alone"
             ) from error
         found = found if isinstance(found, dict) else {"logits": found}
-        found = {name: value.astype(jnp.float32) for name, value in found.items()}
+        found = {name: _as_float32(value) for name, value in found.items()}
         last = "logits" if "logits" in found else list(found)[-1]
         return found[last], found, {**variables, **changed}
 
     return Network(initialise, apply, layers)
+
+
+def _as_float32(value: Array) -> Array:
+    """Floats as float32; what is none, logits must not be, stays what it is."""
+    floats = jnp.issubdtype(value.dtype, jnp.floating)
+    return value.astype(jnp.float32) if floats else value
 
 
 def _check_untold(taken: tuple[str, ...], variables: PyTree) -> None:

@@ -31,6 +31,13 @@ _BUCKETS = ("gs", "s3", "az", "hf")
 _LONGEST_PATH = 3800  # What lies within it is to have names, too.
 
 
+def as_path(flag: str, folder: str | Path) -> Path:
+    """The folder that an argument names. Raises InputError where it names none."""
+    if not isinstance(folder, str | os.PathLike) or not str(folder).strip():
+        raise InputError(f"{flag}={folder} is not valid: name a folder")
+    return Path(folder)
+
+
 def check_folder(flag: str, folder: str | Path) -> Path:
     r"""The folder as a path, which can be made and written to the last file.
 
@@ -43,16 +50,13 @@ def check_folder(flag: str, folder: str | Path) -> Path:
             name one for every library that writes there: `\`, control characters and
             what is not UTF-8.
     """
-    text = str(folder)
+    path, text = as_path(flag, folder), str(folder)
 
     def refused(reason: str) -> InputError:
         return InputError(f"{flag}={text} is not valid: {reason}")
 
-    if not text.strip():
-        raise refused("name a folder")
     if "\\" in text:
         raise refused(r"use a path without \, which some libraries read as /")
-    path = Path(folder)
     if sys.getfilesystemencoding() != "utf-8" and not str(path.absolute()).isascii():
         raise refused("use ASCII, or set PYTHONUTF8=1: this locale has no UTF-8")
     if any(unicodedata.category(character) == "Cs" for character in text):

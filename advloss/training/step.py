@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from advloss import optimisers
+from advloss.attacks.base import KEYS
 from advloss.config import build
 from advloss.data.order import draw
 from advloss.defences import DEFENCES
@@ -40,7 +41,7 @@ class Keys(NamedTuple):
 
 def keys(seed: int | Array) -> Keys:
     """Independent keys from a seed."""
-    return Keys(*jax.random.split(jax.random.key(seed), 3))
+    return Keys(*jax.random.split(jax.random.key(seed, impl=KEYS), 3))
 
 
 def _optimiser(config: ConfigDict):

@@ -110,7 +110,7 @@ def load(folder: str | Path, module: Any = None) -> Trained:
     Raises:
         InputError: nothing or something else is there, or the module is missing.
     """
-    folder = Path(folder)
+    folder = files.as_path("folder", folder)
     name, shape, digest = _noted(folder)
     config, arrays = configs.load_config(folder), files.read_arrays(folder / _VARIABLES)
     if _digest(files.read_text(folder / configs.CONFIG), arrays) != digest:

@@ -68,7 +68,7 @@ def load_run(workdir: str | Path, config: ConfigDict | None = None) -> Run:
     Raises:
         InputError: no run or no checkpoint there, a damaged one, or another config's.
     """
-    workdir = Path(workdir)
+    workdir = files.as_path("--workdir", workdir)
     saved = configs.load_config(workdir)
     config = saved if config is None else config
     if not checkpoints.steps(workdir):
