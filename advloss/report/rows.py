@@ -86,6 +86,7 @@ def load_row(
             those of the most images.
         expected: the resolved config of the run that is to be there. A folder that
             holds a network of another training or seed is damaged; a name is a label.
+            Of its results those are shown that the config asks for, where they are.
     """
     workdir = Path(workdir)
     folder = Path(os.path.abspath(workdir)).name or "/"  # Of "." there is none.
@@ -106,7 +107,7 @@ def load_row(
     notes += more
     points, more = guarded("metrics.jsonl", _points, workdir)
     notes += more
-    evaluation, more = guarded("evaluation", _evaluation, workdir, beside)
+    evaluation, more = guarded("evaluation", _evaluation, workdir, beside, expected)
     notes += more
     measured, summary = evaluation or ((), None)
     status = ""
@@ -165,13 +166,23 @@ def _unfinished(workdir: Path, config: ConfigDict) -> str:
 
 
 def _evaluation(
-    workdir: Path, beside: Measured | None
+    workdir: Path, beside: Measured | None, expected: ConfigDict | None
 ) -> tuple[Sequence[Measured], Summary | None]:
     loaded = results.load(workdir)
-    found = results.chosen(loaded)
+    groups = results.groups(loaded)
     if beside:
-        groups = results.groups(loaded)
-        found = next(g for g in groups if beside.path in {each.path for each in g})
+        groups = [g for g in groups if beside.path in {each.path for each in g}]
+    elif expected:
+        groups.sort(key=lambda group: not _is_asked(group[0], expected))
+    found = next(iter(groups), [])
+    if expected and found and not _is_asked(found[0], expected):
+        own = found[0].identity
+        warnings.warn(
+            "what its config asks for was not measured; shown are "
+            f"{own['examples']:,} images with evaluate.seed={own['seed']} and "
+            f"evaluate.survivors_only={own['survivors_only']}",
+            stacklevel=2,
+        )
     if left := len(loaded) - len(found):
         said = "1 result" if left == 1 else f"{left:,} results"
         verb = "is" if left == 1 else "are"
@@ -179,6 +190,13 @@ def _evaluation(
             f"{said} of other examples, seeds or modes {verb} not shown", stacklevel=2
         )
     return found, results.summarise(found) if found else None
+
+
+def _is_asked(measured: Measured, config: ConfigDict) -> bool:
+    """Whether a result is of as many images, the seed and the mode that are asked."""
+    asked, own = config.evaluate, measured.identity
+    fits = not asked.examples or own["examples"] <= asked.examples
+    return fits and all(own[key] == asked[key] for key in ("seed", "survivors_only"))
 
 
 def _points(workdir: Path) -> Training | None:
