@@ -376,6 +376,13 @@ def test_whole_numbers_serve_as_floats():
     assert (rate, type(rate)) == (1.0, float)
 
 
+def test_zero_has_no_sign():
+    """Else an attack within -0.0 would be measured beside the same within 0.0."""
+    config = _copy(default.get_config())
+    config.evaluate.pgd.epsilon = -0.0
+    assert str(configs.resolve(config).evaluate.pgd.epsilon) == "0.0"
+
+
 @pytest.mark.parametrize(
     "changes",
     [

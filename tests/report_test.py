@@ -254,6 +254,31 @@ def test_results_that_are_not_shown_are_counted(tmp_path):
     assert "a: 2 results of other examples, seeds or modes are not shown" in said
 
 
+@pytest.mark.parametrize(
+    ("asked", "accuracy"),
+    [
+        ({}, 0.5),  # The oldest, and what was measured in another way since.
+        ({"seed": 1}, 0.15),
+        ({"seed": 2}, 0.15),  # None: the newest.
+        ({"examples": 5}, 0.8),
+        ({"examples": 7}, 0.8),
+        ({"examples": 100}, 0.5),
+        ({"examples": 3}, 0.15),
+    ],
+)
+def test_a_study_shows_the_results_that_it_asks_for(tmp_path, asked, accuracy):
+    workdir, settings = make_run(tmp_path / "a", "a"), configs.default().evaluate.pgd
+    measure(workdir, "pgd", settings.to_dict(), 4, np.arange(5))
+    measure(workdir, "pgd", settings.to_dict(), 3, seed=1)
+    expected = report.load_row(workdir).config
+    expected.evaluate.update(asked)
+    row = report.load_row(workdir, expected=expected)
+    assert row.summary.attacks[0].final.accuracy == accuracy
+    lacking = asked in ({"seed": 2}, {"examples": 3})
+    said = r"was not measured; shown are 20 images with evaluate.seed=1 "
+    assert bool(re.search(said, " ".join(row.notes))) == lacking
+
+
 def test_no_two_rows_have_the_same_label(tmp_path, monkeypatch):
     monkeypatch.chdir(make_run(tmp_path / "b", "a", changes={"seed": 1}))
     others = [

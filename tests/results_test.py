@@ -15,6 +15,7 @@ import pytest
 
 import advloss
 from advloss import config as configs
+from advloss import report
 from advloss.errors import InputError, Stopped
 from advloss.evaluation import batches, examples, measured, results, run
 from advloss.evaluation.mapped import Mapped
@@ -532,6 +533,17 @@ def test_what_never_was_evaluated_has_no_results(workdir, tmp_path):
     shutil.rmtree(workdir / results.FOLDER)
     assert results.load(workdir) == []
     assert results.load(tmp_path / "nothing") == []
+
+
+@pytest.mark.parametrize("how", ["a file", "a link to nothing"])
+def test_results_that_can_not_be_reached_are_not_said_to_be_none(workdir, how):
+    folder = workdir / results.FOLDER
+    shutil.rmtree(folder)
+    folder.write_text("x") if how == "a file" else folder.symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"evaluation is not a folder"):
+        results.load(workdir)
+    row = report.load_row(workdir)
+    assert (row.status, row.summary) == ("damaged: evaluation", None)
 
 
 def test_paths_with_special_characters(workdir):

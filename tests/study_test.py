@@ -88,6 +88,38 @@ def test_devices_that_do_not_divide_are_told_before_training(runs, tmp_path, key
     assert not (tmp_path / "study").exists()
 
 
+@pytest.mark.parametrize("what", ["a file", "other things", "another run", "no data"])
+def test_what_would_end_a_study_is_told_before_training(runs, tmp_path, what):
+    """The second network's folder or data; it is not trained with the first."""
+    first, second = (config.copy_and_resolve_references() for config in runs[:2])
+    workdir, said = study.workdir_of(second, tmp_path / "study"), "softmax-seed0 is not"
+    workdir.parent.mkdir()
+    if what == "a file":
+        workdir.write_text("x")
+    elif what == "other things":
+        workdir.mkdir()
+        (workdir / "thesis.tex").write_text("precious")
+    elif what == "another run":
+        make_run(workdir, "softmax", changes={"loss.name": "hinge"})
+        said = "softmax-seed0 belongs to another config"
+    else:
+        second.data.dir, said = str(tmp_path / "nowhere"), "nowhere' is not a folder"
+    before = _contents(tmp_path)
+    with pytest.raises(InputError, match=said):
+        study.run([first, second], tmp_path / "study", jax.devices()[:1])
+    assert _contents(tmp_path) == before
+
+
+def test_the_place_of_the_report_is_held_to_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "run", lambda *_: pytest.fail("it is trained"))
+    monkeypatch.setattr(flags, "devices", lambda given, *sizes: jax.devices()[:1])
+    (tmp_path / "report").write_text("x")
+    arguments = ["--config=configs/lmcl_sweep.py", f"--workdir={tmp_path}"]
+    given = flags.parse(study.FLAGS, ["advloss", "sweep"], arguments)
+    with pytest.raises(InputError, match=r"--workdir=.*/report is not a folder"):
+        study.main(given)
+
+
 def test_what_is_missing_is_made_again(folder, runs, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     kept, lost = (study.workdir_of(config, copy) for config in runs[:2])

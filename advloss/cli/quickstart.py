@@ -56,7 +56,7 @@ def main(given: flags.Given) -> None:
     flags.show(
         lambda: report.write(
             "Three networks on 5,000 digits",
-            report.sections_of_runs(workdirs),
+            report.sections_of_runs(workdirs, recipes),
             given.workdir,
             command=given.line,
         )

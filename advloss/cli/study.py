@@ -18,9 +18,10 @@ from advloss.cli import flags, members
 from advloss.errors import DivergedError, Stopped
 from advloss.evaluation.look import write_changes
 from advloss.evaluation.run import evaluate_run
-from advloss.runtime import checkpoints, signals
+from advloss.runtime import checkpoints, files, signals
 from advloss.runtime.devices import share
 from advloss.training import stack
+from advloss.training import workdir as folders
 from advloss.training.run import train_runs
 
 FLAGS = ("config", "workdir", "report_only", *flags.DEVICES)
@@ -40,6 +41,7 @@ def main(given: flags.Given) -> None:
         runs = [variant.config for variant in variants]
     else:
         runs = members.networks(config, tuple(report.PARTS))
+    files.check_folder("--workdir", given.workdir / "report")  # Not after hours.
     devices = flags.devices(given, *(s for c in runs for s in flags.batch_sizes(c)))
     diverged = []
     if not given.flags.report_only:
@@ -82,7 +84,8 @@ def run(
     longer finite hold up no other: what is to be said of them is returned.
 
     Raises:
-        InputError: the devices don't divide a batch; nothing was trained then.
+        InputError: the devices don't divide a batch, or a run's folder or data can't be
+            used; nothing was trained then.
         InputError: as `train_runs` and `evaluate_run`.
         Stopped: the process was asked to end; all is saved.
     """
@@ -92,6 +95,11 @@ def run(
             share("train.batch_size", together[0].train.batch_size, devices)
         for config in together:
             share("evaluate.batch_size", config.evaluate.batch_size, devices)
+            workdir = files.check_folder("--workdir", workdir_of(config, folder))
+            folders.check_owner(workdir, config)
+    sources = {str(config.data): config for config in runs}
+    for config in sources.values() if len(sources) > 1 else ():
+        folders.load_data(config)
     diverged = []
     for together in stacks:
         workdirs = [workdir_of(config, folder) for config in together]

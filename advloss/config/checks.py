@@ -49,6 +49,8 @@ def _as_type(key: str, value: Any, entry: Key) -> Any:
     if kind is float and type(value) is int:
         with contextlib.suppress(OverflowError):
             value = float(value)
+    if type(value) is float and not value:
+        value = 0.0  # -0.0 is the same number, and no other attack.
     if kind is tuple and type(value) is list:
         value = tuple(value)
     if type(value) is not kind:

@@ -8,6 +8,7 @@ Results of other settings, examples or data stand side by side. They are sorted 
 groups that can be compared, and accuracies are derived from their examples.
 """
 
+import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -114,10 +115,12 @@ def load(workdir: str | Path) -> list[Measured]:
     What is damaged is left out, with a warning that names it.
 
     Raises:
-        InputError: the network is damaged.
+        InputError: the network is damaged, or what has the folder's name is none.
     """
     workdir = Path(workdir)
     folder = workdir / FOLDER
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: put the run's own back")
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     paths = [path for path in paths if _NAME.fullmatch(path.name)]
     if not paths or not checkpoints.steps(workdir):

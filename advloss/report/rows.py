@@ -1,4 +1,4 @@
-"""What a report knows of a run: its row, and the columns that rows share.
+"""What a report knows of a run: its row.
 
 Everything that a report reads is read here, and nothing that a damaged file holds is
 let through: it is said in the row's status or notes.
@@ -6,7 +6,7 @@ let through: it is said in the row's status or notes.
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +16,8 @@ from ml_collections import ConfigDict
 from advloss.config import saved
 from advloss.errors import InputError
 from advloss.evaluation import results
-from advloss.evaluation.results import Attack, Measured, Summary
-from advloss.evaluation.statistics import Proportion
-from advloss.report import titles
-from advloss.report.figures import ATTACK, NATURAL, WORST, Training
+from advloss.evaluation.results import Measured, Summary
+from advloss.report.figures import Training
 from advloss.report.reading import guarded
 from advloss.runtime import checkpoints, files, metrics
 
@@ -86,6 +84,7 @@ def load_row(
             those of the most images.
         expected: the resolved config of the run that is to be there. A folder that
             holds a network of another training or seed is damaged; a name is a label.
+            Of its results those are shown that the config asks for, where they are.
     """
     workdir = Path(workdir)
     folder = Path(os.path.abspath(workdir)).name or "/"  # Of "." there is none.
@@ -106,7 +105,7 @@ def load_row(
     notes += more
     points, more = guarded("metrics.jsonl", _points, workdir)
     notes += more
-    evaluation, more = guarded("evaluation", _evaluation, workdir, beside)
+    evaluation, more = guarded("evaluation", _evaluation, workdir, beside, expected)
     notes += more
     measured, summary = evaluation or ((), None)
     status = ""
@@ -165,13 +164,23 @@ def _unfinished(workdir: Path, config: ConfigDict) -> str:
 
 
 def _evaluation(
-    workdir: Path, beside: Measured | None
+    workdir: Path, beside: Measured | None, expected: ConfigDict | None
 ) -> tuple[Sequence[Measured], Summary | None]:
     loaded = results.load(workdir)
-    found = results.chosen(loaded)
+    groups = results.groups(loaded)
     if beside:
-        groups = results.groups(loaded)
-        found = next(g for g in groups if beside.path in {each.path for each in g})
+        groups = [g for g in groups if beside.path in {each.path for each in g}]
+    elif expected:
+        groups.sort(key=lambda group: not _is_asked(group[0], expected))
+    found = next(iter(groups), [])
+    if expected and found and not _is_asked(found[0], expected):
+        own = found[0].identity
+        warnings.warn(
+            "what its config asks for was not measured; shown are "
+            f"{own['examples']:,} images with evaluate.seed={own['seed']} and "
+            f"evaluate.survivors_only={own['survivors_only']}",
+            stacklevel=2,
+        )
     if left := len(loaded) - len(found):
         said = "1 result" if left == 1 else f"{left:,} results"
         verb = "is" if left == 1 else "are"
@@ -179,6 +188,13 @@ def _evaluation(
             f"{said} of other examples, seeds or modes {verb} not shown", stacklevel=2
         )
     return found, results.summarise(found) if found else None
+
+
+def _is_asked(measured: Measured, config: ConfigDict) -> bool:
+    """Whether a result is of as many images, the seed and the mode that are asked."""
+    asked, own = config.evaluate, measured.identity
+    fits = not asked.examples or own["examples"] <= asked.examples
+    return fits and all(own[key] == asked[key] for key in ("seed", "survivors_only"))
 
 
 def _points(workdir: Path) -> Training | None:
@@ -222,79 +238,3 @@ def _gallery(measured: Measured) -> Gallery:
     images = [each[places].astype(np.float32) for each in (natural, attacked)]
     kept = (measured.labels, measured.natural, measured.attacked)
     return Gallery(*images, *(each[places] for each in kept))
-
-
-class Column(NamedTuple):
-    """An accuracy that rows may have.
-
-    Attributes:
-        title: its name, with the settings that matter.
-        role: NATURAL, WORST or ATTACK, as in `figures`.
-        of: the row's proportion, or None where it was not measured.
-    """
-
-    title: str
-    role: str
-    of: Callable[[Row], Proportion | None]
-
-
-def columns(rows: Sequence[Row]) -> list[Column]:
-    """The accuracies that any of the rows has: natural, worst cases, attacks, suites.
-
-    Of a suite of one number, its attacks have no columns of their own.
-
-    A worst case is one of a threat model, a norm and an epsilon. Where a run was
-    attacked under several, their union is a column of its own.
-    """
-    summaries = [row.summary for row in rows if row.summary]
-    found = [Column("natural", NATURAL, _of(lambda summary: summary.natural))]
-    threats = {(t.norm, t.epsilon) for summary in summaries for t in summary.worst}
-    for norm, epsilon in sorted(threats, key=lambda t: (t[0] != "linf", *t)):
-        title = titles.worst_title(norm, epsilon)
-        found.append(Column(title, WORST, _of_threat(norm, epsilon)))
-    if any(summary.union for summary in summaries):
-        found.append(Column(titles.UNION, WORST, _of(lambda summary: summary.union)))
-    attacks = titles.attack_titles(
-        each.attack for summary in summaries for each in summary.attacks
-    )
-    found += [
-        Column(title, ATTACK, _of_attack(attack))
-        for attack, title in attacks
-        if not attack.suite
-    ]
-    suites = titles.suite_titles(
-        each for summary in summaries for each in summary.suites
-    )
-    return found + [Column(title, ATTACK, _of_suite(suite)) for suite, title in suites]
-
-
-def _of(
-    measure: Callable[[Summary], Proportion | None],
-) -> Callable[[Row], Proportion | None]:
-    return lambda row: measure(row.summary) if row.summary else None
-
-
-def _of_threat(norm: str, epsilon: float) -> Callable[[Row], Proportion | None]:
-    def measure(summary: Summary) -> Proportion | None:
-        for threat in summary.worst:
-            if (threat.norm, threat.epsilon) == (norm, epsilon):
-                return threat.proportion
-        return None
-
-    return _of(measure)
-
-
-def _of_attack(attack: Attack) -> Callable[[Row], Proportion | None]:
-    def measure(summary: Summary) -> Proportion | None:
-        left = (each.final for each in summary.attacks if each.attack == attack)
-        return next(left, None)
-
-    return _of(measure)
-
-
-def _of_suite(suite: titles.Suite) -> Callable[[Row], Proportion | None]:
-    def measure(summary: Summary) -> Proportion | None:
-        left = (s.proportion for s in summary.suites if (s.name, s.attacks) == suite)
-        return next(left, None)
-
-    return _of(measure)

@@ -11,8 +11,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from advloss.report import alike, attacks, figures, made, rows, tables, titles
+from advloss.report.columns import Column
+from advloss.report.columns import of_rows as columns_of
 from advloss.report.figures import ATTACK, Series
-from advloss.report.rows import Column, Row
+from advloss.report.rows import Row
 from advloss.report.section import Figure, Section
 
 _HOW = (
@@ -76,7 +78,7 @@ def _labelled(found: Sequence[Row]) -> list[tuple[str, Any]]:
 
 
 def _accuracies(found: Sequence[Row], title: str) -> Section:
-    columns = rows.columns(found)
+    columns = columns_of(found)
     return Section(
         title,
         _run_table(found, columns),

@@ -7,8 +7,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from advloss.report import alike, figures, rows, seeds, titles
+from advloss.report.columns import Column
+from advloss.report.columns import of_rows as columns_of
 from advloss.report.figures import Series
-from advloss.report.rows import Column, Row
+from advloss.report.rows import Row
 from advloss.report.section import Figure, Section
 
 Groups = Sequence[tuple[Mapping[str, Any], Sequence[Row]]]
@@ -29,7 +31,7 @@ def sections_of_sweep(
     loaded = rows.load_rows([workdir for _, workdir in runs], expected)
     found = [(own, row) for (own, _), row in zip(runs, loaded, strict=True)]
     groups = _grouped(found)
-    columns = rows.columns(loaded)
+    columns = columns_of(loaded)
     done = [[row for row in group if row.summary] for _, group in groups]
     keys = list(groups[0][0])
     table = [[*keys, "seeds", *(f"{column.title} %" for column in columns)]]
