@@ -16,8 +16,6 @@ from advloss.evaluation import changes, look, measured, results
 from advloss.runtime import files
 from advloss.training import workdir as workdirs
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 
 @pytest.mark.parametrize("distinct", [1000, 4])  # 4: ties.
 def test_rank_is_that_of_scipy(distinct):

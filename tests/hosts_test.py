@@ -26,7 +26,7 @@ from advloss.runtime import checkpoints, metrics
 from advloss.training import workdir as workdirs
 from advloss.training.run import train_runs
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_quickly")]
 _SMALL = (
     "--config.model.name=mlp",
     "--config.train.steps=8",

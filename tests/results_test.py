@@ -24,8 +24,6 @@ from advloss.runtime import environment, files, signals
 from advloss.training.run import train_runs
 from advloss.training.workdir import load_data
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 
 def _config(workdir, **changes):
     config = configs.load_config(workdir)

@@ -32,6 +32,8 @@ SMALL = (
     "--config.evaluate.pgd.steps=20",
     "--devices=2",
 )
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 COMMANDS = {
     "train": ("--config=configs/default.py", "--config.train.steps=2000"),
     "sweep": (

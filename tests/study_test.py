@@ -19,8 +19,6 @@ from advloss.evaluation.changes import load_changes
 from advloss.runtime import lock, signals
 from configs import paper
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 NAMES = ("undefended", "softmax", "lmcl_m0.3")
 
 
