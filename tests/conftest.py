@@ -55,13 +55,11 @@ def few_programs():
 
 
 @pytest.fixture
-def compiled_quickly(monkeypatch):
+def compiled_quickly():
     """Small networks: to optimise programs takes longer than to run them.
 
-    So it is in processes that the test starts. What fixtures of a whole file compute
-    is optimised, and may differ in its last bits.
+    What fixtures of a whole file compute is optimised, and may differ in its last bits.
     """
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

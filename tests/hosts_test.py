@@ -26,7 +26,7 @@ from advloss.runtime import checkpoints, metrics
 from advloss.training import workdir as workdirs
 from advloss.training.run import train_runs
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_quickly")]
+pytestmark = pytest.mark.slow
 _SMALL = (
     "--config.model.name=mlp",
     "--config.train.steps=8",
@@ -278,7 +278,7 @@ def test_a_full_disk_ends_both(flags, tmp_path):
     """The first has no space for a checkpoint; the other must not wait for it long."""
     workdir = tmp_path / "run"
     less_patient = (
-        "from advloss.runtime import checkpoints; checkpoints._BARRIER_SECONDS = 15; "
+        "from advloss.runtime import checkpoints; checkpoints._BARRIER_SECONDS = 5; "
         "from advloss.cli.main import launch; launch('train')"
     )
     command = [sys.executable, "-c", less_patient, f"--workdir={workdir}", *flags]

@@ -22,8 +22,6 @@ from advloss.errors import InputError
 from advloss.evaluation import results
 from configs import paper
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 
 def _start(name, *arguments, **options):
     return subprocess.Popen(

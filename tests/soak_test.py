@@ -33,7 +33,6 @@ SMALL = (
     "--devices=2",
 )
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 COMMANDS = {
     "train": ("--config=configs/default.py", "--config.train.steps=2000"),
     "sweep": (
