@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ _GONE = re.compile(
     "Connection (reset|closed|refused)|Barrier timed out"
 )
 # What XLA and its backends say where there is no memory.
+# How long process 0 stays for the others, when it ends with an error.
+_GRACE_SECONDS = 3
 _MEMORY = re.compile("RESOURCE_EXHAUSTED|out of memory|bad_alloc", re.IGNORECASE)
 
 
@@ -140,5 +143,8 @@ def _fail(message: str) -> None:
         # At once, and the others learn of it: a regular end would wait for them.
         terminal.say(f"error: {one_line(message)}")
         sys.stdout.flush()
+        if jax.process_index() == 0:
+            # JAX aborts the others when it goes: they may be about to say the same.
+            time.sleep(_GRACE_SECONDS)
         os._exit(2)
     terminal.fail(message)
