@@ -410,6 +410,20 @@ def test_an_attack_on_survivors_has_those_alone(tmp_path):
     assert "pgd was shown 15 of 20 images" in _said(text)
 
 
+def test_survivors_of_a_suite_have_no_optimality(tmp_path):
+    """FAB-T stops at the first image within epsilon there: it is not the nearest."""
+    workdir = make_run(tmp_path / "run", "lmcl", attacks=())
+    settings = configs.default().evaluate.fab_t.to_dict()
+    own = {"images": np.abs(IMAGES - 0.1), "data": DIGEST}
+    suite = {"survivors_only": False, "suite": "autoattack"}
+    measure(workdir, "fab_t", settings, 10, after=(), **own, **suite)
+    path = _write_best(tmp_path, "info", [0.05] * 19 + [0.0])
+    text = report.export(workdir, tmp_path / "to", best=[path])
+    info, _ = _info(tmp_path / "to", "fab_t")
+    assert "optimality" not in info
+    assert "none was shown all images" in _said(text)
+
+
 def _write_best(folder, form, values):
     """Best distances of the images in one of the forms that are read."""
     if form == "compiled":

@@ -158,8 +158,8 @@ def _attacks(
         if not shown.all():
             notes.append(
                 f"{measured.attack} was shown {shown.sum():,} of {row.images:,} "
-                "images, those that earlier attacks had left "
-                "(evaluate.survivors_only): its files hold no others."
+                "images, those that earlier attacks had left: its files hold no "
+                "others."
             )
     several = _best(found, best)
     notes += [
@@ -188,8 +188,7 @@ def _with_optimality(
 
 def _is_minimum_norm(measured: Measured) -> bool:
     """It looked for the nearest image of each, and not only of survivors."""
-    whole = not measured.identity["survivors_only"]
-    return whole and ATTACKS[measured.attack].kind == MINIMUM_NORM
+    return measured.whole and ATTACKS[measured.attack].kind == MINIMUM_NORM
 
 
 def _best(

@@ -12,6 +12,7 @@ from advloss.evaluation.diagnosis.check import Check, at_most, not_run, share
 NOISE = 4 / 255
 """Half the width of the draws of `unstable_predictions`; theirs."""
 
+_SOURCE = "Pintor 2022"
 _MOVING = 0.05  # Theirs: the share of the loss's range that the last steps may add.
 _LAST = 10  # Theirs: the steps that count as the last.
 _UNSTABLE = 0.1  # Ours.
@@ -31,7 +32,7 @@ def unavailable_gradients(flat: np.ndarray) -> Check:
         0.0,
         "the attack stands still where its gradient is zero: what it leaves says "
         "nothing of the network",
-        "Pintor 2022",
+        _SOURCE,
     )
 
 
@@ -49,7 +50,7 @@ def unstable_predictions(change: np.ndarray) -> Check:
         _UNSTABLE,
         "the gradient at a point says nothing of the points beside it: gradient steps "
         "lead nowhere",
-        "Pintor 2022",
+        _SOURCE,
     )
 
 
@@ -65,7 +66,7 @@ def silent_success(success: np.ndarray) -> Check:
         found.mean(),
         share(len(success), _SILENT),
         "the accuracy at the last iterate is too high: count the worst iterate",
-        "Pintor 2022",
+        _SOURCE,
     )
 
 
@@ -80,7 +81,7 @@ def incomplete_optimisation(loss: np.ndarray, fooled: np.ndarray) -> Check:
             nothing is to be found there any more.
     """
     name = "the attack is not finished (IAF 4)"
-    meaning, source = "give it more steps, or longer ones", "Pintor 2022"
+    meaning, source = "give it more steps, or longer ones", _SOURCE
     if fooled.all():
         return not_run(name, "every image is fooled", meaning, source)
     highest = np.maximum.accumulate(loss[~fooled].astype(np.float64), axis=1)
@@ -105,9 +106,9 @@ def transfer_failure(found: np.ndarray, holds: np.ndarray) -> Check:
     name = "found images do not hold (IAF 5)"
     meaning = "the attack saw another network than the one that is judged"
     if not found.any():
-        return not_run(name, "no image was fooled", meaning, "Pintor 2022")
+        return not_run(name, "no image was fooled", meaning, _SOURCE)
     figure, limit = np.mean(~holds[found]), share(int(found.sum()), 0.0)
-    return at_most(name, figure, limit, meaning, "Pintor 2022")
+    return at_most(name, figure, limit, meaning, _SOURCE)
 
 
 def unconstrained_failure(fooled: np.ndarray) -> Check:
@@ -122,5 +123,5 @@ def unconstrained_failure(fooled: np.ndarray) -> Check:
         share(len(fooled), 0.0),
         "any image may be made another class's then: an attack that fails even so is "
         "broken",
-        "Pintor 2022",
+        _SOURCE,
     )

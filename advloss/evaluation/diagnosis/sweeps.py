@@ -178,7 +178,7 @@ def objectives(fooled: Mapping[str, np.ndarray], own: str) -> Check:
         share(len(best), _OTHERS),
         "the attack climbs the wrong objective, as where a loss masks: attack with "
         "margin and DLR",
-        "Carlini 2019",
+        _SOURCE,
     )
 
 
@@ -213,5 +213,5 @@ def all_together(number: float, worst: float, images: int) -> Check:
         number - worst,
         share(images, _TOGETHER),
         "one attack's number is no robust accuracy: report the worst of all",
-        "Carlini 2019",
+        _SOURCE,
     )
