@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from absl import app, flags
-from torch_table1 import TorchTable1, to_numpy, to_torch
+from torch_networks import TorchTable1, to_numpy, to_torch
 
 import advloss
 from advloss import config as configs

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from absl import app, flags
 from pyautoattack import AutoAttack
-from torch_table1 import TorchTable1, to_torch
+from torch_networks import TWINS, to_torch
 
 import advloss
 from advloss.attacks import ATTACKS, SUITES
@@ -58,7 +58,8 @@ def _theirs(
     run: advloss.Run, split: Split, attacks: list[str], epsilon: float
 ) -> tuple[np.ndarray, float]:
     """Which digits the authors' attacks leave, and the seconds."""
-    network = TorchTable1(run.variables, cosine=run.config.loss.name == "lmcl").eval()
+    twin = TWINS[run.config.model.name]
+    network = twin(run.variables, cosine=run.config.loss.name == "lmcl").eval()
     x, y = to_torch(split.images), torch.from_numpy(split.labels).long()
     logits, ours = network(x).numpy(), run.classifier(split.images)
     np.testing.assert_allclose(logits, ours, atol=1e-5 * np.abs(ours).max())

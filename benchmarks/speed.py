@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from absl import app, flags
 from ml_collections import ConfigDict
-from torch_table1 import TorchTable1, to_torch
+from torch_networks import TorchTable1, to_torch
 
 from advloss import config as configs
 from advloss import networks

@@ -131,9 +131,9 @@ BAD = {
         {"targets": _with(_AIMS, _LABELS[3])},
         r"targets\[3\]=\d is the label of that example: use another",
     ),
-    "epsilon nan": ({"epsilon": np.nan}, r"epsilon=nan is not valid: use a finite"),
+    "epsilon nan": ({"epsilon": np.nan}, r"epsilon=nan is not valid: use a numb"),
     "epsilon inf": ({"epsilon": np.inf}, r"epsilon=inf is not valid"),
-    "epsilon negative": ({"epsilon": -0.1}, r"epsilon=-0.1 is not valid: use .*>= 0"),
+    "epsilon negative": ({"epsilon": -0.1}, r"epsilon=-0.1 is not valid: use a number"),
     "epsilon negative, whole": ({"epsilon": -1}, r"epsilon=-1 is not valid"),
     "epsilon negative, an array": (
         {"epsilon": jnp.array(-0.5)},
@@ -189,8 +189,12 @@ BAD = {
         r"start are uint8: use floats",
     ),
     # Infinite in float32, in which all is computed.
-    "epsilon huge": ({"epsilon": 1e39}, r"epsilon=1e\+39 is not valid: use a finite"),
-    "step huge": ({"step_size": 10**39}, r"step_size=10+ is not valid: use a finite"),
+    "epsilon huge": ({"epsilon": 1e39}, r"epsilon=1e\+39 is not valid: use a numb"),
+    "step whose square is not finite": (
+        {"step_size": 3e19, "norm": "l2"},
+        r"step_size=3e\+19 is not valid: use a number in \[0, 1e\+18\]",
+    ),
+    "step huge": ({"step_size": 10**39}, r"step_size=10+ is not valid: use a numb"),
     "an offset of no class": (
         {"attack": attacks.multi_targeted, "offset": 2 * CLASSES},
         r"offset=6 leads back to the label: use 1 to 2",
@@ -287,10 +291,10 @@ BAD = {
     "steps bool": ({"steps": True}, r"steps=True is not valid: use a whole number"),
     "steps an array": ({"steps": jnp.array(3)}, r"steps=3 is not valid: use a whole"),
     "restarts float": ({"restarts": 2.0}, r"restarts=2.0 is not valid"),
-    "epsilon bool": ({"epsilon": True}, r"epsilon=True is not valid: use a finite"),
+    "epsilon bool": ({"epsilon": True}, r"epsilon=True is not valid: use a numb"),
     "epsilon several": (
         {"epsilon": [0.1, 0.2]},
-        r"epsilon=\[0.1, 0.2\] is not valid: use a finite number >= 0",
+        r"epsilon=\[0.1, 0.2\] is not valid: use a number in \[0, 1e\+18\]",
     ),
     "epsilon for each image": (
         {"epsilon": np.full(5, 0.1)},

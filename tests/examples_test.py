@@ -195,7 +195,8 @@ def test_what_is_nearest_of_all_rounds_is_kept(target, split):
     def function(classifier, keys, images, labels, *, number=0, start=None):
         distance = jnp.where(number == 0, 0.2, jnp.where(number == 1, 0.4, jnp.inf))
         found = jnp.broadcast_to(number < 2, labels.shape)
-        images = jnp.where(number < 2, jnp.full_like(images, number / 2), images)
+        inwards = jnp.where(images > 0.5, -1.0, 1.0)
+        images = images + jnp.where(number < 2, distance * inwards, 0.0)
         looks = jnp.ones_like(labels)
         return AttackResult(
             images, found, 0.0 * labels, jnp.broadcast_to(distance, labels.shape),
@@ -217,9 +218,54 @@ def test_what_is_nearest_of_all_rounds_is_kept(target, split):
     right = outcome.natural == split.labels
     np.testing.assert_array_equal(outcome.worst_correct, right)
     np.testing.assert_allclose(outcome.distance, np.where(right, 0.2, 0.0))
-    assert (outcome.images[right] == 0).all()
+    moved = np.abs(outcome.images - split.images)[right]
+    np.testing.assert_allclose(moved, 0.2, atol=1e-6)
     assert (outcome.backward_passes == 3 * right).all()
     assert (outcome.forward_passes == 6 * right).all()
+
+
+_STRAYS = {
+    "epsilon": ("noise", 0.3, r"the attack noise moves example 0 by 0.3\d* in "),
+    "box": (
+        "noise",
+        2.0,
+        r"noise gives images with values outside \[0, 1\], the first",
+    ),
+    "nan": ("noise", np.nan, r"noise gives images with values outside \[0, 1\], the f"),
+    "distance": (
+        "fmn",
+        0.3,
+        r"moves example 0 by 0.3\d* in linf, the distance that it",
+    ),
+    "pixels": ("carlini_l0", 0.3, r"moves example 0 by 16 in l0, the distance that it"),
+}
+
+
+@pytest.mark.parametrize("case", _STRAYS)
+@pytest.mark.parametrize("worst_alone", [False, True])
+@pytest.mark.parametrize("survivors", [False, True])
+def test_an_attack_is_held_to_its_ball(target, split, case, worst_alone, survivors):
+    """One's own attack is not believed: what leaves the ball is no robust accuracy."""
+    name, change, said = _STRAYS[case]
+    noise = _adversary("noise", draws=1)
+    split = Split(np.full_like(split.images, 0.4), split.labels)
+
+    def stray(classifier, keys, images, labels, **how):
+        result = noise.function(classifier, keys, images, labels, **how)
+        moved = {"worst_images": images + change, "worst_success": labels >= 0}
+        if not worst_alone:
+            moved["images"] = images + change
+        return result._replace(**moved, distance=jnp.full(labels.shape, 0.01))
+
+    adversary = Adversary(stray, ATTACKS[name], noise.settings)
+    how = {"seed": 0, "batch_size": 40, "devices": jax.devices()[:1]}
+    if survivors:
+        how |= {"survivors": np.ones(COUNT, bool), "natural": split.labels}
+        adversary = adversary._replace(
+            entry=adversary.entry._replace(rounds=lambda *_: [Round()])
+        )
+    with pytest.raises(InputError, match=said):
+        examples.attack(target, adversary, split, **how)
 
 
 @pytest.mark.parametrize("name", ["apgd", "apgd_t", "fab_t", "square"])

@@ -294,7 +294,10 @@ def test_a_checkpoint_of_a_run_on_other_data_is_refused(config, tmp_path):
     newest = tmp_path / "run" / "checkpoints" / "8"
     shutil.rmtree(newest)
     shutil.copytree(tmp_path / "others" / "checkpoints" / "8", newest)
-    said = r"checkpoints/8 was trained on other data than .*run/data.json notes"
+    said = (
+        r"checkpoints/8 was trained on other data than .*run/data.json notes: if it is "
+        r"another run's, take it out; if data.json was edited, delete that"
+    )
     for use in (
         lambda: _train(config, tmp_path / "run"),
         lambda: evaluate_run(config, tmp_path / "run", jax.devices()[:1]),
@@ -305,6 +308,18 @@ def test_a_checkpoint_of_a_run_on_other_data_is_refused(config, tmp_path):
     (tmp_path / "run" / "data.json").unlink()
     with pytest.raises(InputError, match=r"the training images or labels are not"):
         _train(config, tmp_path / "run")
+
+
+def test_an_edited_note_of_data_is_told_from_other_data(config, tmp_path):
+    _train(config, tmp_path / "run")
+    path = tmp_path / "run" / "data.json"
+    noted = path.read_text()
+    path.write_text(json.dumps({"train": "0" * 64, "test": "0" * 64}))
+    with pytest.raises(InputError, match=r"data.json was edited: .* delete it: the"):
+        _train(config, tmp_path / "run")
+    path.unlink()
+    _train(config, tmp_path / "run")
+    assert path.read_text() == noted
 
 
 def _forget_data(workdir):

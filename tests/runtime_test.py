@@ -324,13 +324,18 @@ def test_two_threads_save_at_the_same_moments(tmp_path):
     assert [checkpoints.steps(tmp_path / name) for name in "ab"] == [[14, 15]] * 2
 
 
-def test_what_changes_numbers_is_not_left_to_the_shell():
-    before = {key: getattr(jax.config, key) for key in environment._PINNED}
+def test_what_changes_numbers_is_not_left_to_the_shell(monkeypatch):
+    names = [*environment._PINNED, *environment._SWITCHES]
+    before = {key: jax.config.values[key] for key in names}
     try:
+        for name in environment._SWITCHES:
+            monkeypatch.setenv(name.upper(), "1")
+            jax.config.update(name, True)
         jax.config.update("jax_default_prng_impl", "rbg")
         jax.config.update("jax_numpy_dtype_promotion", "strict")
         jax.config.update("jax_random_seed_offset", 5)
         environment.pin_jax()
+        assert not any(jax.config.values[name] for name in environment._SWITCHES)
         assert jax.config.jax_default_prng_impl == "threefry2x32"
         assert jax.config.jax_random_seed_offset == 0
         assert jax.config.jax_numpy_dtype_promotion == "standard"

@@ -182,6 +182,14 @@ NORMS = {
 }
 
 
+def distance(norm: str, images: Array, originals: Array) -> Array:
+    """`[batch]` distances in a norm; in l0, of pixels that differ in some channel."""
+    if norm == "l0":
+        differs = jnp.any(images != originals, axis=-1)
+        return jnp.sum(differs, axis=_pixel_axes(differs)).astype(images.dtype)
+    return NORMS[norm].distance(images, originals)
+
+
 def fooled(logits: Array, labels: Array, targets: Array | None) -> Array:
     """`[batch]` bool: the prediction is not the label, or, given targets, is theirs.
 

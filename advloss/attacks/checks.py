@@ -15,7 +15,7 @@ from advloss.errors import InputError, line, shown
 
 _TREES = (tuple, list, dict)
 _ROUNDING = 1e-6  # Of a value in [0, 1], in float32.
-_HUGE = float(np.finfo(np.float32).max)  # In which all is computed.
+_MOST = 1e18  # Of a setting: its square is finite in float32.
 
 
 class TracedError(InputError):
@@ -199,7 +199,7 @@ def check_setting(name: str, value: Any, kinds: frozenset) -> None:
         return
     least = 1 if name in ("restarts", "draws", "target_classes", "queries") else 0
     number = np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf"
-    number = number and bool(least <= value <= _HUGE)
+    number = number and bool(least <= value <= _MOST)
     if name == "objective":
         right = callable(value)
         valid = "a function (logits, labels) -> [batch], such as losses.margin"
@@ -209,7 +209,7 @@ def check_setting(name: str, value: Any, kinds: frozenset) -> None:
     elif bool in kinds:
         right, valid = isinstance(value, bool), "True or False"
     elif float in kinds:
-        right, valid = number, f"a finite number >= {least}"
+        right, valid = number, f"a number in [{least}, {_MOST:g}]"
     elif int in kinds:
         whole = type(value) is int or jax.Array in kinds
         right = number and whole and np.asarray(value).dtype.kind in "iu"

@@ -197,4 +197,7 @@ def load_config(workdir: str | Path) -> ConfigDict:
     try:
         return from_saved(values, path)
     except InputError as error:
-        raise InputError(f"{path} is damaged or of another version: {error}") from error
+        raise InputError(
+            f"{path} is damaged or of another version: {error}; where it is damaged, "
+            "delete it: the command that trained the run writes it again"
+        ) from error

@@ -23,7 +23,7 @@ from advloss.attacks.base import KEYS, Round
 from advloss.errors import InputError
 from advloss.evaluation.batches import Finished
 from advloss.evaluation.mapped import Mapped, Progress, no_progress
-from advloss.evaluation.outcome import Outcome
+from advloss.evaluation.outcome import Outcome, is_beyond
 from advloss.evaluation.programs import (
     Adversary,
     Target,
@@ -66,6 +66,30 @@ def _check_finite(finite: np.ndarray, which: str) -> None:
             f"the network's logits are not finite for {int((~finite).sum())} of "
             f"{len(finite)} {which}: such a network is neither robust nor fooled; "
             "mend it, or leave these images out"
+        )
+
+
+def _check_ball(
+    adversary: Adversary, found: dict[str, np.ndarray], chosen: np.ndarray
+) -> None:
+    """Raises InputError where an attack gave images that it is not allowed to give."""
+    title, norm = adversary.entry.title, adversary.entry.norm
+    if (bad := np.flatnonzero(~found["in_box"])).size:
+        raise InputError(
+            f"the attack {title} gives images with values outside [0, 1], the first "
+            f"for example {chosen[bad[0]]}: clip them"
+        )
+    if adversary.entry.kind == MINIMUM_NORM:
+        limit, called = found["distance"], "the distance that it gives"
+    else:
+        epsilon = {**adversary.settings, **adversary.traced}["epsilon"]
+        limit, called = np.full(len(chosen), epsilon), "epsilon"
+    if (bad := np.flatnonzero(is_beyond(found["farthest"], limit))).size:
+        first = bad[0]
+        raise InputError(
+            f"the attack {title} moves example {chosen[first]} by "
+            f"{found['farthest'][first]:g} in {norm}, {called} is {limit[first]:g}: "
+            "project it"
         )
 
 
@@ -134,6 +158,7 @@ def attack(
         )
         name = f"{number}-"
         found = run(_arrays(split, state, chosen), finished, name)
+        _check_ball(adversary, found, chosen)
         _update(state, chosen, found, adversary)
         if not last:
             progress(int(state["worst_success"][chosen].sum()))

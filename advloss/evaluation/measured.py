@@ -17,7 +17,7 @@ import numpy as np
 
 from advloss.attacks import ATTACKS, MINIMUM_NORM, SUITES
 from advloss.errors import InputError
-from advloss.evaluation.outcome import Outcome
+from advloss.evaluation.outcome import Outcome, is_beyond
 from advloss.runtime import files
 from advloss.types import Split
 
@@ -46,7 +46,6 @@ _IDENTITY = {
     "attack": str,
     "settings": dict,
 }
-_ROUNDING = 1e-3, 1e-4  # Of a distance: relative, of many pixels' sum, and absolute.
 
 
 Before = tuple[tuple[str, dict[str, Any]] | str, ...]
@@ -269,10 +268,9 @@ def _check(measured: Measured, images: Images) -> None:
             raise ValueError(f"{name} images are not in [0, 1]")
     if images.natural.shape[1:] != images.attacked.shape[1:]:
         raise ValueError("natural and attacked images are of different shapes")
-    relative, absolute = _ROUNDING
-    most = measured.epsilon * (1 + relative) + absolute
     fixed = ATTACKS[measured.attack].kind != MINIMUM_NORM
-    if fixed and (measured.distance > most).any():
+    attacked = measured.distance[~np.isnan(measured.distance)]
+    if fixed and is_beyond(attacked, measured.epsilon).any():
         raise ValueError(f"images are further away than epsilon={measured.epsilon}")
     if (measured.worst_correct & (measured.natural != measured.labels)).any():
         raise ValueError("worst_correct where the natural image is classified wrongly")

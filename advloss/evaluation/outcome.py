@@ -4,6 +4,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+_ROUNDING = 1e-3, 1e-4  # Of a sum over many pixels: relative, and absolute.
+
+
+def is_beyond(distance: np.ndarray, limit: np.ndarray | float) -> np.ndarray:
+    """Whether a distance is larger than a limit, by more than rounding explains."""
+    relative, absolute = _ROUNDING
+    return ~(distance <= limit * (1 + relative) + absolute)
+
 
 class Outcome(NamedTuple):
     """What one attack did to a split; arrays `[n, ...]` on the host.

@@ -101,7 +101,8 @@ def attack_round(
     return _attack_round(
         target.classifier_of,
         adversary.function,
-        adversary.entry.norm if stop and adversary.entry.kind != MINIMUM_NORM else None,
+        adversary.entry.norm,
+        stop and adversary.entry.kind != MINIMUM_NORM,
         tuple(sorted(part.settings.items())),
         part.resume,
     )
@@ -111,7 +112,8 @@ def attack_round(
 def _attack_round(
     classifier_of: Callable[[PyTree], Classifier],
     function: Callable[..., AttackResult],
-    stop_in_norm: str | None,
+    norm: str,
+    stop: bool,
     settings: tuple[tuple[str, Any], ...],
     resume: bool,
 ) -> Callable:
@@ -128,10 +130,13 @@ def _attack_round(
             **({"start": current} if resume else {}),
         )
         images, success, distance = result.images, result.success, result.distance
-        if stop_in_norm:
+        if stop:
             success = result.worst_success
             images = base.select(success, result.worst_images, images)
-            distance = base.NORMS[stop_in_norm].distance(images, batch.images)
+            distance = base.distance(norm, images, batch.images)
+        both = jnp.concatenate([images, result.worst_images])
+        away = base.distance(norm, both, jnp.tile(batch.images, (2, 1, 1, 1)))
+        in_box = ((both >= 0) & (both <= 1)).all(axis=(1, 2, 3))
         seen = _seen(classifier(images))
         return {
             "images": images,
@@ -139,6 +144,8 @@ def _attack_round(
             "success": success,
             "worst_success": result.worst_success,
             "distance": distance,
+            "farthest": away.reshape(2, -1).max(axis=0),
+            "in_box": in_box.reshape(2, -1).all(axis=0),
             "zero_gradient": result.zero_gradient,
             "backward_passes": result.backward_passes,
             "forward_passes": result.forward_passes + 1,  # Of `seen`.

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import os
 import platform
 import subprocess
 import sys
@@ -27,15 +28,29 @@ _PINNED = {
     "jax_random_seed_offset": 0,
     "jax_enable_x64": False,
     "jax_numpy_dtype_promotion": "standard",
+    "jax_numpy_rank_promotion": "allow",
     "jax_default_matmul_precision": None,
     "jax_transfer_guard": "allow",
 }
+# For those who look for bugs in JAX; in the shell they would end, slow or change a run.
+_SWITCHES = (
+    "jax_check_tracer_leaks",
+    "jax_debug_key_reuse",
+    "jax_disable_jit",
+    "jax_disable_most_optimizations",
+    "jax_enable_checks",
+    "jax_no_execution",
+    "jax_no_tracing",
+)
 
 
 def pin_jax() -> None:
     """Settings of JAX that change numbers are its own, whatever the shell says."""
     for name, value in _PINNED.items():
         jax.config.update(name, value)
+    for name in _SWITCHES:
+        if name.upper() in os.environ:
+            jax.config.update(name, False)
 
 
 def environment(devices: Sequence[jax.Device]) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def restore(
     if noted and origin.data and origin.data != noted:
         raise InputError(
             f"{where} was trained on other data than {where.parents[1] / DATA} notes: "
-            "take it out of this run"
+            f"if it is another run's, take it out; if {DATA} was edited, delete that"
         )
     return checkpoints.restore(manager, template, step)
 
@@ -228,9 +228,15 @@ def check_data(config: ConfigDict, workdir: Path, now: dict[str, str]) -> None:
     Raises:
         InputError: other images or labels, or there is no note of them.
     """
-    noted = _noted(workdir)
-    if noted is None and (origin := _newest(workdir)):
+    noted, origin = _noted(workdir), _newest(workdir)
+    if noted is None and origin:
         noted = origin.data
+    elif noted != now and origin and origin.data == now:
+        raise InputError(
+            f"{workdir / DATA} was edited: its digests are not those of the data that "
+            "the run's newest checkpoint was trained on; delete it: the same command "
+            "takes them from there"
+        )
     if noted == {}:
         raise InputError(
             f"{workdir / DATA} is missing: without it the data can't be held to those "

@@ -1,4 +1,4 @@
-"""The network of Table I in PyTorch, with the parameters of one of our runs."""
+"""Our networks in PyTorch, with the parameters of our runs."""
 
 import numpy as np
 import torch
@@ -22,17 +22,43 @@ class TorchTable1(nn.Module):
         # Ours flattens height, width, channels; PyTorch channels, height, width.
         rows = rows.reshape(side, side, 64, -1).transpose(2, 0, 1, 3)
         self.fc1 = _dense(rows.reshape(-1, rows.shape[-1]), params["fc1"])
-        self.fc2 = _dense(np.asarray(params["fc2"]["kernel"]), params["fc2"])
-        self.cosine = cosine
+        self.fc2 = _head(params["fc2"], cosine)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         x = nn.functional.max_pool2d(self.conv1(images).relu(), 2)
         x = nn.functional.max_pool2d(self.conv2(x).relu(), 2)
-        x = self.fc1(x.flatten(1)).relu()
-        if not self.cosine:
-            return self.fc2(x)
-        vectors = nn.functional.normalize(self.fc2.weight, dim=1, eps=1e-6)
-        return nn.functional.normalize(x, dim=1, eps=1e-6) @ vectors.T
+        return self.fc2(self.fc1(x.flatten(1)).relu())
+
+
+class TorchMlp(nn.Module):
+    """The same of `networks.mlp.Mlp`, on images of one channel."""
+
+    def __init__(self, variables: dict, *, cosine: bool):
+        super().__init__()
+        params = variables["params"]
+        self.fc1, self.fc2 = (
+            _dense(np.asarray(params[name]["kernel"]), params[name])
+            for name in ("fc1", "fc2")
+        )
+        self.fc3 = _head(params["fc3"], cosine)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc3(self.fc2(self.fc1(images.flatten(1)).relu()).relu())
+
+
+TWINS = {"table1": TorchTable1, "mlp": TorchMlp}
+
+
+class _Cosines(nn.Module):
+    """What `networks.layers.CosineHead` computes."""
+
+    def __init__(self, kernel: np.ndarray):
+        super().__init__()
+        vectors = nn.functional.normalize(torch.from_numpy(kernel.T.copy()), eps=1e-6)
+        self.register_buffer("vectors", vectors)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return nn.functional.normalize(features, dim=1, eps=1e-6) @ self.vectors.T
 
 
 def to_torch(images: np.ndarray) -> torch.Tensor:
@@ -55,9 +81,13 @@ def _conv(params: dict) -> nn.Conv2d:
 
 
 def _dense(kernel: np.ndarray, params: dict) -> nn.Linear:
-    layer = nn.Linear(*kernel.shape, bias="bias" in params)
+    layer = nn.Linear(*kernel.shape)
     layer.weight = nn.Parameter(torch.from_numpy(kernel.T.copy()), requires_grad=False)
-    if "bias" in params:
-        bias = torch.from_numpy(np.array(params["bias"]))
-        layer.bias = nn.Parameter(bias, requires_grad=False)
+    bias = torch.from_numpy(np.array(params["bias"]))
+    layer.bias = nn.Parameter(bias, requires_grad=False)
     return layer
+
+
+def _head(params: dict, cosine: bool) -> nn.Module:
+    kernel = np.asarray(params["kernel"])
+    return _Cosines(kernel) if cosine else _dense(kernel, params)
