@@ -90,7 +90,7 @@ def shared(budget: str) -> ConfigDict:
         raise ValueError(f"{budget}: use one of {tuple(BUDGETS)}")
     config = configs.default()
     config.data.source = "tfds"
-    config.evaluate.attacks = ("pgd", "noise", "fast")
+    config.evaluate.attacks = ("pgd", "noise", "fast", "fmn")
     if budget == "paper":
         config.model.init = "madry"
         config.train.steps = 100_000
@@ -116,7 +116,8 @@ def shared(budget: str) -> ConfigDict:
         config.evaluate.batch_size = 100
         config.evaluate.pgd.steps = 5
         config.evaluate.pgd.step_size = 0.1
-        config.evaluate.apgd_margin.steps = config.evaluate.apgd_t_margin.steps = 5
+        for attack in ("apgd_margin", "apgd_t_margin", "fmn"):
+            config.evaluate[attack].steps = 5
     return config
 
 

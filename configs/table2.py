@@ -37,5 +37,5 @@ def get_config(row_or_budget: str = "lmcl_m0.3") -> ConfigDict:
             f"configs/table2.py:{row_or_budget}: use one of {(*ROWS, *paper.BUDGETS)}"
         )
     config = paper.network(row_or_budget, "paper")
-    config.evaluate.attacks = ("pgd",)
+    config.evaluate.attacks = ("pgd", "fast", "fmn")
     return config

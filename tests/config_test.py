@@ -353,7 +353,7 @@ def test_odd_configs():
     config.lock()
     assert configs.resolve(config).to_dict() == usual
     config = _copy(config)
-    config.evaluate.attacks = ["pgd", "fast"]
+    config.evaluate.attacks = ["pgd", "fast", "fmn"]
     config.train.learning_rate = np.float64(3e-3)
     config.train.steps = np.int64(600)
     assert configs.resolve(config).to_dict() == usual

@@ -90,6 +90,37 @@ def test_the_batch_size_changes_nothing(target, split, batch_size):
     assert np.isclose(whole.images, other.images, atol=1e-6).mean() > 0.98
 
 
+@pytest.mark.parametrize(
+    ("total", "devices", "expected"),
+    [
+        (200, 2, [200]),
+        (127, 2, [128]),  # Of 200 a third would be computed for nothing.
+        (180, 2, [200]),  # 192 would save too little for a program of its own.
+        (370, 1, [200, 200]),
+        (250, 1, [128, 128]),
+        (3, 3, [66]),
+    ],
+)
+def test_batches_are_equally_full(total, devices, expected, monkeypatch):
+    sizes, original = [], Mapped._one_batch
+
+    def seen(self, arrays, start, count, size):
+        sizes.append(size)
+        return original(self, arrays, start, count, size)
+
+    monkeypatch.setattr(Mapped, "_one_batch", seen)
+    places = np.arange(total)
+    run = Mapped(
+        lambda _, x: 2 * x,
+        {},
+        201 if devices == 3 else 200,
+        jax.devices()[:devices],
+        most=1000,
+    )
+    np.testing.assert_array_equal(run(places), 2 * places)
+    assert sizes == expected
+
+
 @pytest.mark.parametrize("survivors", [None, np.ones(COUNT, bool)])
 def test_devices_change_nothing(target, split, survivors):
     one, four = (

@@ -359,7 +359,7 @@ def test_a_suite_of_one_number_is_one_column(tmp_path):
     ]  # fmt: skip
     assert "shown only" not in sections["Accuracy"].notes[0]
     commands = sections["How each network was made"].blocks[0].text
-    assert "--config.evaluate.attacks" not in commands  # They are the defaults.
+    assert "--config.evaluate.attacks=pgd,fast --" in commands
     # With other settings it is another column, and both say which they are.
     _measure_fast(workdir, 6, steps=10)
     header, _ = _sections([workdir])["Accuracy"].table

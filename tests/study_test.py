@@ -53,12 +53,14 @@ def test_every_network_is_trained_attacked_and_looked_into(folder, runs):
     for config in runs:
         found = results.load(study.workdir_of(config, folder))
         assert [each.attack for each in found] == [
-            "pgd", "noise", "apgd_margin", "apgd_t_margin"
+            "pgd", "noise", "apgd_margin", "apgd_t_margin", "fmn"
         ]  # fmt: skip
         # Of survivors alone it can't be said what an attack moves.
-        for each in found[:2]:
+        whole = [each for each in found if each.whole]
+        assert len(whole) == 3
+        for each in whole:
             assert load_changes(each)["rank_change"].shape == (40,)
-        assert len(list(found[0].workdir.glob("changes/*"))) == 2
+        assert len(list(found[0].workdir.glob("changes/*"))) == 3
 
 
 def test_a_run_that_diverges_holds_up_no_other(runs, tmp_path):

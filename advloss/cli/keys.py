@@ -4,8 +4,8 @@
     advloss keys epsilon    those that have the word in their name or their help
 
 A key is set on the command line of the other commands, as --config.KEY=VALUE.
-One that is "unset" takes the default of the loss, the attack or the network
-that is chosen.
+One that is "unset", or None, takes the default of the loss, the attack or the
+network that is chosen.
 """
 
 import textwrap

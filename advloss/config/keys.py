@@ -143,7 +143,7 @@ def evaluation(attacks: Iterable[str]) -> dict[str, Setting]:
     """The keys of `config.evaluate`, but for the attacks' own. `attacks`: names."""
     return {
         "attacks": Setting(
-            ("pgd", "fast"),
+            ("pgd", "fast", "fmn"),
             choices(attacks),
             "attacks, set by the sections of their names, or suites of them",
         ),

@@ -13,7 +13,7 @@ from advloss.config.trees import invalid
 
 def value(key: str, text: str, entry: Key) -> Any:
     """What a text says to a key. Raises InputError where that is not of its type."""
-    if entry.optional and text == "None":
+    if entry.optional and text in ("None", "unset"):
         return None
     try:
         return read(entry.valid.kind, text)

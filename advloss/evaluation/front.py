@@ -7,7 +7,7 @@
 
 Every attack takes on whom those before it have left, from the smallest epsilon to the
 largest: an image that is fooled within a radius is fooled within a larger one too. All
-epsilons are one compiled program, and so is a later call with the same classifier.
+epsilons share compiled programs, and so does a later call with the same classifier.
 """
 
 import contextlib

@@ -12,6 +12,10 @@ from advloss.evaluation.batches import Finished
 from advloss.runtime import devices as runtime_devices
 from advloss.types import Batch, PyTree, Split
 
+# Sizes of batches differ by so many examples at least, and there are so many at most:
+# each is a program of its own, which is compiled where it saves that share of a batch.
+_UNIT, _SIZES = 64, 8
+
 Progress = Callable[[int], Any]
 """Called after every batch with the number of examples that were just finished."""
 
@@ -33,7 +37,8 @@ class Mapped:
         function: `(shared, batch) -> result`, where batch and result are trees of
             arrays `[batch, ...]`; compiled once for each object and shapes.
         shared: what is the same for all examples.
-        batch_size: of the function, over all devices; the last batch is filled up.
+        batch_size: of the function, over all devices, at most. Few examples come in
+            smaller batches; the last batch is filled up.
         devices: they share every batch.
         most: examples that there can be; a batch is no larger.
         progress: is told how many examples have just been finished.
@@ -54,8 +59,8 @@ class Mapped:
         runtime_devices.share("evaluate.batch_size", batch_size, devices)
         self._function = _compiled(function, tuple(devices))
         self._shared = runtime_devices.everywhere(shared, devices)
-        fitting = math.ceil(most / len(devices)) * len(devices)
-        self._batch_size, self._progress = min(batch_size, fitting), progress
+        self._devices, self._progress = len(devices), progress
+        self._most = min(batch_size, self._shared_evenly(most))
 
     def __call__(
         self, arrays: PyTree, finished: Finished | None = None, name: str = ""
@@ -69,21 +74,31 @@ class Mapped:
             name: begins the names of the batches that are kept.
         """
         total = len(jax.tree.leaves(arrays)[0])
-        parts = []
-        for start in range(0, total, self._batch_size):
-            count = min(self._batch_size, total - start)
+        size, parts = self._size(total), []
+        for start in range(0, total, size):
+            count = min(size, total - start)
             part = finished.load(f"{name}{start}") if finished else None
             if part is None:
-                part = self._one_batch(arrays, start, count)
+                part = self._one_batch(arrays, start, count, size)
                 if finished:
                     finished.save(f"{name}{start}", **part)
             parts.append(part)
             self._progress(count)
         return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
-    def _one_batch(self, arrays: PyTree, start: int, count: int) -> PyTree:
+    def _size(self, total: int) -> int:
+        """Of as few batches as there can be, all equally full."""
+        unit = self._shared_evenly(max(_UNIT, self._most / _SIZES))
+        even = total / math.ceil(total / self._most)
+        size = math.ceil(even / unit) * unit
+        return size if size <= (1 - 1 / _SIZES) * self._most else self._most
+
+    def _shared_evenly(self, count: float) -> int:
+        return math.ceil(count / self._devices) * self._devices
+
+    def _one_batch(self, arrays: PyTree, start: int, count: int, size: int) -> PyTree:
         last = start + count - 1
-        chosen = np.minimum(np.arange(start, start + self._batch_size), last)
+        chosen = np.minimum(np.arange(start, start + size), last)
         batch = jax.tree.map(lambda x: np.asarray(x)[chosen], arrays)
         result = self._function(self._shared, batch)
         return jax.tree.map(lambda x: np.asarray(x)[:count], result)
