@@ -93,6 +93,17 @@ def _defence() -> dict[str, Setting]:
             choice(_fixed_epsilon()),
             "what a defence attacks its batches with, set by train.attack",
         ),
+        "label_smoothing": Setting(
+            0.0,
+            number(0, 1, below=True),
+            "the share of the training loss that all classes have alike; 0: none",
+        ),
+        "awp": Setting(
+            0.0,
+            number(0, 1),
+            "how far weights are moved towards a higher loss before each update, in "
+            "units of each kernel's length; 0: not",
+        ),
     }
 
 
@@ -184,6 +195,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
     values, config = conform(config, known), default()
     put_all(config, values)
     chosen = _chosen(config, known)
+    _hold_attack(config)
     if DEFENCES[config.defence.name].own_objective:
         _leave_objective(config)
     for key, entry in known.items():
@@ -246,6 +258,19 @@ def _fill(
         put(config, key, setting.default)
     if setting is not None:
         check(config, key, setting.valid)
+
+
+def _hold_attack(config: ConfigDict) -> None:
+    """The attack must be one that the defence can use, as it can use it."""
+    defence, section = DEFENCES[config.defence.name], config.train.attack
+    which = f"with defence.name={config.defence.name}"
+    if defence.only and config.defence.attack not in defence.only:
+        reason = f"one of {', '.join(defence.only)} {which}"
+        raise invalid("defence.attack", config.defence.attack, reason)
+    for key, value in defence.held.items():
+        if section[key] not in (None, value):
+            raise invalid(f"train.attack.{key}", section[key], f"{value!r} {which}")
+        section[key] = value
 
 
 def _leave_objective(config: ConfigDict) -> None:

@@ -13,13 +13,19 @@ To add a defence: write a file like `trades.py`, and enter its function in `DEFE
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from advloss.defences.adversarial import adversarial
+from advloss.defences.alp import alp
+from advloss.defences.atta import atta
+from advloss.defences.atta import nothing_yet as atta_memory
 from advloss.defences.base import Defence
+from advloss.defences.free import free
+from advloss.defences.free import nothing_yet as free_memory
+from advloss.defences.mart import mart
 from advloss.defences.natural import natural
 from advloss.defences.trades import trades
-from advloss.registry import Setting, number
+from advloss.registry import Setting, number, whole
 from advloss.types import PyTree, Split
 
 __all__ = ["DEFENCES", "Defence", "Entry"]
@@ -39,6 +45,9 @@ class Entry(NamedTuple):
         own_objective: its attack climbs an objective of its own, which is flat at the
             natural image and knows no targets: `train.attack.objective` says nothing
             then, the attack must start at random, and must not be targeted.
+        only: the attacks that it can use; all where it is empty.
+        held: settings of the attack that must have these values: it says itself what
+            they would say.
     """
 
     function: Defence
@@ -47,6 +56,12 @@ class Entry(NamedTuple):
     settings: Mapping[str, Setting] = {}
     memory: Callable[[Split], PyTree] | None = None
     own_objective: bool = False
+    only: tuple[str, ...] = ()
+    held: Mapping[str, Any] = {}
+
+
+def _beta(default: float, help: str) -> dict[str, Setting]:
+    return {"beta": Setting(default, number(0, 1e6), help, swept=True)}
 
 
 DEFENCES: Mapping[str, Entry] = {
@@ -55,14 +70,35 @@ DEFENCES: Mapping[str, Entry] = {
     "trades": Entry(
         trades,
         "TRADES",
-        settings={
-            "beta": Setting(
-                6.0,
-                number(0, 1e6),
-                "the weight of stability against accuracy",
-                swept=True,
-            )
-        },
+        settings=_beta(6.0, "the weight of stability against accuracy"),
         own_objective=True,
+    ),
+    "mart": Entry(
+        mart,
+        "MART",
+        settings=_beta(5.0, "the weight of stability against accuracy"),
+    ),
+    "alp": Entry(
+        alp,
+        "logit pairing",
+        settings=_beta(0.5, "the weight of the distance of logits"),
+    ),
+    "free": Entry(
+        free,
+        "free adversarial training",
+        settings={"replays": Setting(4, whole(1), "updates on one batch, in a row")},
+        memory=free_memory,
+        only=("fgsm",),
+        held={"objective": "training", "objective_scale": 1.0, "random_start": False},
+    ),
+    "atta": Entry(
+        atta,
+        "ATTA",
+        settings={
+            "reset": Setting(10, whole(1), "visits after which an example starts anew")
+        },
+        memory=atta_memory,
+        only=("pgd",),
+        held={"random_start": True, "restarts": 1},
     ),
 }
