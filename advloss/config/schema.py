@@ -18,12 +18,12 @@ from ml_collections.config_dict import placeholder
 
 from advloss.attacks import (
     ATTACKS,
-    FIXED_EPSILON,
     SUITES,
-    Attack,
+    TRAINING_ONLY,
     for_classes,
     suite,
 )
+from advloss.config import training_attack
 from advloss.config.checks import check, conform
 from advloss.config.keys import (
     NAME,
@@ -48,7 +48,8 @@ def keys() -> dict[str, Key]:
     Raises:
         ValueError: two registries declare one key, or one of several types.
     """
-    trains = {name: _trains(attack) for name, attack in _fixed_epsilon().items()}
+    trains = training_attack.settings()
+    measuring = {n: a for n, a in ATTACKS.items() if a.kind != TRAINING_ONLY}
     sections = {
         "": _run(),
         "loss.": join(_loss(), _shared(LOSSES)),
@@ -57,8 +58,8 @@ def keys() -> dict[str, Key]:
         "model.": join(_model(), _shared({**NETWORKS, **ACTIVATIONS})),
         "train.": training(),
         "train.attack.": join(shared(trains), _WARMUP),
-        "evaluate.": evaluation([*ATTACKS, *SUITES]),
-        **{f"evaluate.{name}.": attack.settings for name, attack in ATTACKS.items()},
+        "evaluate.": evaluation([*measuring, *SUITES]),
+        **{f"evaluate.{name}.": attack.settings for name, attack in measuring.items()},
     }
     return {
         section + key: value if isinstance(value, Key) else Key(*value)
@@ -90,7 +91,7 @@ def _defence() -> dict[str, Setting]:
         "name": Setting("adversarial", choice(DEFENCES), text),
         "attack": Setting(
             "pgd",
-            choice(_fixed_epsilon()),
+            choice(training_attack.settings()),
             "what a defence attacks its batches with, set by train.attack",
         ),
         "label_smoothing": Setting(
@@ -146,18 +147,6 @@ def _shared(registry: Mapping[str, Any]) -> dict[str, Key]:
     return shared({name: entry.settings for name, entry in registry.items()})
 
 
-def _trains(attack: Attack) -> dict[str, Setting]:
-    """An attack's settings, with the defaults with which it trains."""
-    return {
-        key: setting._replace(default=attack.training.get(key, setting.default))
-        for key, setting in attack.settings.items()
-    }
-
-
-def _fixed_epsilon() -> dict[str, Any]:
-    return {name: a for name, a in ATTACKS.items() if a.kind == FIXED_EPSILON}
-
-
 def default() -> ConfigDict:
     """A config of every key with its default; change values, never add keys."""
     config = ConfigDict()
@@ -195,9 +184,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
     values, config = conform(config, known), default()
     put_all(config, values)
     chosen = _chosen(config, known)
-    _hold_attack(config)
-    if DEFENCES[config.defence.name].own_objective:
-        _leave_objective(config)
+    training_attack.hold(config)
     for key, entry in known.items():
         if entry.optional:
             _fill(config, key, chosen)
@@ -232,7 +219,7 @@ def _chosen(
         "loss": LOSSES[config.loss.name].settings,
         "defence": DEFENCES[config.defence.name].settings,
         "model": {**NETWORKS[network].settings, **ACTIVATIONS[activation].settings},
-        "train.attack": _trains(ATTACKS[config.defence.attack]),
+        "train.attack": training_attack.settings()[config.defence.attack],
     }
 
 
@@ -258,37 +245,6 @@ def _fill(
         put(config, key, setting.default)
     if setting is not None:
         check(config, key, setting.valid)
-
-
-def _hold_attack(config: ConfigDict) -> None:
-    """The attack must be one that the defence can use, as it can use it."""
-    defence, section = DEFENCES[config.defence.name], config.train.attack
-    which = f"with defence.name={config.defence.name}"
-    if defence.only and config.defence.attack not in defence.only:
-        reason = f"one of {', '.join(defence.only)} {which}"
-        raise invalid("defence.attack", config.defence.attack, reason)
-    for key, value in defence.held.items():
-        if section[key] not in (None, value):
-            raise invalid(f"train.attack.{key}", section[key], f"{value!r} {which}")
-        section[key] = value
-
-
-def _leave_objective(config: ConfigDict) -> None:
-    """What must hold where the defence gives its attack an objective."""
-    defence, attack = config.defence.name, config.train.attack
-    names = {n: a for n, a in _fixed_epsilon().items() if not a.targeted}
-    if config.defence.attack not in names:
-        reason = f"one of {', '.join(names)} with defence.name={defence}"
-        raise invalid("defence.attack", config.defence.attack, reason)
-    for key, usual in (("objective", "training"), ("objective_scale", 1.0)):
-        if attack[key] not in (None, usual):
-            reason = f"unset, as {defence} has an objective of its own"
-            raise invalid(f"train.attack.{key}", attack[key], reason)
-    if attack.random_start is False:
-        reason = f"True, as the objective of {defence} is flat at the natural image"
-        raise invalid("train.attack.random_start", False, reason)
-    if "random_start" in names[config.defence.attack].settings:
-        attack.random_start = True
 
 
 def _check_together(config: ConfigDict) -> None:
