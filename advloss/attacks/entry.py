@@ -38,6 +38,15 @@ class Attack(NamedTuple):
     rounds: Callable[[Mapping[str, Any], int], Sequence[Round]] = lambda *_: [Round()]
 
 
+    @property
+    def trains_with(self) -> dict[str, Setting]:
+        """Its settings, with the defaults with which it trains."""
+        return {
+            key: setting._replace(default=self.training.get(key, setting.default))
+            for key, setting in self.settings.items()
+        }
+
+
 class Suite(NamedTuple):
     """An entry of `SUITES`: attacks that belong together.
 

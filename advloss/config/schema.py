@@ -18,12 +18,13 @@ from ml_collections.config_dict import placeholder
 
 from advloss.attacks import (
     ATTACKS,
+    MINIMUM_NORM,
     SUITES,
     TRAINING_ONLY,
+    Attack,
     for_classes,
     suite,
 )
-from advloss.config import training_attack
 from advloss.config.checks import check, conform
 from advloss.config.keys import (
     NAME,
@@ -34,6 +35,7 @@ from advloss.config.keys import (
     titles,
     training,
 )
+from advloss.config.training_attack import hold
 from advloss.config.trees import get, invalid, put, put_all
 from advloss.data import SOURCES
 from advloss.defences import DEFENCES
@@ -48,7 +50,7 @@ def keys() -> dict[str, Key]:
     Raises:
         ValueError: two registries declare one key, or one of several types.
     """
-    trains = training_attack.settings()
+    trains = {name: attack.trains_with for name, attack in _training().items()}
     measuring = {n: a for n, a in ATTACKS.items() if a.kind != TRAINING_ONLY}
     sections = {
         "": _run(),
@@ -91,7 +93,7 @@ def _defence() -> dict[str, Setting]:
         "name": Setting("adversarial", choice(DEFENCES), text),
         "attack": Setting(
             "pgd",
-            choice(training_attack.settings()),
+            choice(_training()),
             "what a defence attacks its batches with, set by train.attack",
         ),
         "label_smoothing": Setting(
@@ -147,6 +149,10 @@ def _shared(registry: Mapping[str, Any]) -> dict[str, Key]:
     return shared({name: entry.settings for name, entry in registry.items()})
 
 
+def _training() -> dict[str, Attack]:
+    return {name: a for name, a in ATTACKS.items() if a.kind != MINIMUM_NORM}
+
+
 def default() -> ConfigDict:
     """A config of every key with its default; change values, never add keys."""
     config = ConfigDict()
@@ -184,7 +190,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
     values, config = conform(config, known), default()
     put_all(config, values)
     chosen = _chosen(config, known)
-    training_attack.hold(config)
+    hold(config, DEFENCES[config.defence.name], _training())
     for key, entry in known.items():
         if entry.optional:
             _fill(config, key, chosen)
@@ -219,7 +225,7 @@ def _chosen(
         "loss": LOSSES[config.loss.name].settings,
         "defence": DEFENCES[config.defence.name].settings,
         "model": {**NETWORKS[network].settings, **ACTIVATIONS[activation].settings},
-        "train.attack": training_attack.settings()[config.defence.attack],
+        "train.attack": ATTACKS[config.defence.attack].trains_with,
     }
 
 

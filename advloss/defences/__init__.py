@@ -12,52 +12,22 @@ To add a defence: write a file like `trades.py`, and enter its function in `DEFE
 (docs/add-a-defence.md).
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
 
 from advloss.defences.adversarial import adversarial
 from advloss.defences.alp import alp
 from advloss.defences.atta import atta
 from advloss.defences.atta import nothing_yet as atta_memory
 from advloss.defences.base import Defence
+from advloss.defences.entry import Entry
 from advloss.defences.free import free
 from advloss.defences.free import nothing_yet as free_memory
 from advloss.defences.mart import mart
 from advloss.defences.natural import natural
 from advloss.defences.trades import trades
 from advloss.registry import Setting, number, whole
-from advloss.types import PyTree, Split
 
 __all__ = ["DEFENCES", "Defence", "Entry"]
-
-
-class Entry(NamedTuple):
-    """An entry of the registry.
-
-    Attributes:
-        function: the defence.
-        title: its name in tables.
-        attacks: whether it attacks its batches: `defence.attack` and `train.attack`
-            mean something then.
-        settings: keys of `config.defence`.
-        memory: what is kept of every training example before the first step,
-            training split -> a tree of arrays `[examples, ...]`; None where nothing is.
-        own_objective: its attack climbs an objective of its own, which is flat at the
-            natural image and knows no targets: `train.attack.objective` says nothing
-            then, the attack must start at random, and must not be targeted.
-        only: the attacks that it can use; all where it is empty.
-        held: settings of the attack that must have these values: it says itself what
-            they would say.
-    """
-
-    function: Defence
-    title: str
-    attacks: bool = True
-    settings: Mapping[str, Setting] = {}
-    memory: Callable[[Split], PyTree] | None = None
-    own_objective: bool = False
-    only: tuple[str, ...] = ()
-    held: Mapping[str, Any] = {}
 
 
 def _beta(default: float, help: str) -> dict[str, Setting]:

@@ -3,8 +3,7 @@
 import chex
 import jax
 import jax.numpy as jnp
-
-from advloss.types import Array
+from jax import Array
 
 
 def gaps_of(logits: Array, labels: Array) -> tuple[Array, Array]:
