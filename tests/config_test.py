@@ -448,12 +448,14 @@ def test_losses_fill_in_their_defaults():
     assert configs.resolve(config).loss.to_dict() == {
         "name": "softmax_cross_entropy",
         "margin": None,
+        "multiplier": None,
         "scale": None,
     }
     config.loss.name = "lmcl"
     assert configs.resolve(config).loss.to_dict() == {
         "name": "lmcl",
         "margin": 0.3,
+        "multiplier": None,
         "scale": 10.0,
     }
     assert config.loss.margin is None

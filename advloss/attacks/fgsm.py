@@ -73,6 +73,7 @@ def n_fgsm(
     See "Make Some Noise: Reliable and Efficient Single-Step Adversarial Training" by de
     Jorge et al., Algorithm 1; images stay in [0, 1] here.
     """
+    base.check_arguments(keys, images, labels)
     noise = base.NORMS["linf"].draw(keys, images, spread * epsilon)
     return pgd(
         classifier,
