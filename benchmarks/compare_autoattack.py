@@ -24,6 +24,7 @@ from torch_networks import TWINS, to_torch
 
 import advloss
 from advloss.attacks import ATTACKS, SUITES
+from advloss.losses import LOSSES
 from advloss.training.workdir import load_data
 from advloss.types import Split
 
@@ -58,8 +59,8 @@ def _theirs(
     run: advloss.Run, split: Split, attacks: list[str], epsilon: float
 ) -> tuple[np.ndarray, float]:
     """Which digits the authors' attacks leave, and the seconds."""
-    twin = TWINS[run.config.model.name]
-    network = twin(run.variables, cosine=run.config.loss.name == "lmcl").eval()
+    cosine = LOSSES[run.config.loss.name].head == "cosine"
+    network = TWINS[run.config.model.name](run.variables, cosine=cosine).eval()
     x, y = to_torch(split.images), torch.from_numpy(split.labels).long()
     logits, ours = network(x).numpy(), run.classifier(split.images)
     np.testing.assert_allclose(logits, ours, atol=1e-5 * np.abs(ours).max())

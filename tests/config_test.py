@@ -15,7 +15,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from advloss import config as configs
 from advloss import losses
-from advloss.attacks import ATTACKS, FIXED_EPSILON, example_keys
+from advloss.attacks import ATTACKS, MINIMUM_NORM, TRAINING_ONLY, example_keys
 from advloss.cli import configfile, flags
 from advloss.config import build, saved
 from advloss.data import SOURCES
@@ -178,12 +178,12 @@ def test_keys_are_those_of_the_default():
 
 def test_every_setting_of_a_registry_is_a_key():
     known = configs.keys()
-    fixed = [a for a in ATTACKS.values() if a.kind == FIXED_EPSILON]
+    train = [a for a in ATTACKS.values() if a.kind != MINIMUM_NORM]
     sections = {
         "loss": LOSSES.values(),
         "defence": DEFENCES.values(),
         "model": [*NETWORKS.values(), *ACTIVATIONS.values()],
-        "train.attack": fixed,
+        "train.attack": train,
     }
     for section, entries in sections.items():
         for entry in entries:
@@ -194,7 +194,8 @@ def test_every_setting_of_a_registry_is_a_key():
                 assert setting.help in declared.help
     for name, attack in ATTACKS.items():
         own = {k for k in known if k.startswith(f"evaluate.{name}.")}
-        assert own == {f"evaluate.{name}.{key}" for key in attack.settings}
+        measures = attack.kind != TRAINING_ONLY
+        assert own == {f"evaluate.{name}.{key}" for key in attack.settings if measures}
     for source in SOURCES.values():
         for key, setting in source.settings.items():
             assert known[f"data.{key}"].default == setting.default
@@ -203,14 +204,17 @@ def test_every_setting_of_a_registry_is_a_key():
 
 
 def test_every_default_is_valid():
-    for name in DEFENCES:
-        for attack in (n for n, a in ATTACKS.items() if a.kind == FIXED_EPSILON):
-            own = DEFENCES[name].own_objective
+    every = tuple(n for n, a in ATTACKS.items() if a.kind != TRAINING_ONLY)
+    for name, defence in DEFENCES.items():
+        for attack in (n for n, a in ATTACKS.items() if a.kind != MINIMUM_NORM):
+            own = defence.own_objective
             if own and ATTACKS[attack].targeted:
+                continue
+            if defence.only and attack not in defence.only:
                 continue
             config = default.get_config()
             config.defence.name, config.defence.attack = name, attack
-            config.evaluate.attacks = tuple(ATTACKS)
+            config.evaluate.attacks = every
             resolved = configs.resolve(config)
             for key, setting in ATTACKS[attack].settings.items():
                 usual = ATTACKS[attack].training.get(key, setting.default)
@@ -302,7 +306,7 @@ def test_suites_stand_for_their_attacks():
 
 
 @pytest.mark.parametrize(
-    "name", [n for n, each in ATTACKS.items() if each.kind == FIXED_EPSILON]
+    "name", [n for n, each in ATTACKS.items() if each.kind != MINIMUM_NORM]
 )
 def test_every_attack_within_a_radius_can_train(name):
     config = configs.default()
@@ -444,12 +448,14 @@ def test_losses_fill_in_their_defaults():
     assert configs.resolve(config).loss.to_dict() == {
         "name": "softmax_cross_entropy",
         "margin": None,
+        "multiplier": None,
         "scale": None,
     }
     config.loss.name = "lmcl"
     assert configs.resolve(config).loss.to_dict() == {
         "name": "lmcl",
         "margin": 0.3,
+        "multiplier": None,
         "scale": 10.0,
     }
     assert config.loss.margin is None

@@ -12,11 +12,13 @@ import pytest
 from conftest import stop_after
 
 from advloss import config as configs
-from advloss import data, networks
+from advloss import data, losses, networks
 from advloss.attacks import base as attacks
 from advloss.config import build
-from advloss.defences import DEFENCES, Entry, base
+from advloss.defences import DEFENCES, Entry, awp, base
+from advloss.defences.mart import boost
 from advloss.defences.trades import divergence
+from advloss.errors import InputError
 from advloss.networks import NETWORKS
 from advloss.networks.layers import Architecture
 from advloss.runtime import checkpoints
@@ -41,7 +43,13 @@ CASES = {
         "train.schedule": "one_cycle",
         "train.average": 0.9,
     },
+    "adversarial:awp": {"defence.awp": 0.02, "defence.label_smoothing": 0.1},
     "trades": {},
+    "trades:awp": {"defence.awp": 0.02, "model.name": "normalised"},
+    "mart": {},
+    "alp": {},
+    "free": {"defence.attack": "fgsm", "defence.replays": 3},
+    "atta": {"train.attack.steps": 1, "defence.reset": 2},
     "trades:normalised": {"model.name": "normalised", "train.average": 0.99},
     "remembers": {},
 }
@@ -262,6 +270,192 @@ def test_trades_attacks_the_divergence_and_not_the_loss(config, dataset):
         forward, variables, batch, jax.random.key(1), hyper, None, {}
     )
     np.testing.assert_allclose(metrics["divergence"], by_divergence, rtol=1e-4)
+
+
+def test_boost_by_hand():
+    """Of probabilities 0.2, 0.5 and 0.3, the likeliest wrong one: -log(1 - p)."""
+    logits = jnp.log(jnp.array([[0.2, 0.5, 0.3]] * 3))
+    found = boost(logits, jnp.array([0, 1, 2]))
+    np.testing.assert_allclose(found, -np.log([0.5, 0.7, 0.5]), rtol=1e-6)
+    sure = jnp.array([[200.0, 0.0, 0.0]])  # 1 - p is 0 in float32; its logarithm not.
+    np.testing.assert_allclose(
+        boost(sure, jnp.array([1])), [200 - np.log(2)], rtol=1e-6
+    )
+
+
+def _outcome(config, dataset, count=16, **changes):
+    """A defence's outcome on a batch, and all that led to it."""
+    network = build.network(config)
+    state = step.init(config, network, dataset.train)
+    images, labels = (jnp.asarray(array[:count]) for array in dataset.train)
+    batch = Batch(images, labels, jnp.arange(count))
+    rows = jax.tree.map(lambda kept: kept[:count], state.memory)
+    hyper = {**build.hyperparameters(config), **changes}
+
+    def forward(variables, images, train):
+        return network.apply(variables, images, train=train)
+
+    rest = jax.random.key(1), hyper, None, rows
+    return build.defence(config), forward, state.variables, batch, rest
+
+
+def test_mart_is_what_its_paper_says(config, dataset):
+    """Eq. 11 in its textbook form, on images that its attack leaves as they are."""
+    config = _config(config, "mart")
+    defend, *given, (key, hyper, *rest) = _outcome(config, dataset)
+    zero = {name: 0.0 for name in hyper["attack"]}
+    own, beta = {"attack": zero, "defence": {"beta": 5.0}}, 5.0
+    _, (_, _, metrics) = defend(*given, key, {**hyper, **own}, *rest)
+    forward, variables, batch = given
+    p = jax.nn.softmax(forward(variables, batch.images, False)[0])
+    rows = jnp.arange(len(batch.labels))
+    wrong = p.at[rows, batch.labels].set(0).max(axis=-1)
+    expected = -jnp.log(p[rows, batch.labels]) - jnp.log(1 - wrong)
+    np.testing.assert_allclose(metrics["loss"], expected.mean(), rtol=1e-4)
+    _, (_, _, metrics) = defend(*given, key, hyper, *rest)
+    total = metrics["boosted_loss"] + beta * metrics["divergence"]
+    np.testing.assert_allclose(metrics["loss"], total, rtol=1e-5)
+    assert metrics["divergence"] > 0
+
+
+def test_free_training_is_fgsm_a_replay_late(config, dataset):
+    """The gradient of one pass: by weights at x + d, and d moves by its sign."""
+    config = _config(config, "free")
+    defend, forward, variables, batch, rest = _outcome(config, dataset)
+
+    def value(params):
+        return defend(forward, {**variables, "params": params}, batch, *rest)
+
+    gradient, (_, memory, metrics) = jax.grad(value, has_aux=True)(variables["params"])
+
+    def plain(params, images):
+        logits = forward({**variables, "params": params}, images, True)[0]
+        return losses.softmax_cross_entropy(logits, batch.labels).mean()
+
+    expected, by_image = jax.grad(plain, (0, 1))(variables["params"], batch.images)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+        gradient,
+        expected,
+    )
+    moved = jnp.clip(batch.images + 0.1 * jnp.sign(by_image), 0, 1)
+    changes = np.asarray(memory["change"]) / 127 * 0.1
+    np.testing.assert_allclose(changes, moved - batch.images, atol=0.5 * 0.1 / 127)
+    np.testing.assert_allclose(
+        metrics["loss"], plain(variables["params"], batch.images), rtol=1e-5
+    )
+
+
+def test_a_batch_is_replayed(config, dataset):
+    """400 examples, 20 a batch, 3 updates each: 60 updates are an epoch."""
+    steps = {"train.steps": 60, "train.chunk_steps": 20, "train.checkpoint_every": 60}
+    state, _ = _train(_config(config, "free", **steps), dataset)
+    moved = np.abs(state.memory["change"]).max(axis=(1, 2, 3)) > 0
+    assert moved.all()
+    halfway = {**steps, "train.steps": 30}
+    halfway |= {"train.chunk_steps": 6, "train.checkpoint_every": 30}
+    state, _ = _train(_config(config, "free", **halfway), dataset)
+    moved = np.abs(state.memory["change"]).max(axis=(1, 2, 3)) > 0
+    assert moved.sum() == 200
+
+
+def test_atta_goes_on_where_it_was_and_starts_anew(config, dataset):
+    """Steps of a tenth of the radius add up, until an example is reset."""
+    steps = {"train.steps": 60, "train.chunk_steps": 20, "train.checkpoint_every": 60}
+    length = {"train.attack.step_size": 0.01, "train.attack.warmup": 0.0}
+    config = _config(config, "atta", **{**steps, **length, "defence.reset": 3})
+    state, _ = _train(config, dataset)
+    np.testing.assert_array_equal(state.memory["visits"], 3)
+    defend, forward, variables, batch, rest = _outcome(config, dataset)
+    found = []
+    for visits, change in ((1, 127), (3, 127), (0, 0)):
+        kept = {
+            "change": jnp.full(batch.images.shape, change, jnp.int8),
+            "visits": jnp.full(16, visits),
+        }
+        _, (_, memory, _) = defend(forward, variables, batch, *rest[:-1], kept)
+        np.testing.assert_array_equal(memory["visits"], visits + 1)
+        found.append(np.asarray(memory["change"]))
+    free = np.asarray(batch.images) < 0.85  # There is room above.
+    assert (found[0][free] >= 127 - 13).all()
+    np.testing.assert_array_equal(found[1], found[2])  # Both drawn by the same key.
+    assert (np.abs(found[2]) < 100).mean() > 0.3
+
+
+def test_perturbed_weights_are_where_the_loss_is_higher(config, dataset):
+    """By gamma of each kernel's length along its gradient; attacked once."""
+    config = _config(config, "adversarial")
+    defend, forward, variables, batch, rest = _outcome(config, dataset)
+    calls, gamma = [], 0.05
+
+    def counted(*given, through=lambda attack: attack):
+        def counting(attack):
+            def call(*arguments, **settings):
+                calls.append(1)
+                return attack(*arguments, **settings)
+
+            return through(call)
+
+        return defend(*given, through=counting)
+
+    worst = awp.perturbed(counted, gamma, lambda tree: tree)
+
+    def value(params, defend):
+        return defend(forward, {**variables, "params": params}, batch, *rest)
+
+    params = variables["params"]
+    gradient, _ = jax.grad(value, has_aux=True)(params, defend)
+    found, (renewed, _, _) = value(params, worst)
+    assert len(calls) == 1
+    jax.tree.map(np.testing.assert_array_equal, renewed["params"], params)
+    moved = jax.tree.map(
+        lambda w, g: (
+            w + gamma * jnp.linalg.norm(w) * g / jnp.linalg.norm(g) if w.ndim > 1 else w
+        ),
+        params,
+        gradient,
+    )
+    attacked = build.training_attack(config, build.objective(config))(
+        base.frozen_classifier(forward, variables),
+        attacks.example_keys(rest[0], batch.indices),
+        batch.images,
+        batch.labels,
+        **rest[1]["attack"],
+    ).images
+
+    def plain(params):
+        logits = forward({**variables, "params": params}, attacked, True)[0]
+        return losses.softmax_cross_entropy(logits, batch.labels).mean()
+
+    np.testing.assert_allclose(found, plain(moved), rtol=1e-4)
+    assert found > 1.05 * plain(params)
+    by_weights = jax.grad(lambda p: value(p, worst)[0])(params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-5),
+        by_weights,
+        jax.grad(plain)(moved),
+    )
+
+
+def test_an_attack_that_a_defence_cannot_use_is_refused(config):
+    for case, key, value, said in (
+        ("free", "defence.attack", "pgd", r"defence.attack='pgd' .*use one of fgsm wi"),
+        ("atta", "defence.attack", "fgsm", r"defence.attack='fgsm' .*use one of pgd w"),
+        (
+            "free",
+            "train.attack.random_start",
+            True,
+            r"start=True .*use False wi",
+        ),
+        (
+            "atta",
+            "train.attack.restarts",
+            2,
+            r"restarts=2 .*use 1 with defence.name",
+        ),
+    ):
+        with pytest.raises(InputError, match=said):
+            _config(config.copy_and_resolve_references(), case, **{key: value})
 
 
 def test_divergence_by_hand():

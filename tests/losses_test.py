@@ -19,7 +19,14 @@ CASES = {
     "softmax_cross_entropy": losses.softmax_cross_entropy,
     "hinge": functools.partial(losses.hinge, margin=1.0),
     "lmcl": functools.partial(losses.lmcl, scale=10.0, margin=0.3),
+    "arcface": functools.partial(losses.arcface, scale=10.0, margin=0.5),
+    "sphereface": functools.partial(losses.sphereface, scale=10.0, multiplier=2),
+    "he": functools.partial(losses.lmcl, scale=15.0, margin=0.2),
+    "mmc": losses.mmc,
 }
+# As attacks climb them, where that is something else.
+CLIMBED = {**CASES, "he": functools.partial(losses.lmcl, scale=15.0, margin=0.0)}
+OF_GAPS = ("softmax_cross_entropy", "hinge", "lmcl", "he")
 NAMED = [(name, loss) for name, loss in CASES.items()]
 
 
@@ -44,6 +51,34 @@ class ValueTest(chex.TestCase, parameterized.TestCase):
         loss = functools.partial(losses.lmcl, scale=2.0, margin=0.25)
         found = self.variant(loss)(jnp.array([[0.75, 0.5]]), jnp.array([0]))
         np.testing.assert_allclose(found, [np.log(2)], rtol=1e-6)
+
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_arcface_by_hand(self):
+        # 60 degrees and 30 more: 0. 150 and 60 more, beyond 180: -2 - cos(210).
+        true = jnp.cos(jnp.radians(jnp.array([60.0, 150.0])))
+        cosines = jnp.stack([true, jnp.array([0.5, -1.0])], axis=-1)
+        loss = functools.partial(losses.arcface, scale=2.0)
+        for i, (degrees, turned) in enumerate([(30, 0.0), (60, -2 + 0.8660254)]):
+            margin = float(np.radians(degrees))
+            found = self.variant(functools.partial(loss, margin=margin))(
+                cosines[i : i + 1], jnp.array([0])
+            )
+            gap = 2 * (float(cosines[i, 1]) - turned)
+            np.testing.assert_allclose(found, [np.log1p(np.exp(gap))], rtol=1e-5)
+
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_sphereface_by_hand(self):
+        # Twice 60 degrees: -0.5. Twice 120, in the second half: -cos(240) - 2.
+        cosines = jnp.array([[0.5, 0.25], [-0.5, 0.25]])
+        loss = functools.partial(losses.sphereface, scale=2.0, multiplier=2)
+        found = self.variant(loss)(cosines, jnp.array([0, 0]))
+        gaps = 2 * np.array([0.25 + 0.5, 0.25 + 1.5])
+        np.testing.assert_allclose(found, np.log1p(np.exp(gaps)), rtol=1e-6)
+
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_mmc_by_hand(self):
+        found = self.variant(losses.mmc)(jnp.array([[-2.5, -0.5]]), jnp.array([0]))
+        np.testing.assert_array_equal(found, [2.5])
 
     @chex.variants(with_jit=True, without_jit=True)
     @parameterized.named_parameters(NAMED)
@@ -94,7 +129,7 @@ def test_gradient_survives_confidence():
 @given(
     logits=npst.arrays(np.float32, (4, 7), elements=st.floats(-50, 50, width=32)),
     shift=st.sampled_from([-100.0, 3.0, 64.0]),
-    name=st.sampled_from(sorted(CASES)),
+    name=st.sampled_from(OF_GAPS),
 )
 def test_only_differences_of_logits_count(logits, shift, name):
     labels = jnp.array([0, 2, 4, 6])
@@ -131,6 +166,56 @@ def test_shapes_and_types_are_checked(loss):
         loss(jnp.zeros((3, 10)), jnp.zeros(3))
 
 
+_TURNED = {
+    **{
+        f"arcface {margin}": functools.partial(losses.arcface, margin=margin)
+        for margin in (0.1, 0.5, 1.5, 3.0)
+    },
+    **{
+        f"sphereface {number}": functools.partial(losses.sphereface, multiplier=number)
+        for number in (1, 2, 3, 4, 8)
+    },
+}
+
+
+@pytest.mark.parametrize("loss", _TURNED.values(), ids=_TURNED)
+def test_a_larger_angle_costs_more(loss):
+    """From 0 to 180 degrees, at least as much as without a margin, without a jump."""
+    cosines = jnp.cos(jnp.linspace(0, jnp.pi, 4001))
+    cosines = jnp.stack([cosines, jnp.zeros_like(cosines)], axis=-1)
+    labels = jnp.zeros(4001, int)
+    found = loss(cosines, labels, scale=1.0)
+    rise = np.diff(found)
+    assert (rise > -1e-5).all()
+    assert rise.max() < 0.02
+    plain = losses.softmax_cross_entropy(cosines, labels)
+    assert (found >= plain - 1e-5).all()
+
+
+@pytest.mark.parametrize("loss", _TURNED.values(), ids=_TURNED)
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("off", [0.0, 1e-7, 1e-4, 1e-2])
+def test_gradients_of_features_at_0_and_180_degrees(loss, sign, off):
+    """Where the sine has no slope: no longer than at any other angle."""
+    vectors = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+
+    def value(features):
+        features = networks.layers.normalise(features, axis=-1)
+        return loss(features @ vectors.T, jnp.zeros(1, int), scale=1.0).sum()
+
+    gradient = jax.grad(value)(jnp.array([[sign, off]]))
+    assert np.isfinite(gradient).all()
+    assert np.linalg.norm(gradient) < 20
+
+
+def test_arcface_margin_bound():
+    """The angle between two corners of a simplex: 180, 120 and 109.47 degrees."""
+    bounds = [np.degrees(losses.arcface_margin_bound(n)) for n in (2, 3, 4)]
+    np.testing.assert_allclose(bounds, [180, 120, 109.4712], rtol=1e-5)
+    with pytest.raises(ValueError, match="num_classes=1"):
+        losses.arcface_margin_bound(1)
+
+
 def test_margin_bound():
     assert losses.lmcl_margin_bound(10) == pytest.approx(1.1111, abs=1e-4)
     assert losses.lmcl_margin_bound(2) == 2.0
@@ -142,10 +227,12 @@ def test_every_registered_loss_is_in_the_table():
     """CASES holds each with its default settings."""
     assert CASES.keys() == losses.LOSSES.keys()
     logits = jax.random.uniform(jax.random.key(0), (4, 5), minval=-1)
-    for name, loss in CASES.items():
-        bound = losses.bind(name, losses.defaults(name))
-        expected = loss(logits, jnp.arange(4))
-        np.testing.assert_array_equal(bound(logits, jnp.arange(4)), expected)
+    for name, entry in losses.LOSSES.items():
+        trained = functools.partial(entry.function, **losses.defaults(name))
+        climbed = losses.climb(name, losses.defaults(name))
+        for found, loss in ((trained, CASES[name]), (climbed, CLIMBED[name])):
+            expected = loss(logits, jnp.arange(4))
+            np.testing.assert_array_equal(found(logits, jnp.arange(4)), expected)
 
 
 def test_entries_hold_to_their_own_rules():
@@ -161,12 +248,13 @@ def test_entries_hold_to_their_own_rules():
             assert setting.valid.accepts(value)
             if bound := entry.bounds.get(key):
                 assert all(value <= bound(classes) for classes in (2, 10, 1000))
+        assert set(entry.climbed) <= set(entry.settings)
 
 
 def test_settings_may_be_arrays_and_differ_by_run():
     logits, labels = jnp.array([[1.0, 0.5, 0.25]]), jnp.array([0])
     margins = jnp.array([0.5, 1.0])
-    found = jax.vmap(lambda m: losses.bind("hinge", {"margin": m})(logits, labels))(
+    found = jax.vmap(lambda m: losses.climb("hinge", {"margin": m})(logits, labels))(
         margins
     )
     # 0.5 - 1 + 0.5 and 0.25 - 1 + 0.5 < 0; with margin 1, 0.5 + 0.25.
@@ -192,7 +280,7 @@ def test_objectives_by_name(name, scale):
 
     found = losses.objective(name, own, scale)
     others = {"training": own, "margin": losses.margin, "dlr": losses.dlr}
-    expected = others.get(name) or CASES[name]
+    expected = others.get(name) or CLIMBED[name]
     logits = jax.random.uniform(jax.random.key(1), (3, 4), minval=-1)
     labels = jnp.array([0, 3, 1])
     np.testing.assert_allclose(

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import advloss
 from advloss import attacks, losses
+from advloss.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -199,3 +201,31 @@ def test_the_paths_of_rounds():
     assert starts == [{"restart": 0}, {"restart": 1}]
     offsets = attacks.ATTACKS["multi_targeted"].rounds({}, 4)
     assert [part.numbers["offset"] for part in offsets] == [1, 2, 3]
+
+
+def test_single_steps_by_hand():
+    """Of a linear network: from where each starts, so far along the gradient's sign."""
+    weights = jnp.array([[1.0, -1.0], [-2.0, 2.0]])  # Pixels by classes.
+    images = jnp.full((64, 1, 2, 1), 0.5)
+    labels = jnp.zeros(64, jnp.int32)
+    keys = attacks.example_keys(jax.random.key(0), jnp.arange(64))
+    how = {"objective": losses.margin, "epsilon": 0.1}
+
+    def classifier(images):
+        return images.reshape(-1, 2) @ weights
+
+    uphill = jnp.array([-1.0, 1.0]).reshape(1, 1, 2, 1)
+    restarted = attacks.fgsm_rs(classifier, keys, images, labels, **how)
+    change = np.asarray((restarted.images - images) * uphill)
+    # From [-0.1, 0.1] by 0.125, to at most 0.1: nothing is left below 0.025.
+    assert change.max() == pytest.approx(0.1)
+    assert change.min() >= 0.025 - 1e-6
+    noisy = attacks.n_fgsm(classifier, keys, images, labels, **how)
+    change = np.asarray((noisy.images - images) * uphill)
+    assert -0.1 - 1e-6 <= change.min() < -0.05
+    assert 0.25 < change.max() <= 0.3 + 1e-6
+    half = {**how, "spread": 0.0, "reach": 0.5}
+    found = attacks.n_fgsm(classifier, keys, images, labels, **half).images
+    np.testing.assert_allclose(found, images + 0.05 * uphill, atol=1e-6)
+    with pytest.raises(InputError, match=r"attacks='n_fgsm' is not valid in linf"):
+        advloss.evaluate(classifier, images, labels, attacks="n_fgsm", progress=False)

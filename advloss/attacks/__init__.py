@@ -14,11 +14,12 @@ program compiled once (`direct.attack`). An example's result does not depend on 
 batch that the example is in. `ATTACKS` names them for configs.
 
 A fixed-epsilon attack looks for the worst image within a radius, a minimum-norm attack
-for the nearest image that fools.
+for the nearest image that fools. One that leaves the ball can train, and measures
+nothing.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from advloss.attacks import apgd as _apgd
@@ -27,6 +28,7 @@ from advloss.attacks import carlini_l0 as _carlini_l0
 from advloss.attacks import carlini_linf as _carlini_linf
 from advloss.attacks import direct
 from advloss.attacks import fab as _fab
+from advloss.attacks import fgsm as _fgsm
 from advloss.attacks import fmn as _fmn
 from advloss.attacks import lbfgs as _lbfgs
 from advloss.attacks import pgd as _pgd
@@ -36,6 +38,7 @@ from advloss.attacks.base import NORMS, Round, example_keys
 from advloss.attacks.entry import (
     FIXED_EPSILON,
     MINIMUM_NORM,
+    TRAINING_ONLY,
     Attack,
     Suite,
     in_both,
@@ -43,13 +46,15 @@ from advloss.attacks.entry import (
 )
 from advloss.losses import DLR_CLASSES, TARGETED_DLR_CLASSES
 from advloss.registry import Setting, number, positive, whole
+from advloss.types import AttackResult
 
 __all__ = [
-    "ATTACKS", "FIXED_EPSILON", "MINIMUM_NORM", "NORMS", "SUITES", "Attack", "Round",
-    "Suite", "example_keys", "suite",
+    "ATTACKS", "FIXED_EPSILON", "MINIMUM_NORM", "NORMS", "SUITES", "TRAINING_ONLY",
+    "Attack", "Round", "Suite", "example_keys", "for_classes", "suite",
 ]  # fmt: skip
 
-fgsm, pgd, noise = map(direct.attack, (_pgd.fgsm, _pgd.pgd, _pgd.noise))
+pgd, noise = map(direct.attack, (_pgd.pgd, _pgd.noise))
+fgsm, fgsm_rs, n_fgsm = map(direct.attack, (_fgsm.fgsm, _fgsm.fgsm_rs, _fgsm.n_fgsm))
 multi_targeted = direct.attack(_pgd.multi_targeted)
 apgd, apgd_t = map(direct.attack, (_apgd.apgd, _apgd.apgd_t))
 fab, fab_t = map(direct.attack, (_fab.fab, _fab.fab_t))
@@ -106,13 +111,32 @@ def _apgd_t_of(name: str, title: str, loss: str, classes: int) -> dict[str, Atta
     )
 
 
+def _in_linf(
+    function: Callable[..., AttackResult],
+    title: str,
+    kind: str = FIXED_EPSILON,
+    rounds: Callable[..., Sequence[Round]] = lambda *_: [Round()],
+    **own: Setting,
+) -> Attack:
+    settings = {**_set.objective(), **_set.epsilon("linf"), **own}
+    return Attack(function, title, "linf", kind, settings, rounds=rounds)
+
+
 ATTACKS: Mapping[str, Attack] = {
-    "fgsm": Attack(
-        fgsm,
-        "FGSM",
-        "linf",
-        FIXED_EPSILON,
-        {**_set.objective(), **_set.epsilon("linf"), **_set.random_start(False)},
+    "fgsm": _in_linf(fgsm, "FGSM", **_set.random_start(False)),
+    "fgsm_rs": _in_linf(fgsm_rs, "FGSM-RS", reach=_set.of_epsilon(1.25, "the step")),
+    "n_fgsm": _in_linf(
+        n_fgsm,
+        "N-FGSM",
+        TRAINING_ONLY,
+        spread=_set.of_epsilon(2.0, "the noise"),
+        reach=_set.of_epsilon(1.0, "the step"),
+    ),
+    "noise": _in_linf(
+        noise,
+        "noise",
+        rounds=_pgd.noise_rounds,
+        draws=Setting(1, whole(1), "random changes, of which the worst counts"),
     ),
     **in_both(
         "pgd",
@@ -160,18 +184,6 @@ ATTACKS: Mapping[str, Attack] = {
         lambda norm: {**_set.fab(norm), **_set.restarts(), **_set.target_classes()},
         kind=MINIMUM_NORM,
         rounds=_fab.fab_rounds,
-    ),
-    "noise": Attack(
-        noise,
-        "noise",
-        "linf",
-        FIXED_EPSILON,
-        {
-            **_set.objective(),
-            **_set.epsilon("linf"),
-            "draws": Setting(1, whole(1), "random changes, of which the worst counts"),
-        },
-        rounds=_pgd.noise_rounds,
     ),
     "lbfgs": Attack(
         lbfgs,

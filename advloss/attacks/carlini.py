@@ -25,8 +25,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from advloss import losses
 from advloss.attacks import base
+from advloss.losses.climbed import margin
 from advloss.types import Array, AttackResult, Classifier
 
 # Pixels of 0 and 1 lie at infinite w; drawn in by this factor, they lie at +-3.8 and
@@ -79,8 +79,8 @@ class Aim(NamedTuple):
     def margin(self, logits: Array) -> Array:
         """`[batch]` the logit that is still missing; negative where it is fooled."""
         if self.targets is None:
-            return -losses.margin(logits, self.labels)
-        return losses.margin(logits, self.targets)
+            return -margin(logits, self.labels)
+        return margin(logits, self.targets)
 
     def excess(self, logits: Array) -> Array:
         """`[batch]` the margin as it is minimised: no lower than need be."""

@@ -8,6 +8,7 @@ from advloss.registry import Setting
 from advloss.types import AttackResult
 
 FIXED_EPSILON, MINIMUM_NORM = "fixed-epsilon", "minimum-norm"
+TRAINING_ONLY = "training-only"  # It leaves the ball: it measures nothing.
 
 
 class Attack(NamedTuple):
@@ -17,7 +18,7 @@ class Attack(NamedTuple):
         function: the attack.
         title: its name in tables.
         norm: of its radius and distances: "linf", "l2", "l1" or "l0".
-        kind: `FIXED_EPSILON` or `MINIMUM_NORM`.
+        kind: `FIXED_EPSILON`, `MINIMUM_NORM` or `TRAINING_ONLY`.
         settings: keys of `config.evaluate.<name>`. A minimum-norm attack has an
             "epsilon" that its function does not take: within it an image counts as
             fooled. "objective" and "objective_scale" become the function's objective.
@@ -35,6 +36,15 @@ class Attack(NamedTuple):
     training: Mapping[str, Any] = {}
     targeted: bool = False
     rounds: Callable[[Mapping[str, Any], int], Sequence[Round]] = lambda *_: [Round()]
+
+
+    @property
+    def trains_with(self) -> dict[str, Setting]:
+        """Its settings, with the defaults with which it trains."""
+        return {
+            key: setting._replace(default=self.training.get(key, setting.default))
+            for key, setting in self.settings.items()
+        }
 
 
 class Suite(NamedTuple):

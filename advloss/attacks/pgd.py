@@ -143,28 +143,6 @@ def pgd_rounds(settings: Mapping[str, Any], classes: int) -> list[base.Round]:
     return found
 
 
-def fgsm(
-    classifier: Classifier,
-    keys: Array,
-    images: Array,
-    labels: Array,
-    *,
-    epsilon: Array | float,
-    random_start: bool = False,
-    **settings: Any,
-) -> AttackResult:
-    """Fast gradient sign method: one step of PGD, as long as the ball's radius.
-
-    Arguments and result are those of `pgd`, without `step_size` and `steps`.
-
-    See "Explaining and Harnessing Adversarial Examples" by Goodfellow et al., and
-    "Robust Loss Functions" by Vu and Tran, Section II-B3 (FGS, there targeted).
-    """
-    radius = {"epsilon": epsilon, "step_size": epsilon, "steps": 1}
-    how = {"random_start": random_start, **radius}
-    return pgd(classifier, keys, images, labels, **how, **settings)
-
-
 def noise(
     classifier: Classifier,
     keys: Array,

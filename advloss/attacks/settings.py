@@ -39,6 +39,11 @@ def epsilon(norm: str) -> dict[str, Setting]:
     }
 
 
+def of_epsilon(default: float, what: str) -> Setting:
+    """A length that goes with the radius."""
+    return Setting(default, number(0, 100), f"the length of {what}, in epsilons")
+
+
 def steps(count: int) -> dict[str, Setting]:
     """How many iterations."""
     return {"steps": Setting(count, whole(), "iterations")}

@@ -62,7 +62,7 @@ def loss(config: ConfigDict) -> Callable[..., Array]:
 def objective(config: ConfigDict) -> Objective:
     """The training loss with all its numbers, as an attack climbs it."""
     entry = losses.LOSSES[config.loss.name]
-    return losses.bind(config.loss.name, _given(config.loss, entry.settings))
+    return losses.climb(config.loss.name, _given(config.loss, entry.settings))
 
 
 def hyperparameters(config: ConfigDict) -> Hyper:
@@ -80,11 +80,12 @@ def hyperparameters(config: ConfigDict) -> Hyper:
 def defence(config: ConfigDict) -> Callable[..., tuple]:
     """The seam: `(forward, variables, batch, key, hyper, frozen, memory)`.
 
-    The loss, the training attack and what is not swept are bound.
+    The loss, the training attack and what is not swept are bound. `through` may be
+    given: a function of the attack, whose result takes its place.
     """
     entry = DEFENCES[config.defence.name]
     bound, _ = _split(config.defence, entry.settings)
-    own = loss(config)
+    own, climbed = loss(config), losses.LOSSES[config.loss.name].climbed
 
     def defend(
         forward: Callable[..., tuple],
@@ -94,16 +95,23 @@ def defence(config: ConfigDict) -> Callable[..., tuple]:
         hyper: Hyper,
         frozen: PyTree,
         memory: PyTree,
+        through: Callable[[Callable], Callable] = lambda attack: attack,
     ) -> tuple:
         numbers = {key: hyper[key] for key in ("loss", "attack", "defence")}
+        objective = functools.partial(own, **{**hyper["loss"], **climbed})
         return entry.function(
             forward, variables, batch, key, numbers, frozen, memory,
-            loss=own,
-            attack=training_attack(config, functools.partial(own, **hyper["loss"])),
+            loss=losses.smoothed(own, config.defence.label_smoothing),
+            attack=through(training_attack(config, objective)),
             **bound,
         )  # fmt: skip
 
     return defend
+
+
+def replays(config: ConfigDict) -> int:
+    """How many updates in a row are made on one batch."""
+    return config.defence.replays or 1
 
 
 def training_attack(

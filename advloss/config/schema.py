@@ -18,8 +18,9 @@ from ml_collections.config_dict import placeholder
 
 from advloss.attacks import (
     ATTACKS,
-    FIXED_EPSILON,
+    MINIMUM_NORM,
     SUITES,
+    TRAINING_ONLY,
     Attack,
     for_classes,
     suite,
@@ -34,6 +35,7 @@ from advloss.config.keys import (
     titles,
     training,
 )
+from advloss.config.training_attack import hold
 from advloss.config.trees import get, invalid, put, put_all
 from advloss.data import SOURCES
 from advloss.defences import DEFENCES
@@ -48,7 +50,8 @@ def keys() -> dict[str, Key]:
     Raises:
         ValueError: two registries declare one key, or one of several types.
     """
-    trains = {name: _trains(attack) for name, attack in _fixed_epsilon().items()}
+    trains = {name: attack.trains_with for name, attack in _training().items()}
+    measuring = {n: a for n, a in ATTACKS.items() if a.kind != TRAINING_ONLY}
     sections = {
         "": _run(),
         "loss.": join(_loss(), _shared(LOSSES)),
@@ -57,8 +60,8 @@ def keys() -> dict[str, Key]:
         "model.": join(_model(), _shared({**NETWORKS, **ACTIVATIONS})),
         "train.": training(),
         "train.attack.": join(shared(trains), _WARMUP),
-        "evaluate.": evaluation([*ATTACKS, *SUITES]),
-        **{f"evaluate.{name}.": attack.settings for name, attack in ATTACKS.items()},
+        "evaluate.": evaluation([*measuring, *SUITES]),
+        **{f"evaluate.{name}.": attack.settings for name, attack in measuring.items()},
     }
     return {
         section + key: value if isinstance(value, Key) else Key(*value)
@@ -90,8 +93,19 @@ def _defence() -> dict[str, Setting]:
         "name": Setting("adversarial", choice(DEFENCES), text),
         "attack": Setting(
             "pgd",
-            choice(_fixed_epsilon()),
+            choice(_training()),
             "what a defence attacks its batches with, set by train.attack",
+        ),
+        "label_smoothing": Setting(
+            0.0,
+            number(0, 1, below=True),
+            "the share of the training loss that all classes have alike; 0: none",
+        ),
+        "awp": Setting(
+            0.0,
+            number(0, 1),
+            "how far weights are moved towards a higher loss before each update, in "
+            "units of each kernel's length; 0: not",
         ),
     }
 
@@ -135,16 +149,8 @@ def _shared(registry: Mapping[str, Any]) -> dict[str, Key]:
     return shared({name: entry.settings for name, entry in registry.items()})
 
 
-def _trains(attack: Attack) -> dict[str, Setting]:
-    """An attack's settings, with the defaults with which it trains."""
-    return {
-        key: setting._replace(default=attack.training.get(key, setting.default))
-        for key, setting in attack.settings.items()
-    }
-
-
-def _fixed_epsilon() -> dict[str, Any]:
-    return {name: a for name, a in ATTACKS.items() if a.kind == FIXED_EPSILON}
+def _training() -> dict[str, Attack]:
+    return {name: a for name, a in ATTACKS.items() if a.kind != MINIMUM_NORM}
 
 
 def default() -> ConfigDict:
@@ -184,8 +190,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
     values, config = conform(config, known), default()
     put_all(config, values)
     chosen = _chosen(config, known)
-    if DEFENCES[config.defence.name].own_objective:
-        _leave_objective(config)
+    hold(config, DEFENCES[config.defence.name], _training())
     for key, entry in known.items():
         if entry.optional:
             _fill(config, key, chosen)
@@ -220,7 +225,7 @@ def _chosen(
         "loss": LOSSES[config.loss.name].settings,
         "defence": DEFENCES[config.defence.name].settings,
         "model": {**NETWORKS[network].settings, **ACTIVATIONS[activation].settings},
-        "train.attack": _trains(ATTACKS[config.defence.attack]),
+        "train.attack": ATTACKS[config.defence.attack].trains_with,
     }
 
 
@@ -246,24 +251,6 @@ def _fill(
         put(config, key, setting.default)
     if setting is not None:
         check(config, key, setting.valid)
-
-
-def _leave_objective(config: ConfigDict) -> None:
-    """What must hold where the defence gives its attack an objective."""
-    defence, attack = config.defence.name, config.train.attack
-    names = {n: a for n, a in _fixed_epsilon().items() if not a.targeted}
-    if config.defence.attack not in names:
-        reason = f"one of {', '.join(names)} with defence.name={defence}"
-        raise invalid("defence.attack", config.defence.attack, reason)
-    for key, usual in (("objective", "training"), ("objective_scale", 1.0)):
-        if attack[key] not in (None, usual):
-            reason = f"unset, as {defence} has an objective of its own"
-            raise invalid(f"train.attack.{key}", attack[key], reason)
-    if attack.random_start is False:
-        reason = f"True, as the objective of {defence} is flat at the natural image"
-        raise invalid("train.attack.random_start", False, reason)
-    if "random_start" in names[config.defence.attack].settings:
-        attack.random_start = True
 
 
 def _check_together(config: ConfigDict) -> None:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from advloss import networks
-from advloss.attacks import ATTACKS, SUITES, checks, suite
+from advloss.attacks import ATTACKS, SUITES, TRAINING_ONLY, checks, suite
 from advloss.attacks.direct import look
 from advloss.attacks.kept import kept, stand_in
 from advloss.errors import InputError, line, shown
@@ -108,7 +108,11 @@ def attack_names(attacks: str | Iterable[str], norm: str) -> list[str]:
         valid = f"one of {', '.join(norms)}"
         raise InputError(f"norm={shown(norm)} is not valid: use {valid}")
     given = [attacks] if isinstance(attacks, str) else attacks
-    known = [name for name, entry in ATTACKS.items() if entry.norm == norm]
+    known = [
+        name
+        for name, entry in ATTACKS.items()
+        if entry.norm == norm and entry.kind != TRAINING_ONLY
+    ]
     ending = "" if norm == "linf" else f"_{norm}"
     suites = [name.removesuffix(ending) for name, s in SUITES.items() if s.norm == norm]
     found: list[str] = []

@@ -260,7 +260,7 @@ def _function(
             named, held = "training", look_at_objective(chosen, classes + 1, classes)
         elif named in losses.LOSSES:  # As it is registered now.
             chosen = losses.LOSSES[named].function
-            loss = losses.bind(named, losses.defaults(named))
+            loss = losses.climb(named, losses.defaults(named))
             held = look_at_objective(loss, classes + 1, classes)
         bound["objective"] = named, chosen, scale
     how = target.classifier_of, ATTACKS[name].function, tuple(bound.items())

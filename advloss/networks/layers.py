@@ -30,6 +30,7 @@ PRECISIONS = {
 # Feature and class vectors shorter than this are divided by it, not by their length:
 # the gradient at a zero vector stays finite.
 _SHORTEST = 1e-6
+_RADIUS = 10.0  # C_MM of Pang et al., in all their experiments.
 
 
 class Activation(NamedTuple):
@@ -79,6 +80,38 @@ class CosineHead(nn.Module):
         return jnp.matmul(*vectors, precision=PRECISIONS["float32"][1])
 
 
+class CentresHead(nn.Module):
+    """`-||z - mu_j||^2 / 2`: z a linear map of the features, mu_j a class's centre.
+
+    The centres are fixed: the corners of a regular simplex, as far apart as points at
+    that distance from 0 can be. See "Rethinking Softmax Cross-Entropy Loss for
+    Adversarial Robustness" by Pang et al., Section 3.3.
+    """
+
+    num_classes: int
+    initialiser: str
+
+    @nn.compact
+    def __call__(self, features: Array) -> Array:
+        weights, biases = INITIALISERS[self.initialiser]
+        products = PRECISIONS["float32"][1]
+        features = nn.Dense(
+            self.num_classes,
+            precision=products,
+            kernel_init=weights,
+            bias_init=biases,
+            name="map",
+        )(features)
+        away = features[:, None] - simplex(self.num_classes)
+        return -jnp.sum(jnp.square(away), axis=-1) / 2
+
+
+def simplex(num_classes: int) -> Array:
+    """`[classes, classes]`: points of length `_RADIUS`, all equally far apart."""
+    points = jnp.eye(num_classes) - 1 / num_classes
+    return _RADIUS * points / jnp.linalg.norm(points, axis=-1, keepdims=True)
+
+
 def normalise(vectors: Array, *, axis: int) -> Array:
     """Vectors of length 1 along `axis`; the zero vector stays zero."""
     squares = jnp.sum(jnp.square(vectors), axis=axis, keepdims=True)
@@ -103,7 +136,11 @@ def _cosine_head(num_classes: int, init: str, name: str) -> nn.Module:
     return CosineHead(num_classes, init, name=name)
 
 
-HEADS = {"linear": dense, "cosine": _cosine_head}
+def _centres_head(num_classes: int, init: str, name: str) -> nn.Module:
+    return CentresHead(num_classes, init, name=name)
+
+
+HEADS = {"linear": dense, "cosine": _cosine_head, "centres": _centres_head}
 
 
 class Architecture(nn.Module):

@@ -16,7 +16,7 @@ from advloss import optimisers
 from advloss.attacks.base import KEYS
 from advloss.config import build
 from advloss.data.order import draw
-from advloss.defences import DEFENCES
+from advloss.defences import DEFENCES, awp
 from advloss.networks import Network
 from advloss.types import Array, Axis, Batch, PyTree, Split, TrainState
 
@@ -88,6 +88,9 @@ def make_train_step(
     """
     settings = config.train
     defend, optimiser = build.defence(config), _optimiser(config)
+    if config.defence.awp:
+        mean = axis.mean if axis is not None else lambda tree: tree
+        defend = awp.perturbed(defend, config.defence.awp, mean)
     schedule = optimisers.SCHEDULES[settings.schedule]
     decay = schedule(settings.steps, tuple(settings.milestones))
     warmup_steps = settings.attack.warmup * settings.steps
@@ -183,7 +186,7 @@ def make_chunk(
     """
     train_step = make_train_step(config, network, axis)
     batch_size = config.train.batch_size
-    share = batch_size // shares
+    share, replays = batch_size // shares, build.replays(config)
 
     def chunk(
         rank: Array | int,
@@ -193,9 +196,12 @@ def make_chunk(
         hyper: build.Hyper,
         frozen: PyTree,
     ) -> tuple[TrainState, Metrics]:
-        start, count = state.step * batch_size, steps * batch_size
+        # The number of each step's batch, and which there are.
+        numbers = (state.step + jnp.arange(steps)) // replays
+        first, count = numbers[0], -(-(steps - 1) // replays) + 1
+        start, count = first * batch_size, count * batch_size
         indices = draw(run_keys.order, start, count, len(split.labels))
-        batches = indices.reshape(steps, batch_size)
+        batches = indices.reshape(-1, batch_size)[numbers - first]
         mine = jax.lax.dynamic_slice_in_dim(batches, rank * share, share, axis=1)
 
         def body(state: TrainState, indices: Array) -> tuple[TrainState, Metrics]:

@@ -55,7 +55,7 @@ def step_size(epsilon: float, steps: int) -> float:
 def objective_of(named: str, function: Callable) -> Objective:
     """What "training" stands for: a loss with its defaults, or a caller's function."""
     if named in losses.LOSSES and function is losses.LOSSES[named].function:
-        return losses.bind(named, losses.defaults(named))
+        return losses.climb(named, losses.defaults(named))
     return in_float32(function)
 
 

@@ -1,0 +1,53 @@
+"""What a defence asks of the attack that it trains against."""
+
+from collections.abc import Mapping
+
+from ml_collections import ConfigDict
+
+from advloss.attacks.entry import Attack
+from advloss.config.trees import invalid
+from advloss.defences.entry import Entry
+
+
+def hold(config: ConfigDict, defence: Entry, attacks: Mapping[str, Attack]) -> None:
+    """The attack must be one that the defence can use, as it can use it.
+
+    What the defence says itself is filled in.
+
+    Args:
+        config: whose `defence.attack` and `train.attack` are looked at.
+        defence: the entry of `defence.name`.
+        attacks: those that can train.
+
+    Raises:
+        InputError: the attack is another, or a setting of it.
+    """
+    which = f"with defence.name={config.defence.name}"
+    names = defence.only or tuple(attacks)
+    if defence.own_objective:
+        names = [name for name in names if not attacks[name].targeted]
+    if defence.attacks and config.defence.attack not in names:
+        reason = f"one of {', '.join(names)} {which}"
+        raise invalid("defence.attack", config.defence.attack, reason)
+    for key, value in defence.held.items():
+        if config.train.attack[key] not in (None, value):
+            reason = f"{value!r} {which}"
+            raise invalid(f"train.attack.{key}", config.train.attack[key], reason)
+        config.train.attack[key] = value
+    if defence.own_objective:
+        starts = "random_start" in attacks[config.defence.attack].settings
+        _leave_objective(config, starts)
+
+
+def _leave_objective(config: ConfigDict, starts: bool) -> None:
+    """What must hold where the defence gives its attack an objective."""
+    defence, attack = config.defence.name, config.train.attack
+    for key, usual in (("objective", "training"), ("objective_scale", 1.0)):
+        if attack[key] not in (None, usual):
+            reason = f"unset, as {defence} has an objective of its own"
+            raise invalid(f"train.attack.{key}", attack[key], reason)
+    if attack.random_start is False:
+        reason = f"True, as the objective of {defence} is flat at the natural image"
+        raise invalid("train.attack.random_start", False, reason)
+    if starts:
+        attack.random_start = True
