@@ -22,7 +22,7 @@ from advloss.evaluation.diagnosis import Diagnosis, diagnose
 from advloss.evaluation.front import Result, evaluate
 from advloss.networks import Network
 from advloss.runtime import environment
-from advloss.training import guards, stack, step
+from advloss.training import guards, stack, step, teacher
 from advloss.training.trained import Trained, load, network_of, trained
 from advloss.types import Dataset, PyTree, Split
 
@@ -107,6 +107,11 @@ def fit(
             f"config.data.num_classes={settings.data.num_classes} is not valid: use at "
             f"least {most + 1}, as labels go up to {most}"
         )
+    if teacher.reads(settings) and frozen is None:
+        raise InputError(
+            f"frozen=None is not valid with defence={settings.defence.name!r}: give "
+            "the teacher's variables"
+        )
     network, name = network_of(module, settings)
     chosen = jax.local_devices() if devices is None else check_devices(devices)
     chosen = _dividing(chosen, settings.train.batch_size)
@@ -117,7 +122,7 @@ def fit(
     state = step.init(settings, network, split)
     where = stack.layout(1, settings.train.batch_size, chosen)
     chunks = stack.run(
-        [settings], network, dataset, [state], where=where, frozen=frozen
+        [settings], network, dataset, [state], where=where, frozen=[frozen]
     )
     done, rows = 0, []
     with environment.progress_bar(

@@ -4,6 +4,8 @@ A new defence joins `CASES`. Three of the table are made here: one that remember
 that reads a frozen teacher, and a network with statistics of batches.
 """
 
+import json
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -21,7 +23,7 @@ from advloss.defences.trades import divergence
 from advloss.errors import InputError
 from advloss.networks import NETWORKS
 from advloss.networks.layers import Architecture
-from advloss.runtime import checkpoints
+from advloss.runtime import checkpoints, files
 from advloss.training import run, stack, step
 from advloss.training import workdir as folders
 from advloss.types import Batch
@@ -50,6 +52,7 @@ CASES = {
     "alp": {},
     "free": {"defence.attack": "fgsm", "defence.replays": 3},
     "atta": {"train.attack.steps": 1, "defence.reset": 2},
+    "distillation": {"defence.temperature": 5.0},
     "trades:normalised": {"model.name": "normalised", "train.average": 0.99},
     "remembers": {},
 }
@@ -144,7 +147,7 @@ def _train(config, dataset, devices=1, frozen=None):
     where = stack.layout(1, config.train.batch_size, jax.devices()[:devices])
     found = []
     for fetch, (metrics,) in stack.run(
-        [config], network, dataset, [state], where=where, frozen=frozen
+        [config], network, dataset, [state], where=where, frozen=[frozen]
     ):
         (state,) = fetch()
         found.append(metrics)
@@ -155,10 +158,21 @@ def test_every_defence_has_a_case():
     assert {case.partition(":")[0] for case in CASES} == set(DEFENCES)
 
 
+def _teacher(config, dataset, case):
+    """What the case's defence reads: a network that was trained a little."""
+    if not DEFENCES[case.partition(":")[0]].teacher:
+        return None
+    own = config.copy_and_resolve_references()
+    steps = {"train.steps": 80, "train.chunk_steps": 20, "train.checkpoint_every": 80}
+    state, _ = _train(_config(own, "natural", **steps), dataset)
+    return state.variables
+
+
 @each_case
 def test_it_learns(config, dataset, case):
     steps = {"train.steps": 80, "train.chunk_steps": 20, "train.checkpoint_every": 80}
-    _, metrics = _train(_config(config, case, **steps), dataset)
+    frozen = _teacher(config, dataset, case)
+    _, metrics = _train(_config(config, case, **steps), dataset, frozen=frozen)
     assert {"loss", "accuracy", "learning_rate", "epsilon"} <= set(metrics)
     assert metrics["accuracy"][-20:].mean() > metrics["accuracy"][:20].mean() + 0.15
     assert metrics["loss"][-20:].mean() < metrics["loss"][:20].mean()
@@ -168,8 +182,9 @@ def test_it_learns(config, dataset, case):
 def test_1_2_and_4_devices_are_one_large_batch(config, dataset, case):
     # With SGD: Adam would make a learning rate's difference of a rounding error.
     changes = {"train.optimiser": "sgd", "train.learning_rate": 0.02}
+    frozen = _teacher(config, dataset, case)
     config = _config(config, case, **{**changes, "train.steps": 2})
-    one, *several = (_train(config, dataset, n)[0] for n in (1, 2, 4))
+    one, *several = (_train(config, dataset, n, frozen)[0] for n in (1, 2, 4))
     for state in several:
         # What is kept in 8 bits may round to the next one.
         jax.tree.map(
@@ -525,6 +540,65 @@ def test_a_frozen_teacher_is_read_and_not_changed(config, dataset, monkeypatch):
     _, metrics = _train(config, dataset, 2, frozen=teacher)
     assert metrics["loss"][-1] < metrics["loss"][0] / 10
     assert _bits(teacher) == before
+
+
+def test_distillation_by_hand(config, dataset):
+    """Cross-entropy with the teacher's softmax at T: its gradient is p - q over T."""
+    config = _config(config, "distillation")
+    defend, forward, variables, batch, (key, hyper, _, rows) = _outcome(config, dataset)
+    teacher = build.network(config).init(jax.random.key(7), (8, 8, 1))
+    value, (_, _, metrics) = defend(
+        forward, variables, batch, key, hyper, teacher, rows
+    )
+    p, q = (
+        np.asarray(jax.nn.softmax(forward(tree, batch.images, False)[0] / 5.0))
+        for tree in (teacher, variables)
+    )
+    np.testing.assert_allclose(value, -(p * np.log(q)).sum(-1).mean(), rtol=1e-5)
+    sure = (p.argmax(-1) == np.asarray(batch.labels)).mean()
+    assert metrics["teacher_accuracy"] == pytest.approx(sure)
+
+
+def test_a_teacher_is_trained_first_and_stays_the_same(config, tmp_path):
+    """At the same temperature; its digest is the student's, wherever it lies."""
+    config = _config(config, "distillation")
+    devices, student = jax.devices()[:1], tmp_path / "student"
+    run.train_runs([config], [student], devices)
+    teacher = folders.load_run(student / "teacher")
+    assert teacher.config.defence.name == "natural"
+    assert teacher.config.defence.temperature == 5.0
+    assert teacher.config.name == f"{config.name} teacher"
+    noted = json.loads((student / "data.json").read_text())
+    assert noted["teacher"] == files.digest(teacher.variables)
+    # Another student of the same teacher, named.
+    other = config.copy_and_resolve_references()
+    other.defence.teacher, other.seed = str(tmp_path / "moved"), 1
+    (student / "teacher").rename(tmp_path / "moved")
+    run.train_runs([other], [tmp_path / "other"], devices)
+    assert not (tmp_path / "other" / "teacher").exists()
+    # Without its teacher's folder, the student's own command would make it anew.
+    again = config.copy_and_resolve_references()
+    again.defence.teacher = str(tmp_path / "moved")
+    run.train_runs([again], [student], devices)
+    run.train_runs([config], [student], devices)
+    # The network of another training is refused.
+    again.defence.teacher = str(tmp_path / "other")
+    with pytest.raises(
+        InputError, match=r"config.defence.teacher=.*: the teacher is no"
+    ):
+        run.train_runs([again], [student], devices)
+    again.defence.teacher = str(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"defence.teacher=.*nowhere holds no run"):
+        run.train_runs([again], [student], devices)
+    other.model.name, other.defence.teacher = "mlp", str(tmp_path / "moved")
+    other = configs.resolve(other)
+    if teacher.config.model.name != "mlp":
+        with pytest.raises(InputError, match=r"a network of another form: teacher and"):
+            run.train_runs([other], [tmp_path / "third"], devices)
+    with pytest.raises(
+        InputError, match=r"loss.name='hinge' .*use one of softmax_cros"
+    ):
+        _config(config, "distillation", **{"loss.name": "hinge"})
 
 
 def test_the_moving_average_is_what_is_evaluated(config, tmp_path):

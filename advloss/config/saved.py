@@ -25,8 +25,8 @@ from advloss.runtime import files
 CONFIG = "config.json"
 # A trained network depends on these sections; the others may change afterwards.
 _TRAINING = ("seed", "loss", "defence", "data", "model", "train")
-# Where data lie does not change what they are.
-_LOCATIONS = ("data.dir", "data.manual_dir")
+# Where data and a teacher lie does not change what they are.
+_LOCATIONS = ("data.dir", "data.manual_dir", "defence.teacher")
 
 
 def flatten_training(config: ConfigDict) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""What a defence asks of the attack that it trains against."""
+"""What a defence asks of its loss, and of the attack that it trains against."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from advloss.defences.entry import Entry
 
 
 def hold(config: ConfigDict, defence: Entry, attacks: Mapping[str, Attack]) -> None:
-    """The attack must be one that the defence can use, as it can use it.
+    """Loss and attack must be such that the defence can use them.
 
     What the defence says itself is filled in.
 
@@ -20,9 +20,12 @@ def hold(config: ConfigDict, defence: Entry, attacks: Mapping[str, Attack]) -> N
         attacks: those that can train.
 
     Raises:
-        InputError: the attack is another, or a setting of it.
+        InputError: the loss or the attack is another, or a setting of it.
     """
     which = f"with defence.name={config.defence.name}"
+    if defence.losses and config.loss.name not in defence.losses:
+        reason = f"one of {', '.join(defence.losses)} {which}"
+        raise invalid("loss.name", config.loss.name, reason)
     names = defence.only or tuple(attacks)
     if defence.own_objective:
         names = [name for name in names if not attacks[name].targeted]

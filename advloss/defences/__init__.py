@@ -19,13 +19,14 @@ from advloss.defences.alp import alp
 from advloss.defences.atta import atta
 from advloss.defences.atta import nothing_yet as atta_memory
 from advloss.defences.base import Defence
+from advloss.defences.distillation import distillation
 from advloss.defences.entry import Entry
 from advloss.defences.free import free
 from advloss.defences.free import nothing_yet as free_memory
 from advloss.defences.mart import mart
 from advloss.defences.natural import natural
 from advloss.defences.trades import trades
-from advloss.registry import Setting, number, whole
+from advloss.registry import Setting, number, positive, text, whole
 
 __all__ = ["DEFENCES", "Defence", "Entry"]
 
@@ -34,8 +35,15 @@ def _beta(default: float, help: str) -> dict[str, Setting]:
     return {"beta": Setting(default, number(0, 1e6), help, swept=True)}
 
 
+def _temperature(default: float) -> dict[str, Setting]:
+    help = "T, by which logits are divided in training"
+    return {"temperature": Setting(default, positive(), help, swept=True)}
+
+
 DEFENCES: Mapping[str, Entry] = {
-    "natural": Entry(natural, "natural training", attacks=False),
+    "natural": Entry(
+        natural, "natural training", attacks=False, settings=_temperature(1.0)
+    ),
     "adversarial": Entry(adversarial, "adversarial training"),
     "trades": Entry(
         trades,
@@ -70,5 +78,18 @@ DEFENCES: Mapping[str, Entry] = {
         memory=atta_memory,
         only=("pgd",),
         held={"random_start": True, "restarts": 1},
+    ),
+    "distillation": Entry(
+        distillation,
+        "defensive distillation",
+        attacks=False,
+        settings={
+            **_temperature(100.0),
+            "teacher": Setting(
+                "", text(), 'the teacher\'s work directory; "": trained in its own'
+            ),
+        },
+        teacher=True,
+        losses=("softmax_cross_entropy",),
     ),
 }

@@ -25,6 +25,8 @@ class Entry(NamedTuple):
         only: the attacks that it can use; all where it is empty.
         held: settings of the attack that must have these values: it says itself what
             they would say.
+        teacher: it reads the variables of a trained network of the same architecture.
+        losses: those that it can train with; all where it is empty.
     """
 
     function: Defence
@@ -35,3 +37,5 @@ class Entry(NamedTuple):
     own_objective: bool = False
     only: tuple[str, ...] = ()
     held: Mapping[str, Any] = {}
+    teacher: bool = False
+    losses: tuple[str, ...] = ()

@@ -16,8 +16,12 @@ def natural(
     loss: base.Loss,
     attack: base.TrainingAttack,
 ) -> base.Outcome:
-    """The mean loss of natural images. Arguments and result: `base.Defence`."""
+    """The mean of `loss(f(x) / T, y)`. Arguments and result: `base.Defence`.
+
+    The temperature T is 1 but for a teacher, see `distillation.distillation`.
+    """
     logits, _, variables = forward(variables, batch.images, True)
-    value = loss(logits, batch.labels, **hyper["loss"]).mean()
+    softened = logits / hyper["defence"]["temperature"]
+    value = loss(softened, batch.labels, **hyper["loss"]).mean()
     metrics = {"loss": value, "accuracy": base.accuracy(logits, batch.labels)}
     return value, (variables, memory, metrics)

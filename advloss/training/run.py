@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from advloss.config import build
-from advloss.errors import DivergedError, Stopped
+from advloss.errors import DivergedError, InputError, Stopped
 from advloss.runtime import (
     checkpoints,
     environment,
@@ -28,25 +28,31 @@ from advloss.runtime import (
     signals,
 )
 from advloss.runtime import devices as on_devices
-from advloss.training import guards, stack, step
+from advloss.training import guards, stack, step, teacher
 from advloss.training import workdir as folders
 from advloss.types import Dataset, PyTree, TrainState
 
 
 class Member(NamedTuple):
-    """A run: its config, resolved, its work directory, and the digests of its data."""
+    """A run.
+
+    Attributes:
+        config: resolved.
+        workdir: where it is trained.
+        data: the digests of what it is trained on.
+        frozen: what its defence reads and never changes.
+    """
 
     config: ConfigDict
     workdir: Path
     data: dict[str, str]
+    frozen: PyTree
 
 
 def train_runs(
     stacked: Sequence[ConfigDict],
     workdirs: Sequence[str | Path],
     devices: Sequence[jax.Device],
-    *,
-    frozen: PyTree = None,
 ) -> None:
     """Trains one run or several together, or goes on where they stopped.
 
@@ -58,7 +64,8 @@ def train_runs(
         stacked: resolved, of one stack of `stack.plan`.
         workdirs: made if need be; metrics and checkpoints go there.
         devices: over which runs and batches are spread, see `stack.layout`.
-        frozen: what their defence reads and never changes.
+
+    A teacher that a defence reads is trained first, where the config names none.
 
     Raises:
         InputError: the data can't be read or are not those that a run began with, the
@@ -75,10 +82,13 @@ def train_runs(
         folders.check_owner(workdir, config)
     dataset = folders.load_data(stacked[0])
     guards.check_images(dataset, stacked[0])
-    digests = folders.digests(dataset)
-    members = [Member(*m, digests) for m in zip(stacked, checked, strict=True)]
+    members = []
+    for config, workdir in zip(stacked, checked, strict=True):
+        frozen = _teacher(config, workdir, dataset, devices)
+        digests = folders.digests(dataset, frozen)
+        members.append(Member(config, workdir, digests, frozen))
     for member in members:
-        folders.check_data(*member)
+        folders.check_data(member.config, member.workdir, member.data)
     hosts.wait_for_all()  # To here nothing was written.
     where = stack.layout(len(members), stacked[0].train.batch_size, devices)
     with ExitStack() as exits:
@@ -87,12 +97,12 @@ def train_runs(
             for member in members:
                 folders.check_checkpoints(member.workdir, member.config)
             for member in members:
-                folders.note(*member)
+                folders.note(member.config, member.workdir, member.data)
         failures: list[DivergedError] = []
         try:
             while decided := _next(members):
                 start, together = decided
-                failed = _train_together(together, start, dataset, where, held, frozen)
+                failed = _train_together(together, start, dataset, where, held)
                 members = [m for m in members if m.workdir not in failed]
                 failures += failed.values()
         except OSError:
@@ -101,6 +111,31 @@ def train_runs(
             raise
     if failures:
         raise failures[0]
+
+
+def _teacher(
+    config: ConfigDict,
+    workdir: Path,
+    dataset: Dataset,
+    devices: Sequence[jax.Device],
+) -> PyTree:
+    """The variables of a run's teacher, trained first where it is the run's own."""
+    if not teacher.reads(config):
+        return None
+    where = Path(config.defence.teacher or workdir / folders.TEACHER)
+    if teacher.is_own(config):
+        train_runs([teacher.config_of(config)], [where], devices)
+    try:
+        run = folders.load_run(where)
+    except InputError as error:
+        raise InputError(f"config.defence.teacher={str(where)!r}: {error}") from error
+    if run.step < run.config.train.steps:
+        raise InputError(
+            f"config.defence.teacher={str(where)!r} is trained for {run.step} of "
+            f"{run.config.train.steps} steps: finish it first"
+        )
+    teacher.check_form(run.variables, config, dataset.train.images.shape[1:])
+    return run.variables
 
 
 def _is_finished(member: Member) -> bool:
@@ -136,7 +171,6 @@ def _train_together(
     dataset: Dataset,
     where: stack.Layout,
     held: Mapping[Path, Callable[[], None]],
-    frozen: PyTree,
 ) -> dict[Path, DivergedError]:
     """From a step to the last. Returns the runs that diverged, by work directory."""
     stacked = [member.config for member in members]
@@ -155,6 +189,7 @@ def _train_together(
             for member, manager in zip(members, managers, strict=True)
         ]
         bar = exits.enter_context(_bar(members, start))
+        frozen = [member.frozen for member in members]
         trained = stack.run(
             stacked, network, dataset, states, where=where, frozen=frozen
         )
@@ -183,7 +218,7 @@ def _open(
     made_with = environment.environment(where.devices)
     files.write_json(member.workdir / folders.ENVIRONMENT, made_with)
     writer = exits.enter_context(metrics.Writer(member.workdir, step=start))
-    return _Open(*member, manager, writer, still_ours)
+    return _Open(*member[:3], manager, writer, still_ours)
 
 
 def _keep(

@@ -98,7 +98,7 @@ def run(
     states: Sequence[TrainState],
     *,
     where: Layout,
-    frozen: PyTree = None,
+    frozen: Sequence[PyTree] = (),
 ) -> Iterator[tuple[Fetch, list[steps_of.Metrics]]]:
     """Trains runs of one program together, yielding after every chunk.
 
@@ -108,7 +108,7 @@ def run(
         dataset: theirs.
         states: of each, all at the same step; they are copied.
         where: how they lie on the devices.
-        frozen: what their defence reads and never changes.
+        frozen: what each one's defence reads and never changes; by default nothing.
 
     Yields:
         A function that copies every run's state to the host, to be called before the
@@ -134,11 +134,11 @@ def run(
         return [jax.tree.map(operator.itemgetter(i), host) for i in range(count)]
 
     state = arrange(states, np.stack)  # On the host: JAX compiles each shape anew.
-    numbers = arrange(
-        [(steps_of.keys(c.seed), build.hyperparameters(c)) for c in members], jnp.stack
-    )
-    split = Split(*map(jnp.asarray, dataset.train))
-    shared = on_devices.replicate((split, frozen), devices)
+    own = [(steps_of.keys(c.seed), build.hyperparameters(c)) for c in members]
+    read = frozen or [None] * count
+    own = [(*each, one) for each, one in zip(own, read, strict=True)]
+    numbers = arrange(own, jnp.stack)
+    split = on_devices.replicate(Split(*map(jnp.asarray, dataset.train)), devices)
 
     @functools.cache
     def program(steps: int) -> Callable[..., PyTree]:
@@ -146,19 +146,18 @@ def run(
             members[0], network, steps=steps, shares=shares, axis=axis
         )
 
-        def together(state: TrainState, shared: tuple, numbers: tuple) -> tuple:
-            split, frozen = shared
+        def together(state: TrainState, split: Split, numbers: tuple) -> tuple:
             rank = jax.lax.axis_index(on_devices.AXIS) % shares
 
             def one(state: TrainState, numbers: tuple) -> tuple:
-                return chunk(rank, state, split, *numbers, frozen)
+                return chunk(rank, state, split, *numbers)
 
             return _map_stacked(one, state, numbers)
 
         return on_devices.map_rows(together, devices)
 
     for length in steps_of.chunk_lengths(members[0], int(states[0].step)):
-        state, metrics = program(length)(state, shared, numbers)
+        state, metrics = program(length)(state, split, numbers)
         yield lambda state=state: scatter(state), scatter(metrics)
 
 

@@ -7,6 +7,7 @@ workdir/
   metrics.jsonl     training metrics; also in tensorboard/
   checkpoints/      variables, the optimiser's state, step, config, the data's digests
   evaluation/       what attacks found, a file each
+  teacher/          the run of its own teacher, of a defence that reads one
 
 `run` trains it there; what attacks find is kept by `evaluation.results`.
 """
@@ -28,7 +29,7 @@ from advloss.networks import Network
 from advloss.runtime import checkpoints, files, lock, metrics
 from advloss.types import Classifier, Dataset, PyTree, TrainState
 
-ENVIRONMENT, DATA = "environment.json", "data.json"
+ENVIRONMENT, DATA, TEACHER = "environment.json", "data.json", "teacher"
 _SPLITS = ("train", "test")
 
 
@@ -170,7 +171,8 @@ def _newest(workdir: Path) -> checkpoints.Origin | None:
 
 
 def _holds_anything(workdir: Path) -> bool:
-    return any(path.name != lock.NAME for path in workdir.iterdir())
+    names = {path.name for path in workdir.iterdir()}
+    return bool(names - {lock.NAME, TEACHER})
 
 
 def check_checkpoints(workdir: Path, config: ConfigDict) -> None:
@@ -212,9 +214,10 @@ def load_environment(workdir: str | Path) -> dict[str, Any] | None:
     return files.read_json(Path(workdir) / ENVIRONMENT)
 
 
-def digests(dataset: Dataset) -> dict[str, str]:
-    """Of its splits, by name."""
-    return {name: files.digest(tuple(getattr(dataset, name))) for name in _SPLITS}
+def digests(dataset: Dataset, teacher: PyTree = None) -> dict[str, str]:
+    """Of its splits, and of a teacher's variables if there are any, by name."""
+    found = {name: files.digest(tuple(getattr(dataset, name))) for name in _SPLITS}
+    return found if teacher is None else {**found, TEACHER: files.digest(teacher)}
 
 
 def check_data(config: ConfigDict, workdir: Path, now: dict[str, str]) -> None:
@@ -231,7 +234,7 @@ def check_data(config: ConfigDict, workdir: Path, now: dict[str, str]) -> None:
     noted, origin = _noted(workdir), _newest(workdir)
     if noted is None and origin:
         noted = origin.data
-    elif noted != now and origin and origin.data == now:
+    elif origin and _differ(noted, now) and not _differ(origin.data, now):
         raise InputError(
             f"{workdir / DATA} was edited: its digests are not those of the data that "
             "the run's newest checkpoint was trained on; delete it: the same command "
@@ -242,8 +245,14 @@ def check_data(config: ConfigDict, workdir: Path, now: dict[str, str]) -> None:
             f"{workdir / DATA} is missing: without it the data can't be held to those "
             "that the run began with; put it back, or use another --workdir"
         )
-    for name in now if noted else ():
-        if noted.get(name) != now[name]:
+    for name in _differ(noted, now) if noted else ():
+        if name == TEACHER:
+            raise InputError(
+                f"config.defence.teacher={config.defence.teacher!r}: the teacher is "
+                f"not the one that --workdir={workdir} began with: use that, or "
+                "another --workdir"
+            )
+        else:
             where = f"config.data.source={config.data.source!r}"
             if config.data.dir:
                 where += f" with config.data.dir={config.data.dir!r}"
@@ -251,6 +260,10 @@ def check_data(config: ConfigDict, workdir: Path, now: dict[str, str]) -> None:
                 f"{where}: the {name}ing images or labels are not those that "
                 f"--workdir={workdir} began with: use these, or another --workdir"
             )
+
+
+def _differ(noted: dict[str, str], now: dict[str, str]) -> list[str]:
+    return [name for name in now if noted.get(name) != now[name]]
 
 
 def note(config: ConfigDict, workdir: Path, now: dict[str, str]) -> None:
@@ -275,7 +288,7 @@ def _noted(workdir: Path) -> dict[str, str] | None:
     try:
         noted = files.read_json(path)
         if noted and all(isinstance(noted.get(name), str) for name in _SPLITS):
-            return {name: noted[name] for name in _SPLITS}
+            return {name: noted[name] for name in (*_SPLITS, TEACHER) if name in noted}
         if noted is None:
             return None
         raise InputError(f"{path} is damaged: it holds no digests of data")
