@@ -444,3 +444,9 @@ def test_a_sweep_that_has_not_begun(tmp_path):
     text = report.write("None", report.sections_of_sweep(runs), tmp_path / "report")
     assert "0.1: no such run." in text
     assert (tmp_path / "report" / "report.html").exists()
+
+
+def test_table_1_is_of_the_papers_network():
+    """Whatever the networks of the study are."""
+    (section,) = report.sections_of_paper(("table1",), [])
+    assert section.title == "Table I: the paper's network"

@@ -109,6 +109,21 @@ def attacks_of(config: ConfigDict) -> list[tuple[str, str | None]]:
     return list(dict.fromkeys(pairs))
 
 
+def lacking(config: ConfigDict, found: Sequence[Measured]) -> list[str]:
+    """The attacks that a config asks for and that none of the results is of."""
+    there = [(each.attack, each.suite, each.settings) for each in found]
+    return [
+        _called(name, within)
+        for name, within in attacks_of(config)
+        if (name, within, _settings(config, name)) not in there
+    ]
+
+
+def _settings(config: ConfigDict, name: str) -> dict[str, Any]:
+    """An attack's settings as a result holds them."""
+    return json.loads(json.dumps(config.evaluate[name].to_dict()))
+
+
 def _called(name: str, within: str | None) -> str:
     return f"{within}'s {name}" if within else name
 
@@ -143,7 +158,7 @@ def _own_identity(
     made: Sequence[Measured],
 ) -> dict[str, Any]:
     """The identity of one attack's result, after those that were made before it."""
-    settings = json.loads(json.dumps(config.evaluate[name].to_dict()))
+    settings = _settings(config, name)
     own = {**shared, "attack": name, "settings": settings}
     if within:
         own["suite"] = within
