@@ -456,6 +456,28 @@ def test_a_suite_of_one_number_is_one_column(tmp_path):
     assert not any("fast" in title for title in header)
 
 
+def test_commands_measure_all_that_is_shown(tmp_path):
+    """An attack of several settings takes several, and a suite its own attacks'."""
+    workdir = make_run(tmp_path / "a", "a")
+    settings = configs.default().evaluate.pgd.to_dict()
+    measure(workdir, "pgd", {**settings, "steps": 7}, 9)
+    first, _ = _measure_fast(workdir, 8)
+    last = {**configs.default().evaluate.apgd_t_margin.to_dict(), "steps": 9}
+    suite = {"survivors_only": False, "suite": "fast"}
+    measure(workdir, "apgd_t_margin", last, 7, after=(first,), **suite)
+    sections = _sections([workdir])
+    _, *commands = sections["How each network was made"].blocks[0].text.splitlines()
+    asked = [
+        sorted(re.findall(r"evaluate\.((?:attacks|\w+\.steps)=\S+)", command))
+        for command in commands
+    ]
+    assert asked == [
+        ["attacks=pgd,fast"],
+        ["attacks=pgd", "pgd.steps=7"],
+        ["apgd_t_margin.steps=9", "attacks=fast"],
+    ]
+
+
 @pytest.mark.parametrize(("one", "other"), [(0.3, 0.30001), (8 / 255, 0.0313726)])
 def test_values_that_are_nearly_the_same_have_titles_of_their_own(tmp_path, one, other):
     settings = configs.default().evaluate.pgd.to_dict()
