@@ -18,7 +18,7 @@ from advloss import config as configs
 from advloss import report
 from advloss.cli import evaluate as command
 from advloss.errors import InputError, Stopped
-from advloss.evaluation import batches, examples, measured, results, run
+from advloss.evaluation import asked, batches, examples, measured, results, run
 from advloss.evaluation.mapped import Mapped
 from advloss.evaluation.statistics import proportion
 from advloss.runtime import environment, files, signals
@@ -96,7 +96,7 @@ def test_a_suite_is_added_to_and_nothing_is_measured_twice(workdir, capsys):
 
 def test_a_suite_is_its_attacks_each_once(workdir):
     config = _config(workdir, attacks=("strong", "pgd"))
-    assert run.attacks_of(config) == [("pgd", None), ("multi_targeted", None)]
+    assert asked.attacks_of(config) == [("pgd", None), ("multi_targeted", None)]
 
 
 def test_other_settings_and_examples_stand_side_by_side(workdir):

@@ -16,9 +16,9 @@ from ml_collections import ConfigDict
 from advloss.config import saved
 from advloss.errors import InputError
 from advloss.evaluation import results
+from advloss.evaluation.asked import lacking
 from advloss.evaluation.batches import unfinished
 from advloss.evaluation.results import Measured, Summary
-from advloss.evaluation.run import lacking
 from advloss.report.figures import Training
 from advloss.report.reading import guarded
 from advloss.runtime import checkpoints, files, metrics
