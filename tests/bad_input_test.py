@@ -252,6 +252,24 @@ FLAG_CASES = [
     (("report", "--runs=W.py", "--workdir=W"), r"W.py is not a folder"),
     (("report", "--runs=W", "--runs=W", "--workdir=W"), r"--runs is given twice"),
     (("report", "--runs=x,./x/", "--workdir=W"), r"--runs=x .*x is the same run"),
+    (
+        ("diagnose", "--workdir=W", "--config=configs/default.py", "--surrogates=W"),
+        r"--surrogates=.*W is not valid: .*W is the run itself",
+    ),
+    (
+        (
+            "diagnose", "--workdir=W", "--config=configs/default.py",
+            "--surrogates=a,./a",
+        ),
+        r"--surrogates=a is not valid: a is the same run; name each once",
+    ),
+    (
+        (
+            "diagnose", "--workdir=W", "--config=configs/default.py",
+            "--config.evaluate.pgd.restarts=3",
+        ),
+        r"evaluate.pgd.restarts='3' .* one of evaluate.examples, .*pgd.step_size",
+    ),
     (("export", "--workdir=W"), r"--to is missing"),
     (("export", "--to=W"), r"--workdir is missing"),
     (("export", "--workdir=W", "--to=X"), r"W holds no run"),
@@ -459,6 +477,7 @@ ENVIRONMENTS = [
     ({"JAX_ENABLE_X64": "maybe"}, r"JAX_ENABLE_X64"),
     ({"JAX_NUM_CPU_DEVICES": "four"}, r"JAX_NUM_CPU_DEVICES=four"),
     ({"JAX_PLATFORMS": "cuda"}, r"JAX_PLATFORMS=cuda"),
+    ({"JAX_PLATFORM_NAME": "gpu"}, r"JAX_PLATFORM_NAME=gpu: JAX has no devices"),
 ]
 FILE_CASES = {
     "other things in the work directory": r"not empty and holds no run",
@@ -639,6 +658,20 @@ def test_whatever_an_error_quotes_it_is_one_line():
     assert len(text.splitlines()) > 5
     assert len(str(InputError(text)).splitlines()) == 1
     assert str(InputError("a path/é 'ε=0.1'")) == "a path/é 'ε=0.1'"
+
+
+@pytest.mark.parametrize("argument", ["", ":x", ":x.py:y"])
+def test_a_config_file_of_a_path_with_colons(run, tmp_path, argument):
+    (tmp_path / "a:b").mkdir()
+    text = "def get_config(x=None): raise ValueError(f'given {x}')\n"
+    (tmp_path / "a:b/c.py").write_text(text)
+    arguments = ["train", f"--config={tmp_path}/a:b/c.py{argument}", "--workdir=W"]
+    sys.dont_write_bytecode, kept = True, sys.dont_write_bytecode
+    try:
+        said = f"ValueError: given {argument[1:] or None} \\(line 1\\)"
+        _assert_refused(run, arguments, said, tmp_path)
+    finally:
+        sys.dont_write_bytecode = kept
 
 
 def test_a_pipe_as_a_config_file_is_not_waited_for(run, tmp_path):

@@ -161,6 +161,14 @@ def test_wrong_settings_of_attacks(attack, key, value):
         configs.resolve(config)
 
 
+def test_choices_that_entries_share_are_listed_as_names():
+    """Of one letter each, where the text of a choice was taken for its names."""
+    for key, entry in configs.keys().items():
+        listed = entry.valid.text.partition("one of ")[2]
+        assert all(len(name) > 1 for name in listed.split(", ") if listed), key
+    assert configs.keys()["train.attack.loss"].valid.text == "one of dlr, margin"
+
+
 def test_keys_are_those_of_the_default():
     config = default.get_config()
     config.train.learning_rat = 0.1

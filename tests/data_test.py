@@ -191,6 +191,17 @@ def test_damaged_idx_folders(folder, damage, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_folder_that_may_not_be_read_is_not_empty(digits_dir, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.listdir", refuse)
+    with pytest.raises(
+        InputError, match=r"data.dir=.* can't be read: Permission denied"
+    ):
+        data.load("idx", dir=str(digits_dir))
+
+
 def test_unknown_source():
     with pytest.raises(InputError, match=r"'mnist'.*idx, mnist_5k, tfds"):
         data.load("mnist")

@@ -286,6 +286,23 @@ def test_the_command(tmp_path, capsys):
     assert (info.authors, info.additional_data, info.reported) == ("A. B.", True, 91.5)
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("--config.evaluate.examples=10", r"examples='10' .*config.data alone: an exp"),
+        ("--config.seed=1", r"config.seed='1' .*config.data alone"),
+        ("--best=", r"--best= is not valid: name files"),
+        ("--best=a.json,", r"--best=a.json, is not valid: name files"),
+    ],
+)
+def test_what_would_not_be_heeded_is_refused(tmp_path, word, said):
+    words = [f"--workdir={_run(tmp_path / 'run')}", f"--to={tmp_path / 'to'}", word]
+    given = flags.parse(command.FLAGS, ["advloss", "export"], words, saved_config=True)
+    with pytest.raises(InputError, match=said):
+        command.main(given)
+    assert not (tmp_path / "to").exists()
+
+
 def test_autoattack_is_the_whole_suite_with_its_defaults(tmp_path):
     workdir = _run(tmp_path / "run", ("pgd", *SUITE))
     assert "no autoattack_acc" not in report.export(workdir, tmp_path / "to")
@@ -407,7 +424,9 @@ def test_an_attack_on_survivors_has_those_alone(tmp_path):
     text = report.export(workdir, tmp_path / "to")
     info, _ = _info(tmp_path / "to", "pgd")
     assert info["hashes"] == KEYS[5:] and len(info["distances"]["l2"]) == 15
-    assert "pgd was shown 15 of 20 images" in _said(text)
+    assert info["ori_success"] == 14 * [False] + [True]
+    said = r"pgd-\w{12} was shown 14 of 20 .* hold these, and 1 that are misclassified"
+    assert re.search(said, _said(text))
 
 
 def test_survivors_of_a_suite_have_no_optimality(tmp_path):

@@ -24,7 +24,7 @@ from advloss.evaluation import measured
 from advloss.report import figures, style, tables, titles
 from advloss.report.figures import ATTACK, NATURAL, WORST, Series
 from advloss.report.section import Block, Figure, Section
-from advloss.runtime import files
+from advloss.runtime import checkpoints, files
 
 
 def _write(workdirs, folder, *, drawn=True, **more):
@@ -279,6 +279,82 @@ def test_a_study_shows_the_results_that_it_asks_for(tmp_path, asked, accuracy):
     assert bool(re.search(said, " ".join(row.notes))) == lacking
 
 
+@pytest.mark.parametrize("asked", [0, 30])
+def test_some_test_images_are_not_all(tmp_path, monkeypatch, asked):
+    """What of all images is measured, the data's digest in the checkpoint says."""
+    workdir = make_run(tmp_path / "a", "a")
+    expected = report.load_row(workdir).config
+    expected.evaluate.examples = asked
+    own = report.load_row(workdir).measured[0].identity["data"]
+    for every, lacking in ((own, False), ("0" * 128, True)):
+        origin = checkpoints.Origin(expected.to_dict(), {"test": every})
+        monkeypatch.setattr(checkpoints, "load_origin", lambda _, origin=origin: origin)
+        notes = " ".join(report.load_row(workdir, expected=expected).notes)
+        assert ("was not measured; shown are 20 images" in notes) == lacking
+
+
+def test_attacks_that_were_asked_for_and_not_measured_are_named(tmp_path):
+    workdir = make_run(tmp_path / "a", "a")
+    expected = report.load_row(workdir).config
+    for asked, said in (
+        (("pgd",), ""), (("pgd", "fgsm"), "fgsm"),
+        (("pgd", "fast"), "fast's apgd_margin, fast's apgd_t_margin"),
+    ):  # fmt: skip
+        expected.evaluate.attacks = asked
+        notes = report.load_row(workdir, expected=expected).notes
+        told = f"not measured as its config asks for: {said}"
+        assert [*notes] == ([told] if said else [])
+    expected.evaluate.attacks, expected.evaluate.pgd.steps = ("pgd",), 7
+    (note,) = report.load_row(workdir, expected=expected).notes
+    assert note == "not measured as its config asks for: pgd"
+
+
+@pytest.mark.parametrize("attacks", [(), ("pgd",)])
+def test_an_interrupted_evaluation_is_said(tmp_path, attacks):
+    """Its worst case would be taken for that of all attacks."""
+    workdir = make_run(tmp_path / "a", "a", attacks=attacks)
+    folder = workdir / "evaluation"
+    (folder / "fmn-0123456789ab.0123456789ab.parts").mkdir(parents=True)
+    for path in folder.glob("pgd-*.npz"):  # Done, but not yet tidied up.
+        (folder / f"{path.stem}.0123456789ab.parts").mkdir()
+    row = report.load_row(workdir)
+    (note,) = row.notes
+    assert "was interrupted: fmn-0123456789ab is not finished" in note
+    assert row.status == ("" if attacks else "not evaluated yet")
+
+
+def test_what_may_not_be_read_is_not_said_to_be_damaged(tmp_path, monkeypatch):
+    workdir, refused = make_run(tmp_path / "a", "a"), []
+    allowed, read = os.access, Path.read_text
+
+    def access(path, mode):
+        return Path(path).name not in refused and allowed(path, mode)
+
+    def read_text(path, *arguments, **more):
+        if path.name in refused:
+            raise PermissionError(13, "Permission denied")
+        return read(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "access", access)
+    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr(Path, "iterdir", _refusing(Path.iterdir, refused))
+    for name in ("config.json", "evaluation"):
+        refused[:] = [name]
+        row = report.load_row(workdir)
+        assert row.status == f"can't be read: {name}"
+        assert "can't be read: Permission denied" in row.notes[0]
+        assert "damaged" not in " ".join(row.notes)
+
+
+def _refusing(function, refused):
+    def call(path):
+        if path.name in refused:
+            raise PermissionError(13, "Permission denied")
+        return function(path)
+
+    return call
+
+
 def test_no_two_rows_have_the_same_label(tmp_path, monkeypatch):
     monkeypatch.chdir(make_run(tmp_path / "b", "a", changes={"seed": 1}))
     others = [
@@ -357,6 +433,11 @@ def test_a_suite_of_one_number_is_one_column(tmp_path):
     assert [row[1] for row in rows[3:5]] == [
         "fast: APGD margin-25 ε=0.3", "fast: APGD-T margin-100 ε=0.3"
     ]  # fmt: skip
+    # Every number of the table is a record, once.
+    (record,) = (
+        r for r in sections["Accuracy"].records if r["measure"] == header[7][:-2]
+    )
+    assert record["accuracy"] == 0.35
     assert "shown only" not in sections["Accuracy"].notes[0]
     commands = sections["How each network was made"].blocks[0].text
     assert "--config.evaluate.attacks=pgd,fast --" in commands
@@ -369,7 +450,32 @@ def test_a_suite_of_one_number_is_one_column(tmp_path):
     other = make_run(tmp_path / "b", "b")
     _measure_fast(other, 8)[0].unlink()
     header, _ = _sections([other])["Accuracy"].table
+    said = "b: the suite fast was not measured to its end, only apgd_t_margin: it has"
+    assert said in " ".join(_sections([other])["Accuracy"].notes)
+    assert "to its end" not in " ".join(_sections([workdir])["Accuracy"].notes)
     assert not any("fast" in title for title in header)
+
+
+def test_commands_measure_all_that_is_shown(tmp_path):
+    """An attack of several settings takes several, and a suite its own attacks'."""
+    workdir = make_run(tmp_path / "a", "a")
+    settings = configs.default().evaluate.pgd.to_dict()
+    measure(workdir, "pgd", {**settings, "steps": 7}, 9)
+    first, _ = _measure_fast(workdir, 8)
+    last = {**configs.default().evaluate.apgd_t_margin.to_dict(), "steps": 9}
+    suite = {"survivors_only": False, "suite": "fast"}
+    measure(workdir, "apgd_t_margin", last, 7, after=(first,), **suite)
+    sections = _sections([workdir])
+    _, *commands = sections["How each network was made"].blocks[0].text.splitlines()
+    asked = [
+        sorted(re.findall(r"evaluate\.((?:attacks|\w+\.steps)=\S+)", command))
+        for command in commands
+    ]
+    assert asked == [
+        ["attacks=pgd,fast"],
+        ["attacks=pgd", "pgd.steps=7"],
+        ["apgd_t_margin.steps=9", "attacks=fast"],
+    ]
 
 
 @pytest.mark.parametrize(("one", "other"), [(0.3, 0.30001), (8 / 255, 0.0313726)])

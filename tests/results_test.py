@@ -16,8 +16,9 @@ import pytest
 import advloss
 from advloss import config as configs
 from advloss import report
+from advloss.cli import evaluate as command
 from advloss.errors import InputError, Stopped
-from advloss.evaluation import batches, examples, measured, results, run
+from advloss.evaluation import asked, batches, examples, measured, results, run
 from advloss.evaluation.mapped import Mapped
 from advloss.evaluation.statistics import proportion
 from advloss.runtime import environment, files, signals
@@ -95,7 +96,7 @@ def test_a_suite_is_added_to_and_nothing_is_measured_twice(workdir, capsys):
 
 def test_a_suite_is_its_attacks_each_once(workdir):
     config = _config(workdir, attacks=("strong", "pgd"))
-    assert run.attacks_of(config) == [("pgd", None), ("multi_targeted", None)]
+    assert asked.attacks_of(config) == [("pgd", None), ("multi_targeted", None)]
 
 
 def test_other_settings_and_examples_stand_side_by_side(workdir):
@@ -599,3 +600,20 @@ def test_accuracy_under_attack_is_the_same_at_lower_precision(small_config, tmp_
     np.testing.assert_array_equal(lower, full)
     _, low, high = proportion(full)
     assert 0.3 < low < found["bfloat16"].correct.mean() < high
+
+
+def test_a_key_of_an_attack_that_is_not_asked_for_is_said():
+    config = configs.default()
+    config.evaluate.attacks = ("fast", "pgd")
+    keys = (
+        "evaluate.apgd_margin.steps",
+        "evaluate.pgd.steps",
+        "evaluate.seed",
+        "data.dir",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        command.warn_of_idle(config, keys)
+    said = r"config.evaluate.fgsm.epsilon changes nothing: fgsm is not in .*=fast,pgd"
+    with pytest.warns(UserWarning, match=said):
+        command.warn_of_idle(config, ["evaluate.fgsm.epsilon"])

@@ -449,6 +449,21 @@ def _put(path, text):
         ("data.json", "{}", r"data.json is damaged: it holds no digests.*; delete it"),
         ("data.json", "[]", r"data.json is damaged: it holds no JSON obj.*; delete it"),
         ("data.json", '{"train": 1, "test": ""}', r"no digests of data; delete it: "),
+        (
+            "data.json",
+            "",
+            r"data.json is damaged: Expecting value.*; delete it: the same",
+        ),
+        (
+            "config.json",
+            "",
+            r"config.json is damaged: Expecting.*; delete it: the comm",
+        ),
+        (
+            "config.json",
+            "[]",
+            r"config.json is damaged: it holds.*; delete it: the comm",
+        ),
     ],
 )
 def test_what_is_not_what_its_name_says(config, tmp_path, name, text, said):

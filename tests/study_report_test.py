@@ -348,6 +348,18 @@ def test_a_sweeps_folder_with_another_network_is_said(tmp_path, other):
     assert status == ["damaged: holds another run"]
 
 
+def test_a_sweep_says_what_its_config_asks_for_and_is_not_there(tmp_path):
+    """Each sentence once, with the runs that it is of."""
+    runs = _sweep(tmp_path)
+    configs = [report.load_row(workdir).config for _, workdir in runs]
+    for config in configs:
+        config.evaluate.attacks = ("pgd", "fgsm")
+    (section,) = report.sections_of_sweep(runs, configs)
+    names = ", ".join(workdir.name for _, workdir in runs)
+    told = f"{names}: not measured as its config asks for: fgsm"
+    assert [note for note in section.notes if "asks for" in note] == [told]
+
+
 def test_a_cell_of_fewer_seeds_says_so(tmp_path):
     runs = _sweep(tmp_path, values=(0.1,), count=4)
     for own, workdir in runs:
@@ -444,3 +456,9 @@ def test_a_sweep_that_has_not_begun(tmp_path):
     text = report.write("None", report.sections_of_sweep(runs), tmp_path / "report")
     assert "0.1: no such run." in text
     assert (tmp_path / "report" / "report.html").exists()
+
+
+def test_table_1_is_of_the_papers_network():
+    """Whatever the networks of the study are."""
+    (section,) = report.sections_of_paper(("table1",), [])
+    assert section.title == "Table I: the paper's network"

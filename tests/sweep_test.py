@@ -72,6 +72,7 @@ def test_the_margins_of_the_config_are_valid():
         ),
         ("train.milestones=(0.5,0.7", "not closed"),
         ("data.name='a", "not closed"),
+        ('"seed=0,1"', "config.\"seed='0' is not a key"),
         ("data.name=a,'a'", "named twice"),
         ("train.attack.name=none,pgd", "of version 0.1: use defence.name=natural"),
         ("seed=" + "9" * 5000, "config.seed='9+... is not valid"),

@@ -6,6 +6,7 @@ with the line.
 
 import contextlib
 import importlib.util
+import re
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,9 @@ from advloss.errors import InputError, line
 from advloss.registry import Valid
 from advloss.runtime.files import check_regular
 
+# A file in Python, or what is none up to the first colon, and an argument.
+_NAMED = re.compile(r"(.+?\.py(?=:|$)|[^:]*)(:?)(.*)", re.DOTALL)
+
 
 def load(file: str | None) -> ConfigDict:
     """The config of a file, as "FILE.py" or "FILE.py:ARGUMENT".
@@ -31,7 +35,8 @@ def load(file: str | None) -> ConfigDict:
     """
     if not file:
         raise InputError("--config is missing: name a file such as configs/default.py")
-    path, colon, argument = file.partition(":")
+    # A path may have colons of its own.
+    path, colon, argument = _NAMED.fullmatch(file).groups()
     try:
         check_regular(Path(path))
         Path(path).read_bytes()

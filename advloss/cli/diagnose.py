@@ -16,15 +16,21 @@ from ml_collections import ConfigDict
 from advloss import report
 from advloss.cli import flags
 from advloss.config import build
+from advloss.config.trees import invalid
 from advloss.errors import InputError
 from advloss.evaluation import examples
 from advloss.evaluation.diagnosis import Diagnosis, diagnose
-from advloss.runtime.files import check_folder
 from advloss.training import workdir as workdirs
 
 FLAGS = ("config", "workdir", "surrogates", *flags.DEVICES)
 SAVED_CONFIG = True
 FOLDER = "diagnosis"
+_HEEDED = tuple(
+    f"evaluate.{key}"
+    for key in (
+        "examples", "batch_size", "seed", "pgd.epsilon", "pgd.steps", "pgd.step_size"
+    )
+)  # fmt: skip
 _MOST = 200  # Images; more take long and say little more.
 _AT_A_TIME = 50  # What is fooled leaves between batches.
 
@@ -38,9 +44,16 @@ def main(given: flags.Given) -> None:
         OSError: the report can't be written.
     """
     config = given.resolved()
+    for key, said in given.keys.items():
+        if key.startswith("evaluate.") and key not in _HEEDED:
+            raise invalid(key, said[-1], f"one of {', '.join(_HEEDED)}")
     listed = given.flags.surrogates
-    folders = [] if listed is None else listed.split(",")
-    paths = [check_folder("--surrogates", folder) for folder in folders]
+    paths = [] if listed is None else flags.folders("surrogates", listed)
+    if given.workdir.resolve() in [path.resolve() for path in paths]:
+        raise InputError(
+            f"--surrogates={listed} is not valid: {given.workdir} is the run itself; "
+            "name others"
+        )
     devices = flags.devices(given, config.evaluate.batch_size)
     run = workdirs.load_run(given.workdir, config)
     if run.step < config.train.steps:

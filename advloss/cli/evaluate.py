@@ -6,8 +6,14 @@ The config is the run's own where --config names no other. What was measured
 stays; an attack with the same settings on the same images is not repeated.
 """
 
+import warnings
+from collections.abc import Iterable
+
+from ml_collections import ConfigDict
+
 from advloss import config as configs
 from advloss import report
+from advloss.attacks import suite
 from advloss.cli import flags
 from advloss.errors import InputError
 from advloss.evaluation.run import evaluate_run
@@ -25,6 +31,7 @@ def main(given: flags.Given) -> None:
         raise InputError(
             f"config.name={config.name!r} is not valid: the run's name is {saved!r}"
         )
+    warn_of_idle(config, given.keys)
     devices = flags.devices(given, config.evaluate.batch_size)
     measured = evaluate_run(config, given.workdir, devices)
     flags.show(
@@ -32,3 +39,16 @@ def main(given: flags.Given) -> None:
             report.load_row(given.workdir, measured[0])
         )
     )
+
+
+def warn_of_idle(config: ConfigDict, keys: Iterable[str]) -> None:
+    """Warns of keys of attacks that are not in `evaluate.attacks`."""
+    asked = {name for each in config.evaluate.attacks for name in suite(each)}
+    for key in keys:
+        section, *path = key.split(".")
+        if section == "evaluate" and len(path) > 1 and path[0] not in asked:
+            warnings.warn(
+                f"config.{key} changes nothing: {path[0]} is not in "
+                f"config.evaluate.attacks={','.join(config.evaluate.attacks)}",
+                stacklevel=2,
+            )

@@ -10,6 +10,8 @@ The config is the run's own; --config.data.dir=FOLDER says where its data are.
 
 from advloss import report
 from advloss.cli import flags
+from advloss.config.trees import invalid
+from advloss.errors import InputError
 
 _ABOUT = (
     "dataset", "title", "architecture", "reported", "authors", "venue", "link",
@@ -25,6 +27,12 @@ def main(given: flags.Given) -> None:
     about = report.About(
         **{key: values[key] for key in _ABOUT if values[key] is not None}
     )
-    best = given.flags.best.split(",") if given.flags.best else ()
+    for key, said in given.keys.items():
+        if not key.startswith("data."):
+            valid = "keys of config.data alone: an export shows what was measured"
+            raise invalid(key, said[-1], valid)
+    best = given.flags.best.split(",") if given.flags.best is not None else ()
+    if "" in best:
+        raise InputError(f"--best={given.flags.best} is not valid: name files")
     folder, config = given.flags.to, given.resolved()
     print(report.export(given.workdir, folder, about, best, config=config))

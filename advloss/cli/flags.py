@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -49,12 +49,14 @@ class Given(NamedTuple):
         config: as its file and --config.KEY=VALUE have it, or None.
         words: what is no flag, of a command that takes words.
         line: the shell's line that starts it so.
+        keys: of the config that are set on the command line, with what is said of each.
     """
 
     flags: SimpleNamespace
     config: ConfigDict | None
     words: Sequence[str]
     line: str
+    keys: Mapping[str, Sequence[str]]
 
     @property
     def workdir(self) -> Path:
@@ -103,7 +105,23 @@ def parse(
         else:
             config = configfile.load(values.config)
         configfile.assign(config, said.keys)
-    return Given(values, config, said.words, shlex.join([*program, *arguments]))
+    started = shlex.join([*program, *arguments])
+    return Given(values, config, said.words, started, said.keys)
+
+
+def folders(name: str, text: str) -> list[Path]:
+    """The folders of --NAME=FOLDER,FOLDER. Raises InputError where one is no folder, or
+    is named twice."""
+    found = [check_folder(f"--{name}", folder) for folder in text.split(",")]
+    earlier: dict[Path, Path] = {}
+    for folder in found:
+        other = earlier.setdefault(folder.resolve(), folder)
+        if other is not folder:
+            raise InputError(
+                f"--{name}={folder} is not valid: {other} is the same run; name each "
+                "once"
+            )
+    return found
 
 
 class Said(NamedTuple):
@@ -214,8 +232,9 @@ def devices(given: Given, *batch_sizes: int) -> list[jax.Device]:
     except (RuntimeError, AssertionError) as error:
         if "alloc" in str(error):
             raise MemoryError(line(error)) from error
-        platforms = os.environ.get("JAX_PLATFORMS")
-        named = f"JAX_PLATFORMS={platforms}: " if platforms else ""
+        asked_of = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")
+        given_of = [(name, os.environ.get(name)) for name in asked_of]
+        named = "".join(f"{name}={value}: " for name, value in given_of if value)
         raise InputError(f"{named}JAX has no devices: {line(error)}") from error
     if asked and asked > found:
         raise InputError(f"--devices={asked} is not valid: there are {found}")

@@ -79,8 +79,9 @@ def _merge(key: str, settings: Mapping[str, Setting]) -> Key:
         told.setdefault(setting.help, []).append(f"{name} ({setting.default})")
     text = "; ".join(f"{', '.join(names)}: {one}" for one, names in told.items())
     swept = all(setting.swept for setting in settings.values())
-    ranges = dict.fromkeys(setting.valid.text for setting in settings.values())
-    valid = first.valid._replace(text=", or ".join(ranges))
+    valid, ranges = first.valid, {s.valid.text: None for s in settings.values()}
+    if len(ranges) > 1:  # A choice lists its names itself.
+        valid = Valid(valid.kind, valid.accepts, ", or ".join(ranges))
     return Key(None, valid, text, swept, optional=True)
 
 

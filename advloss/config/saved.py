@@ -188,7 +188,8 @@ def load_config(workdir: str | Path) -> ConfigDict:
     path = Path(workdir) / CONFIG
     if Path(workdir).exists() and not Path(workdir).is_dir():
         raise InputError(f"--workdir={workdir} is not a folder: name a run's")
-    values = files.read_json(path)
+    advice = "delete it: the command that trained the run writes it again"
+    values = files.read_json(path, f"; {advice}")
     if values is None:
         raise InputError(
             f"--workdir={workdir} holds no run: {path} is missing; train one there "
@@ -199,5 +200,5 @@ def load_config(workdir: str | Path) -> ConfigDict:
     except InputError as error:
         raise InputError(
             f"{path} is damaged or of another version: {error}; where it is damaged, "
-            "delete it: the command that trained the run writes it again"
+            f"{advice}"
         ) from error

@@ -83,12 +83,13 @@ def _parse(text: str, known: Collection[str]) -> dict[str, Sequence[Any]]:
     axes: dict[str, Sequence[Any]] = {}
     declared, runs = keys(), 1
     for word in filter(None, _split(text, " \t\n\r\f\v", text)):
-        key, equals, listed = word.partition("=")
-        parts = _split(listed, ",", text) if equals else []
-        if not key or "" in parts or not parts:
+        key, _, listed = word.partition("=")
+        if not key or not listed:
             raise _invalid(text, f"{shown(word)} is not of the form KEY=VALUE,VALUE")
         if key not in known or key not in declared:
-            raise unknown_key(key, parts[0], known)
+            raise unknown_key(key, listed.partition(",")[0], known)
+        if "" in (parts := _split(listed, ",", text)):
+            raise _invalid(text, f"{shown(word)} is not of the form KEY=VALUE,VALUE")
         if key == "name":
             raise _invalid(text, "a variant's name is made of its values")
         if (runs := runs * len(parts)) > MOST_RUNS:

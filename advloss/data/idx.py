@@ -34,6 +34,12 @@ def load(*, dir: str) -> tuple[Split, Split]:
             f"config.data.dir={dir!r} is not a folder: it must hold the idx files "
             f"{', '.join(sum(_FILES.values(), ()))}, gzipped or not"
         )
+    try:
+        os.listdir(folder)
+    except OSError as error:  # A search for files would find none.
+        raise InputError(
+            f"config.data.dir={dir!r} can't be read: {error.strerror}"
+        ) from error
     return tuple(
         Split(
             _read(_find(folder, images), _IMAGES)[..., None],

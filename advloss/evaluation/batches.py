@@ -27,6 +27,13 @@ _IDENTITY, _NAME, _SECONDS = "identity", "name", "seconds"
 _ENDING = ".parts"
 
 
+def unfinished(folder: Path) -> list[str]:
+    """The results in a folder that have parts and are not there, by name."""
+    parts = folder.iterdir() if folder.is_dir() else ()
+    names = {path.name.split(".")[0] for path in parts if path.suffix == _ENDING}
+    return sorted(name for name in names if not (folder / f"{name}.npz").exists())
+
+
 class Finished:
     """The finished parts of one attack.
 

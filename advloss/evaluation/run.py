@@ -7,7 +7,6 @@ Nothing is measured twice: an attack with a finished result is not repeated, nor
 batch of one that was interrupted. So a suite can be stopped, continued and added to.
 """
 
-import json
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,10 +18,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from advloss import networks
-from advloss.attacks import ATTACKS, SUITES, suite
+from advloss.attacks import ATTACKS
 from advloss.config import build
 from advloss.errors import InputError, Stopped
 from advloss.evaluation import examples, measured
+from advloss.evaluation.asked import attacks_of, called, settings_of
 from advloss.evaluation.batches import Finished
 from advloss.evaluation.measured import Measured
 from advloss.evaluation.outcome import Outcome
@@ -75,7 +75,7 @@ def evaluate_run(
             own = _own_identity(config, name, within, identity, made)
             path = measured.path_of(workdir, own)
             if hosts.from_first(_is_measured(path, test)):
-                _tell(f"{config.name}: {_called(name, within)} was measured before")
+                _tell(f"{config.name}: {called(name, within)} was measured before")
             else:
                 survivors = _survivors(own, made, test)
                 done = _finished(config, path, own, devices, check)
@@ -93,24 +93,6 @@ def evaluate_run(
                 done.clear()
             made.append(measured.read(path))
     return made
-
-
-def attacks_of(config: ConfigDict) -> list[tuple[str, str | None]]:
-    """The attacks of `evaluate.attacks`, each with the suite of one number it is in.
-
-    With `evaluate.survivors_only` all attacks are one sequence, each in it once.
-    """
-    apart = not config.evaluate.survivors_only
-    pairs = [
-        (name, each if apart and each in SUITES else None)
-        for each in config.evaluate.attacks
-        for name in suite(each)
-    ]
-    return list(dict.fromkeys(pairs))
-
-
-def _called(name: str, within: str | None) -> str:
-    return f"{within}'s {name}" if within else name
 
 
 def _identity(config: ConfigDict, run: workdirs.Run, test: Split) -> dict[str, Any]:
@@ -143,7 +125,7 @@ def _own_identity(
     made: Sequence[Measured],
 ) -> dict[str, Any]:
     """The identity of one attack's result, after those that were made before it."""
-    settings = json.loads(json.dumps(config.evaluate[name].to_dict()))
+    settings = settings_of(config, name)
     own = {**shared, "attack": name, "settings": settings}
     if within:
         own["suite"] = within
@@ -209,7 +191,7 @@ def _attack(
     finished: Finished,
 ) -> Outcome:
     name = identity["attack"]
-    text = f"{config.name}: {_called(name, identity.get('suite'))}"
+    text = f"{config.name}: {called(name, identity.get('suite'))}"
     with environment.progress_bar(text, len(test.labels), "img") as bar:
 
         def progress(count: int) -> None:

@@ -38,6 +38,15 @@ def unlike(labelled: Iterable[tuple[str, "Row"]]) -> list[str]:
     return [*_measured_unlike(known), *_attacked_unlike(known)]
 
 
+def noted(labelled: Iterable[tuple[str, "Row"]]) -> list[str]:
+    """What is to be said of rows, each sentence once, with the rows that it is of."""
+    said: dict[str, list[str]] = {}
+    for label, row in labelled:
+        for note in row.notes:
+            said.setdefault(note, []).append(label)
+    return [f"{', '.join(names)}: {note}" for note, names in said.items()]
+
+
 def _measured_unlike(known: Labelled) -> list[str]:
     groups: dict[tuple[str, int, int], list[str]] = {}
     for label, row in known:

@@ -101,7 +101,23 @@ def records(
 
 
 def warnings(label: str, summary: Summary) -> list[str]:
-    """A sentence for each attack that had nothing to follow."""
+    """A sentence for each attack that had nothing to follow, or is half a suite."""
+    whole = [(s.name, *attack) for s in summary.suites for attack in s.attacks]
+    halves: dict[str, list[str]] = {}
+    for name, settings, _, suite in (each.attack for each in summary.attacks):
+        if suite and (suite, name, settings) not in whole:
+            halves.setdefault(suite, []).append(name)
+    return [
+        *(
+            f"{label}: the suite {suite} was not measured to its end, only "
+            f"{', '.join(names)}: it has no number"
+            for suite, names in halves.items()
+        ),
+        *_blind(label, summary),
+    ]
+
+
+def _blind(label: str, summary: Summary) -> list[str]:
     return [
         f"{label}: {measured.attack} met no gradient at {blind} of "
         f"{len(measured.labels)} images; where an objective is flat, robustness is not "

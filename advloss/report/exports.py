@@ -48,7 +48,8 @@ class _Attack(NamedTuple):
 
     Attributes:
         measured: its result.
-        shown: `[n]` bool, which images it was shown.
+        shown: `[n]` bool, which images its files hold: those that it was shown, and
+            those that are misclassified anyway.
         attacked: what is exported of these.
         optimality: of it, and the joined one; or None.
     """
@@ -156,10 +157,12 @@ def _attacks(
             attacked = _attacked(measured, test, keys, shown)
             found.append(_Attack(measured, shown, attacked))
         if not shown.all():
+            left = shown & (measured.natural == measured.labels)
             notes.append(
-                f"{measured.attack} was shown {shown.sum():,} of {row.images:,} "
-                "images, those that earlier attacks had left: its files hold no "
-                "others."
+                f"{measured.path.stem} was shown {left.sum():,} of {row.images:,} "
+                "images, those that earlier attacks had left: its files hold these, "
+                f"and {(shown & ~left).sum():,} that are misclassified without an "
+                "attack."
             )
     several = _best(found, best)
     notes += [

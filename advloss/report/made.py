@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from advloss.config import saved
 from advloss.errors import line
-from advloss.evaluation.results import Measured
+from advloss.evaluation.measured import Measured, digest
 from advloss.report.section import Block
 
 
@@ -22,14 +22,38 @@ def blocks(
 ) -> list[Block]:
     """Of one run: its commands, its config, and what it was made with."""
     commands = [saved.command_line("train", config, workdir)]
-    if measured:
-        commands.append(_evaluation(workdir, config, measured))
+    for together in _together(measured):
+        commands.append(_evaluation(workdir, config, together))
     made = {"trained": environment} | {m.path.name: m.environment for m in measured}
     return [
         Block(f"{label}: commands", "\n".join(commands)),
         Block(f"{label}: config", saved.to_json(config).rstrip()),
         Block(f"{label}: environment", json.dumps(made, indent=2)),
     ]
+
+
+def _together(measured: Sequence[Measured]) -> list[list[Measured]]:
+    """The results in lists that one command measures each: no attack in two ways."""
+    found: list[list[Measured]] = []
+    for each in measured:
+        for group in found:
+            if _fits(each, group):
+                group.append(each)
+                break
+        else:
+            before = each.identity.get("before", ())
+            found.append([*(m for m in measured if digest(m.identity) in before), each])
+    return found
+
+
+def _fits(measured: Measured, group: Sequence[Measured]) -> bool:
+    """Whether a command that measures a group comes to this result next."""
+    same = [m.settings for m in group if m.attack == measured.attack]
+    alike = all(settings == measured.settings for settings in same)
+    ball = (measured.suite, measured.norm, measured.epsilon)
+    inside = [m for m in group if (m.suite, m.norm, m.epsilon) == ball]
+    before = [digest(m.identity) for m in inside]
+    return alike and measured.identity.get("before", before) == before
 
 
 def _evaluation(workdir: Path, config: ConfigDict, measured: Sequence[Measured]) -> str:

@@ -33,4 +33,4 @@ def section() -> Section:
         shape, total = given, total + count
     table.append(["in all", "", "", "", f"{total:,}"])
     note = "With the cosine head of LMCL the last layer has no bias: ten less."
-    return Section("Table I: the network", table, [note], records=records)
+    return Section("Table I: the paper's network", table, [note], records=records)

@@ -24,6 +24,8 @@ def guarded(
             found = function(*arguments)
         except InputError as error:
             problems = [str(error)]
+        except OSError as error:
+            problems = [f"{what} can't be read: {error.strerror or error}"]
         except Exception as error:  # A damaged file may hold anything.
             problems = [f"{what} is damaged: {type(error).__name__}: {line(error)}"]
     return found, [*(str(warning.message) for warning in caught), *problems]

@@ -16,6 +16,8 @@ from ml_collections import ConfigDict
 from advloss.config import saved
 from advloss.errors import InputError
 from advloss.evaluation import results
+from advloss.evaluation.asked import lacking
+from advloss.evaluation.batches import unfinished
 from advloss.evaluation.results import Measured, Summary
 from advloss.report.figures import Training
 from advloss.report.reading import guarded
@@ -91,7 +93,7 @@ def load_row(
     config, notes = guarded("config.json", _config, workdir)
     if config is None:
         status = _lacking(workdir)
-        notes = notes if status.startswith("damaged") else []
+        notes = notes if status.startswith(("damaged", "can't")) else []
         return Row(workdir, folder, status=status, notes=notes)
     if expected is not None:
         differences = saved.training_differences(config, expected)
@@ -110,7 +112,17 @@ def load_row(
     measured, summary = evaluation or ((), None)
     status = ""
     if summary is None:
-        status = "damaged: evaluation" if more else _unfinished(workdir, config)
+        broken = "damaged: evaluation" if more else ""
+        status = (
+            _closed(workdir, "evaluation") or broken or _unfinished(workdir, config)
+        )
+    begun, more = guarded("evaluation", unfinished, workdir / results.FOLDER)
+    notes += more
+    if begun:
+        notes.append(
+            f"its evaluation was interrupted: {', '.join(begun)} is not finished and "
+            "counts nowhere; the same command goes on"
+        )
     return Row(
         workdir,
         config.name,
@@ -120,7 +132,7 @@ def load_row(
         summary,
         points,
         status,
-        tuple(notes),
+        tuple(dict.fromkeys(notes)),
     )
 
 
@@ -147,6 +159,8 @@ def _config(workdir: Path) -> ConfigDict:
 
 def _lacking(workdir: Path) -> str:
     try:
+        if closed := _closed(workdir, "config.json", "checkpoints"):
+            return closed
         if (workdir / "config.json").exists():
             return "damaged: config.json or checkpoint"
         if checkpoints.steps(workdir):
@@ -154,6 +168,14 @@ def _lacking(workdir: Path) -> str:
         return "the folder holds no run" if workdir.exists() else "no such run"
     except OSError as error:
         return f"can't be read: {error.strerror}"
+
+
+def _closed(workdir: Path, *names: str) -> str:
+    """A status that names the first of them that is there and may not be read."""
+    for path in (workdir / name for name in names):
+        if path.exists() and not os.access(path, os.R_OK):
+            return f"can't be read: {path.name}"
+    return ""
 
 
 def _unfinished(workdir: Path, config: ConfigDict) -> str:
@@ -168,19 +190,14 @@ def _evaluation(
 ) -> tuple[Sequence[Measured], Summary | None]:
     loaded = results.load(workdir)
     groups = results.groups(loaded)
+    every = _every_test_image(workdir) if expected else None
     if beside:
         groups = [g for g in groups if beside.path in {each.path for each in g}]
     elif expected:
-        groups.sort(key=lambda group: not _is_asked(group[0], expected))
+        groups.sort(key=lambda group: not _is_asked(group[0], expected, every))
     found = next(iter(groups), [])
-    if expected and found and not _is_asked(found[0], expected):
-        own = found[0].identity
-        warnings.warn(
-            "what its config asks for was not measured; shown are "
-            f"{own['examples']:,} images with evaluate.seed={own['seed']} and "
-            f"evaluate.survivors_only={own['survivors_only']}",
-            stacklevel=2,
-        )
+    if expected and found:
+        _warn_of_others(found, expected, every)
     if left := len(loaded) - len(found):
         said = "1 result" if left == 1 else f"{left:,} results"
         verb = "is" if left == 1 else "are"
@@ -190,10 +207,42 @@ def _evaluation(
     return found, results.summarise(found) if found else None
 
 
-def _is_asked(measured: Measured, config: ConfigDict) -> bool:
-    """Whether a result is of as many images, the seed and the mode that are asked."""
+def _warn_of_others(
+    found: Sequence[Measured], config: ConfigDict, every: str | None
+) -> None:
+    """Warns where results are not those that a config asks for, or not all of them."""
+    own = found[0].identity
+    if not _is_asked(found[0], config, every):
+        warnings.warn(
+            "what its config asks for was not measured; shown are "
+            f"{own['examples']:,} images with evaluate.seed={own['seed']} and "
+            f"evaluate.survivors_only={own['survivors_only']}",
+            stacklevel=2,
+        )
+    elif absent := lacking(config, found):
+        warnings.warn(
+            f"not measured as its config asks for: {', '.join(absent)}",
+            stacklevel=2,
+        )
+
+
+def _every_test_image(workdir: Path) -> str | None:
+    """The digest of all test images, where the run's newest checkpoint has it."""
+    if not checkpoints.steps(workdir):
+        return None
+    with checkpoints.open_folder(workdir) as manager:
+        return checkpoints.load_origin(manager).data.get("test")
+
+
+def _is_asked(measured: Measured, config: ConfigDict, every: str | None) -> bool:
+    """Whether a result is of as many images, the seed and the mode that are asked.
+
+    All are asked for by 0, and by a number that is larger than there are.
+    """
     asked, own = config.evaluate, measured.identity
-    fits = not asked.examples or own["examples"] <= asked.examples
+    fits = own["examples"] == asked.examples
+    if not asked.examples or own["examples"] < asked.examples:
+        fits = every in (None, own["data"])
     return fits and all(own[key] == asked[key] for key in ("seed", "survivors_only"))
 
 

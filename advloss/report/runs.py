@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from advloss.report import alike, attacks, figures, made, rows, tables, titles
 from advloss.report.columns import Column
 from advloss.report.columns import of_rows as columns_of
-from advloss.report.figures import ATTACK, Series
+from advloss.report.figures import Series
 from advloss.report.rows import Row
 from advloss.report.section import Figure, Section
 
@@ -202,12 +202,14 @@ def _records(found: Sequence[Row], columns: Sequence[Column]) -> list[dict[str, 
             records.append({**run, "status": row.status})
             continue
         run |= {"steps": row.measured[0].identity["step"], "images": row.images}
-        for column in columns:
+        attacked = attacks.records(row.summary, named)
+        own = {each["measure"] for each in attacked}
+        for column in columns:  # Natural, worst cases and suites.
             cell = column.of(row)
-            if cell and column.role != ATTACK:
+            if cell and column.title not in own:
                 numbers = tables.proportion(cell)
                 records.append({**run, "measure": column.title, **numbers})
-        records += [{**run, **each} for each in attacks.records(row.summary, named)]
+        records += [{**run, **each} for each in attacked]
     return records
 
 

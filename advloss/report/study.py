@@ -109,7 +109,7 @@ class Study(NamedTuple):
         lacking += [f"{n}: not part of this study" for n in names if n not in self[0]]
         missing = [f"Missing: {'; '.join(lacking)}."] if lacking else []
         left_out = self._left_out(shown, whole=whole)
-        return [*alike.unlike(shown), *left_out, *missing]
+        return [*alike.unlike(shown), *left_out, *alike.noted(shown), *missing]
 
     def _left_out(
         self, labelled: Sequence[tuple[str, "Row"]], *, whole: bool

@@ -41,8 +41,13 @@ def sections_of_sweep(
         cells = [seeds.text(each, images, len(finished)) for each in accuracies]
         shown = [titles.value_text(value) for value in values.values()]
         table.append([*shown, str(len(finished)), *cells])
-    unlike = alike.unlike((row.workdir.name, row) for row in loaded)
-    notes = [seeds.NOTE, *_images(done), *unlike]
+    labelled = [(row.workdir.name, row) for row in loaded]
+    notes = [
+        seeds.NOTE,
+        *_images(done),
+        *alike.unlike(labelled),
+        *alike.noted(labelled),
+    ]
     notes += [f"{row.workdir.name}: {row.status}." for row in loaded if not row.summary]
     drawn = _figure(keys[0], groups, columns) if len(keys) == 1 else []
     records = _records(found, columns)

@@ -108,8 +108,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path, advice: str = "") -> dict[str, Any] | None:
     """The object in a JSON file, or None where there is no file.
+
+    Args:
+        path: of the file.
+        advice: ends the message where the file is damaged.
 
     Raises:
         InputError: the file can't be read, or holds something else.
@@ -119,9 +123,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged: {_reason(error)}") from error
+        if _is_refused(error):
+            raise InputError(f"{path} can't be read: {_reason(error)}") from error
+        raise InputError(f"{path} is damaged: {_reason(error)}{advice}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} is damaged: it holds no JSON object")
+        raise InputError(f"{path} is damaged: it holds no JSON object{advice}")
     return content
 
 
@@ -135,6 +141,11 @@ def check_regular(path: Path) -> None:
     """Raises OSError where the path is a pipe, say, which a reader waits on forever."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError("it is not a regular file")
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Whether the system refused it, for want of rights, say: nothing is damaged."""
+    return isinstance(error, OSError) and bool(error.errno)
 
 
 def _reason(error: BaseException) -> str:
@@ -193,7 +204,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         AttributeError, TypeError, SyntaxError, MemoryError, OverflowError,
         zipfile.BadZipFile, zlib.error,
     ) as error:  # fmt: skip
-        raise InputError(f"{path} is missing or damaged: {_reason(error)}") from error
+        there = _is_refused(error) and not isinstance(error, FileNotFoundError)
+        found = "can't be read" if there else "is missing or damaged"
+        raise InputError(f"{path} {found}: {_reason(error)}") from error
 
 
 def _check_claims(path: Path) -> None:

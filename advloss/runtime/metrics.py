@@ -115,8 +115,8 @@ def read(workdir: Path) -> list[dict[str, float]]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{path} is damaged: {reason}") from error
+        found = "can't be read" if error.errno else "is damaged"
+        raise InputError(f"{path} {found}: {error.strerror or error}") from error
     *whole, cut = text.split("\n")
     found = [_row(one) for one in whole]
     if damaged := found.count(None):

@@ -285,14 +285,10 @@ def note(config: ConfigDict, workdir: Path, now: dict[str, str]) -> None:
 def _noted(workdir: Path) -> dict[str, str] | None:
     """The digests in data.json, or None where there is none."""
     path = workdir / DATA
-    try:
-        noted = files.read_json(path)
-        if noted and all(isinstance(noted.get(name), str) for name in _SPLITS):
-            return {name: noted[name] for name in (*_SPLITS, TEACHER) if name in noted}
-        if noted is None:
-            return None
-        raise InputError(f"{path} is damaged: it holds no digests of data")
-    except InputError as error:
-        raise InputError(
-            f"{error}; delete it: the same command takes them from a checkpoint"
-        ) from error
+    advice = "; delete it: the same command takes them from a checkpoint"
+    noted = files.read_json(path, advice)
+    if noted is None:
+        return None
+    if not all(isinstance(noted.get(name), str) for name in _SPLITS):
+        raise InputError(f"{path} is damaged: it holds no digests of data{advice}")
+    return {name: noted[name] for name in (*_SPLITS, TEACHER) if name in noted}
