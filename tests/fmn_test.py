@@ -126,7 +126,9 @@ def _nearest_in_box(weights, images, labels, norm):
 
         farthest = {"linf": 1, "l2": np.sqrt(room.sum()), "l1": room.sum()}[norm]
         found.append(
-            optimize.brentq(lambda x: gain(x) - missing, 1e-9, farthest * (1 - 1e-6))
+            optimize.brentq(
+                lambda x, m=missing: gain(x) - m, 1e-9, farthest * (1 - 1e-6)
+            )
         )
     return np.array(found)
 
