@@ -1,7 +1,7 @@
 """What attacks share: random keys, norms, success, the worst iterate."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from advloss.errors import InputError
 from advloss.types import Array
 
 # Whatever JAX's own default is: of others, vmap draws for a batch what it does not draw
@@ -44,6 +45,15 @@ def check_arguments(
     chex.assert_type([images, *classes], [float, *(int for _ in classes)])
     chex.assert_equal_shape_prefix([images, keys, *classes], 1)
     chex.assert_rank([keys, *classes], 1)
+
+
+def check_norm(norm: str, known: Collection[str]) -> None:
+    """Raises InputError where an attack does not know the norm."""
+    if norm not in known:
+        raise InputError(
+            f"norm={norm!r} is not valid: use one of {', '.join(known)}, in which this "
+            "attack is known"
+        )
 
 
 class Round(NamedTuple):
