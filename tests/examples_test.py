@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advloss import losses
+from advloss import attacks, losses
 from advloss.attacks import ATTACKS, MINIMUM_NORM
 from advloss.attacks.base import Round
 from advloss.config import build
@@ -497,3 +497,34 @@ def test_any_tree_is_mapped(devices):
     np.testing.assert_array_equal(found["twice"], 2 * split.images)
     np.testing.assert_array_equal(indices, np.arange(10))
     np.testing.assert_array_equal(labels, np.arange(10))
+
+
+@pytest.mark.parametrize("survivors", [True, False])
+@pytest.mark.parametrize("claimed", [True, False])
+def test_an_attack_is_held_to_what_the_network_says(target, split, claimed, survivors):
+    """It may not call fooled what is not, nor the other way round."""
+
+    def attack(classifier, keys, images, labels, *, epsilon):
+        away = 0.0 if claimed else epsilon
+        result = attacks.pgd(
+            classifier, keys, images, labels, objective=losses.margin, epsilon=away,
+            step_size=away, steps=5,
+        )  # fmt: skip
+        claims = jnp.full(labels.shape, claimed)
+        return result._replace(success=claims, worst_success=claims)
+
+    entry = attacks.Attack(
+        attack, "own", "linf", attacks.FIXED_EPSILON,
+        {"epsilon": attacks.ATTACKS["pgd"].settings["epsilon"]},
+    )  # fmt: skip
+    settings = {"epsilon": 0.5}
+    adversary = Adversary(functools.partial(attack, **settings), entry, settings)
+    said = "fooled" if claimed else "not fooled"
+    with pytest.raises(
+        InputError, match=rf"attack own says that example \d+ is {said}"
+    ):
+        examples.attack(
+            target, adversary, split, seed=0, batch_size=20,
+            devices=jax.devices()[:1],
+            survivors=np.ones(len(split.labels), bool) if survivors else None,
+        )  # fmt: skip

@@ -69,15 +69,23 @@ def _check_finite(finite: np.ndarray, which: str) -> None:
         )
 
 
-def _check_ball(
+def _check_given(
     adversary: Adversary, found: dict[str, np.ndarray], chosen: np.ndarray
 ) -> None:
-    """Raises InputError where an attack gave images that it is not allowed to give."""
+    """Raises InputError where an attack gave what it is not allowed to give."""
     title, norm = adversary.entry.title, adversary.entry.norm
     if (bad := np.flatnonzero(~found["in_box"])).size:
         raise InputError(
             f"the attack {title} gives images with values outside [0, 1], the first "
             f"for example {chosen[bad[0]]}: clip them"
+        )
+    if (bad := np.flatnonzero(found["denied"])).size:
+        first = bad[0]
+        raise InputError(
+            f"the attack {title} says that example {chosen[first]} is "
+            f"{'fooled' if found['success'][first] else 'not fooled'}, the network "
+            "says otherwise of its image: set success where the label is not the most "
+            "likely class; or is the network random?"
         )
     if adversary.entry.kind == MINIMUM_NORM:
         limit, called = found["distance"], "the distance that it gives"
@@ -158,7 +166,7 @@ def attack(
         )
         name = f"{number}-"
         found = run(_arrays(split, state, chosen), finished, name)
-        _check_ball(adversary, found, chosen)
+        _check_given(adversary, found, chosen)
         _update(state, chosen, found, adversary)
         if not last:
             progress(int(state["worst_success"][chosen].sum()))
