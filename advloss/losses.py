@@ -25,6 +25,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from advloss.errors import InputError, shown
 from advloss.registry import Setting, positive
 from advloss.types import Array, Objective
 
@@ -245,13 +246,21 @@ OBJECTIVES: Collection[str] = ChainMap(LOSSES, _OTHERS)
 
 
 def defaults(name: str) -> dict[str, float]:
-    """The default settings of the loss of that name."""
-    return {key: setting.default for key, setting in LOSSES[name].settings.items()}
+    """The default settings of the loss of that name. Raises InputError."""
+    return {key: setting.default for key, setting in _entry(name).settings.items()}
+
+
+def _entry(name: str) -> Loss:
+    if not isinstance(name, str) or name not in LOSSES:
+        raise InputError(
+            f"name={shown(name)} is no loss: use one of {', '.join(LOSSES)}"
+        )
+    return LOSSES[name]
 
 
 def bind(name: str, settings: Mapping[str, float | Array]) -> Objective:
-    """The loss of that name as a function of logits and labels alone."""
-    return functools.partial(LOSSES[name].function, **settings)
+    """The loss of that name as a function of logits and labels. Raises InputError."""
+    return functools.partial(_entry(name).function, **settings)
 
 
 def objective(name: str, training: Objective, scale: float = 1.0) -> Objective:
