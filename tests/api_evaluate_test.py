@@ -700,3 +700,13 @@ def test_radii_that_are_near_have_rows_of_their_own(images, labels):
     found = front.evaluate(linear, images, labels, epsilon=[0.03, 0.030000001], **how)
     assert "epsilon 0.03 " in str(found)
     assert "epsilon 0.030000001 " in str(found)
+
+
+def test_a_network_that_looks_at_the_batch_is_told(images, labels):
+    """As batch norm does that was left in the mode of training."""
+
+    def centred(x):
+        return linear(x) - linear(x).mean(axis=0, keepdims=True)
+
+    with pytest.raises(InputError, match="gives the first image other logits in anoth"):
+        front.evaluate(centred, images, labels, **QUICK)

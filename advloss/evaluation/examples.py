@@ -34,6 +34,8 @@ from advloss.evaluation.programs import (
 )
 from advloss.types import Batch, Split
 
+_CLOSE = 0.01  # Of the range of the logits.
+
 
 def first(split: Split, count: int) -> Split:
     """The first `count` examples; all of them where count is 0."""
@@ -53,11 +55,42 @@ def predict(
         InputError: the network's logits are not finite, or the devices do not divide
             the batch.
     """
-    function = look(target.classifier_of)
-    run = Mapped(function, target.variables, batch_size, devices, len(images))
-    seen = run(np.asarray(images))
+    seen = _look(target, images, batch_size, devices)
     _check_finite(seen["finite"], "images")
     return seen["prediction"]
+
+
+def _look(
+    target: Target, images: np.ndarray, size: int, devices: Sequence[jax.Device]
+) -> dict[str, np.ndarray]:
+    function = look(target.classifier_of)
+    run = Mapped(function, target.variables, size, devices, len(images))
+    return run(np.asarray(images))
+
+
+def check_alone(
+    target: Target,
+    images: np.ndarray,
+    *,
+    batch_size: int,
+    devices: Sequence[jax.Device],
+) -> None:
+    """The first image must have the same logits among others and among copies of it.
+
+    Raises:
+        InputError: it has not.
+    """
+    among = images[:batch_size]
+    copies = np.repeat(among[:1], len(among), axis=0)
+    ends, again = (
+        _look(target, each, batch_size, devices)["ends"][0] for each in (among, copies)
+    )
+    if not np.abs(again - ends).max() <= _CLOSE * np.ptp(ends):
+        raise InputError(
+            "the classifier gives the first image other logits in another batch: it "
+            "must judge each image by itself, always alike, as with running averages "
+            "of batch norm and without dropout"
+        )
 
 
 def _check_finite(finite: np.ndarray, which: str) -> None:

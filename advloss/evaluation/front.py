@@ -172,6 +172,7 @@ def evaluate(
         "devices": devices,
     }
     natural = examples.predict(target, images, **how)
+    examples.check_alone(target, images, **how)
 
     def run(name: str, radius: float, survivors: np.ndarray) -> Outcome:
         text = f"{name} {radius:g}" if ATTACKS[name].kind != MINIMUM_NORM else name

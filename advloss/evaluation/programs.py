@@ -58,10 +58,12 @@ def is_within(distance: np.ndarray, epsilon: float) -> np.ndarray:
 
 @kept
 def look(classifier_of: Callable[[PyTree], Classifier]) -> Callable:
-    """`(variables, images) -> {"prediction", "finite"}`, each `[batch]`."""
+    """`(variables, images) -> {"prediction", "finite", "ends"}`, `[batch, ...]`."""
 
     def one_batch(variables: PyTree, images: Array) -> dict[str, Array]:
-        return _seen(classifier_of(variables)(images))
+        logits = classifier_of(variables)(images)
+        ends = jnp.stack([logits.min(axis=-1), logits.max(axis=-1)], axis=-1)
+        return {**_seen(logits), "ends": ends}
 
     return one_batch
 
