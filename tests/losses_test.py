@@ -208,7 +208,7 @@ def test_an_unscaled_objective_is_the_loss_itself():
 
 
 def test_an_unknown_objective_is_refused():
-    with pytest.raises(KeyError):
+    with pytest.raises(InputError, match="is no loss: use one of"):
         losses.objective("lead", losses.hinge)
 
 
