@@ -164,7 +164,9 @@ def _l1_distance(images: Array, originals: Array) -> Array:
 
 def _l1_ascend(gradient: Array) -> Array:
     flat = gradient.reshape(len(gradient), -1)
-    steepest = jax.nn.one_hot(jnp.argmax(jnp.abs(flat), axis=-1), flat.shape[-1])
+    steepest = jax.nn.one_hot(
+        jnp.argmax(jnp.abs(flat), axis=-1), flat.shape[-1], dtype=flat.dtype
+    )
     return (steepest * jnp.sign(flat)).reshape(gradient.shape)
 
 

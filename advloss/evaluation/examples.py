@@ -112,14 +112,6 @@ def _check_given(
             f"the attack {title} gives images with values outside [0, 1], the first "
             f"for example {chosen[bad[0]]}: clip them"
         )
-    if (bad := np.flatnonzero(found["denied"])).size:
-        first = bad[0]
-        raise InputError(
-            f"the attack {title} says that example {chosen[first]} is "
-            f"{'fooled' if found['success'][first] else 'not fooled'}, the network "
-            "says otherwise of its image: set success where the label is not the most "
-            "likely class; or is the network random?"
-        )
     if adversary.entry.kind == MINIMUM_NORM:
         limit, called = found["distance"], "the distance that it gives"
     else:
@@ -131,6 +123,14 @@ def _check_given(
             f"the attack {title} moves example {chosen[first]} by "
             f"{found['farthest'][first]:g} in {norm}, {called} is {limit[first]:g}: "
             "project it"
+        )
+    if (bad := np.flatnonzero(found["denied"])).size:
+        first = bad[0]
+        raise InputError(
+            f"the attack {title} says that example {chosen[first]} is "
+            f"{'fooled' if found['success'][first] else 'not fooled'}, the network "
+            "says otherwise of its image: set success where the label is not the most "
+            "likely class; or is the network random?"
         )
 
 
