@@ -15,6 +15,8 @@ from ml_collections import ConfigDict
 
 from advloss import config as configs
 from advloss.attacks import ATTACKS, checks
+from advloss.attacks.direct import look_at_objective
+from advloss.config import build
 from advloss.defences import DEFENCES
 from advloss.errors import InputError, shown
 from advloss.evaluation.arguments import check_devices
@@ -83,7 +85,9 @@ def fit(
             f"config={shown(config)} is not valid: use a dict of keys with values, "
             'such as {"loss.margin": 0.2}'
         )
-    images, epsilon = checks.check_images(images), checks.plain(epsilon)
+    images, config = checks.check_images(images), dict(config or {})
+    # Of the radius that holds, a step is half as long.
+    epsilon = checks.plain(config.get("train.attack.epsilon", epsilon))
     split = Split(images, checks.check_labels(labels, len(images)))
     keys = {
         "name": "fit",
@@ -99,7 +103,7 @@ def fit(
         "train.checkpoint_every": min(50, steps) if type(steps) is int else steps,
         **_radius(defence, attack, epsilon),
         **({"model.name": module} if isinstance(module, str) else {}),
-        **(config or {}),
+        **config,
     }
     settings = _config(keys)
     if (most := int(split.labels.max())) >= settings.data.num_classes:
@@ -112,6 +116,7 @@ def fit(
             f"frozen=None is not valid with defence={settings.defence.name!r}: give "
             "the teacher's variables"
         )
+    look_at_objective(build.objective(settings), 2, settings.data.num_classes)
     network, name = network_of(module, settings)
     chosen = jax.local_devices() if devices is None else check_devices(devices)
     chosen = _dividing(chosen, settings.train.batch_size)
@@ -176,7 +181,8 @@ def _check_network(network: Network, split: Split, classes: int) -> None:
 
 def _radius(defence: str, attack: str, epsilon: float) -> dict[str, Any]:
     """The keys of the training attack's radius, where it has one."""
-    known = defence in DEFENCES and attack in ATTACKS
+    names = isinstance(defence, str) and isinstance(attack, str)
+    known = names and defence in DEFENCES and attack in ATTACKS
     if not (known and DEFENCES[defence].attacks):
         return {}
     found = {"epsilon": epsilon}

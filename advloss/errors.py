@@ -1,6 +1,8 @@
 """Errors that whoever runs an experiment can mend; launchers print them as one line."""
 
 from collections.abc import Iterator
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 
@@ -54,7 +56,7 @@ def line(error: BaseException) -> str:
 
 def shown(value: Any) -> str:
     """A value as a message names it: on one line, and not a page of numbers."""
-    text = repr(value) if isinstance(value, str) else str(value)
+    text = repr(value) if isinstance(value, str | Decimal | Fraction) else str(value)
     return " ".join(text.split())[:80]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 Array = jax.Array
@@ -61,8 +62,14 @@ class Axis(NamedTuple):
     groups: list[list[int]] | None = None
 
     def mean(self, tree: PyTree) -> PyTree:
-        """The mean over the devices."""
-        return jax.lax.pmean(tree, self.name, axis_index_groups=self.groups)
+        """The mean over the devices; of whole numbers, such as counts, the first's."""
+
+        def mean(x: Array) -> Array:
+            if jnp.issubdtype(x.dtype, jnp.floating):
+                return jax.lax.pmean(x, self.name, axis_index_groups=self.groups)
+            return jax.lax.all_gather(x, self.name, axis_index_groups=self.groups)[0]
+
+        return jax.tree.map(mean, tree)
 
     def gather(self, tree: PyTree) -> PyTree:
         """The rows of all devices, one after the other."""

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from fractions import Fraction
 
 import flax.linen as nn
 import jax
@@ -206,6 +207,7 @@ def test_arrays_of_jax_and_lists_are_taken(images, labels):
         (jnp.asarray(images), jnp.asarray(labels), jnp.float32(0.03)),
         (images.astype(np.float64), labels.astype(np.uint8), [np.float64(0.03)]),
         (images, labels.tolist(), (0.03,)),
+        (images, labels, jnp.asarray([0.03], jnp.bfloat16)),
     ):
         *data, epsilon = given
         found = front.evaluate(linear, *data, epsilon=epsilon, **QUICK)
@@ -370,6 +372,11 @@ BAD_ARGUMENTS = [
     ({"attacks": 3}, r"attacks=3 is not valid"),
     ({"attacks": ()}, r"attacks=\(\) is not valid"),
     ({"attacks": [["pgd"]]}, r"is not valid in linf"),
+    ({"attacks": {"pgd": {"steps": 3}}}, r"is not valid: use a list of names, and set"),
+    ({"epsilon": [True, 0.1]}, r"epsilon=\[True, 0.1\] is not valid"),
+    ({"epsilon": Fraction(8, 255)}, r"epsilon=Fraction\(8, 255\) is not valid"),
+    ({"epsilon": 1 + 1e-9}, r"epsilon=1.000000001 is not valid"),
+    ({"batch_size": 2**70}, r"batch_size=\d+ is not valid: .* below 2147483648"),
     ({"norm": "l3"}, r"norm='l3' is not valid: use one of l0, l1, l2, linf"),
     ({"norm": np.inf}, r"norm=inf is not valid"),
     ({"norm": "l0"}, r"attacks='strong' is not valid in l0: use some of carlini_l0"),
@@ -678,3 +685,28 @@ def test_an_attack_that_is_entered_anew_is_run(images, labels, monkeypatch):
         )
         natural.append(found.backward_passes.sum())
     assert natural[0] == 0 < natural[1]
+
+
+def test_numbers_of_jax_are_numbers(images, labels):
+    how = {**QUICK, "seed": jnp.int32(3), "steps": jnp.int32(7), "batch_size": None}
+    found = front.evaluate(linear, images, labels, epsilon=0.03, **how)
+    how = {**QUICK, "seed": 3, "steps": 7}
+    expected = front.evaluate(linear, images, labels, epsilon=0.03, **how)
+    np.testing.assert_array_equal(found.robust, expected.robust)
+
+
+def test_radii_that_are_near_have_rows_of_their_own(images, labels):
+    how = {"attacks": "noise", "progress": False}
+    found = front.evaluate(linear, images, labels, epsilon=[0.03, 0.030000001], **how)
+    assert "epsilon 0.03 " in str(found)
+    assert "epsilon 0.030000001 " in str(found)
+
+
+def test_a_network_that_looks_at_the_batch_is_told(images, labels):
+    """As batch norm does that was left in the mode of training."""
+
+    def centred(x):
+        return linear(x) - linear(x).mean(axis=0, keepdims=True)
+
+    with pytest.raises(InputError, match="gives the first image other logits in anoth"):
+        front.evaluate(centred, images, labels, **QUICK)

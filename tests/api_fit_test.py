@@ -2,12 +2,13 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import advloss
 from advloss import config as configs
-from advloss import data
+from advloss import data, losses
 from advloss.errors import DivergedError, InputError
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -120,6 +121,8 @@ _LABELS = np.arange(8) % 3
         ({"steps": 1.5}, r"config.train.steps=1.5 is not valid"),
         ({"batch_size": 0}, r"config.train.batch_size=0 is not valid"),
         ({"learning_rate": 10**400}, r"train.learning_rate=1\d+.* is not valid: use a"),
+        ({"learning_rate": True}, r"config.train.learning_rate=True is not valid"),
+        ({"attack": ["pgd"]}, r"config.defence.attack=\['pgd'\] is not valid"),
         ({"learning_rate": 0.0}, r"config.train.learning_rate=0.0 is not valid"),
         ({"config": {"defence.gamma": 1}}, r"config.defence.gamma=1 is not a key"),
         ({"config": {3: 1}}, r"config.3=1 is not a key"),
@@ -317,3 +320,113 @@ def test_what_would_mislead_trades_is_refused(changes, message):
 def test_trades_starts_at_random_whatever_the_attack():
     arguments = {"defence": "trades", "attack": "fgsm", "steps": 1, "batch_size": 4}
     assert _fit(Own(), (_IMAGES, _LABELS), **arguments).config.train.attack.random_start
+
+
+def test_a_radius_among_the_keys_has_its_step():
+    trained = _fit(
+        Own(),
+        (_IMAGES, _LABELS),
+        steps=1,
+        batch_size=4,
+        config={"train.attack.epsilon": 0.1},
+    )
+    assert trained.config.train.attack.step_size == 0.05
+
+
+class Counting(nn.Module):
+    """It counts its batches, in whole numbers, beside the params."""
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        count = self.variable("counts", "batches", lambda: np.zeros((), np.int32))
+        if train:
+            count.value += 1
+        return nn.Dense(3)(images.reshape(len(images), -1))
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_whole_numbers_beside_the_params_stay_whole(devices):
+    trained = _fit(
+        Counting(),
+        (_IMAGES, _LABELS),
+        steps=3,
+        batch_size=4,
+        defence="natural",
+        devices=jax.devices()[:devices],
+    )
+    assert trained.variables["counts"]["batches"].dtype == np.int32
+    assert trained.variables["counts"]["batches"] == 3
+
+
+class Halves(nn.Module):
+    @nn.compact
+    def __call__(self, images):
+        dense = nn.Dense(3, param_dtype=jnp.bfloat16, dtype=jnp.bfloat16)
+        return dense(images.reshape(len(images), -1))
+
+
+def test_bfloat16_is_saved_and_loaded(tmp_path):
+    trained = _fit(Halves(), (_IMAGES, _LABELS), steps=2, batch_size=4)
+    trained.save(tmp_path / "own")
+    loaded = advloss.load(tmp_path / "own", Halves())
+    jax.tree.map(np.testing.assert_array_equal, trained.variables, loaded.variables)
+    assert loaded.variables["params"]["Dense_0"]["kernel"].dtype == jnp.bfloat16
+    np.testing.assert_array_equal(
+        trained.classifier(_IMAGES), loaded.classifier(_IMAGES)
+    )
+
+
+class Scaled(nn.Module):
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, images):
+        return self.scale * nn.Dense(3)(images.reshape(len(images), -1))
+
+
+def test_a_module_that_computes_something_else_is_not_loaded(tmp_path):
+    trained = _fit(Scaled(2.0), (_IMAGES, _LABELS), steps=1, batch_size=4)
+    trained.save(tmp_path / "own")
+    advloss.load(tmp_path / "own", Scaled(2.0))
+    for other in (Scaled(), Scaled(-2.0)):
+        with pytest.raises(InputError, match=r"module=.* computes something else than"):
+            advloss.load(tmp_path / "own", other)
+
+
+def test_a_module_of_one_s_own_may_have_a_name_of_the_library(tmp_path):
+    module = type("mlp", (Own,), {})
+    _fit(module(), (_IMAGES, _LABELS), steps=1, batch_size=4).save(tmp_path / "own")
+    for given in (None, "mlp"):
+        with pytest.raises(
+            InputError, match="own holds a mlp of one's own: give it as"
+        ):
+            advloss.load(tmp_path / "own", given)
+    advloss.load(tmp_path / "own", module())
+
+
+def test_a_file_is_no_folder_of_a_network(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file is a file: name the folder"):
+        advloss.load(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda logits, _: logits.mean(), r"the objective gives float32 \(\) for 2"),
+        (lambda logits, _: 1 / 0, r"the objective fails for logits \(2, 3\)"),
+        (lambda logits, _: (logits, 1), r"the objective gives tuple for 2"),
+    ],
+)
+def test_a_loss_of_one_s_own_is_held_to_what_losses_give(
+    function, message, monkeypatch
+):
+    entry = losses.Loss(function, "own", "linear")
+    monkeypatch.setitem(losses.LOSSES, "own", entry)
+    with pytest.raises(InputError, match=message):
+        _fit(Own(), (_IMAGES, _LABELS), loss="own", batch_size=4)
+    how = {"objective": "own", "steps": 2, "progress": False}
+    with pytest.raises(InputError, match=message[:22]):
+        advloss.diagnose(
+            lambda x: x.reshape(len(x), -1)[:, :3], _IMAGES, _LABELS, **how
+        )

@@ -322,3 +322,12 @@ def _fingerprints(split):
 def test_tfds_refuses_an_unknown_name():
     with pytest.raises(InputError, match=r"config.data.name='mnisst' is not valid"):
         data.load("tfds", name="mnisst")
+
+
+def test_a_source_that_fails_is_told(monkeypatch):
+    source = data.Source(lambda: 1 / 0, "one's own")
+    monkeypatch.setitem(data.SOURCES, "own", source)
+    with pytest.raises(
+        InputError, match=r"source=own: the source fails \(ZeroDivision"
+    ):
+        data.load("own")

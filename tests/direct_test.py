@@ -43,6 +43,7 @@ def _batch(shape=SHAPE):
 
 def _pgd(*, classifier=classifier, images=None, labels=None, attack=None, **settings):
     keys, *whole = _batch(SHAPE if images is None else np.shape(images))
+    keys = settings.pop("keys", keys)
     images = whole[0] if images is None else images
     labels = whole[1] if labels is None else labels
     attack = attack or attacks.pgd
@@ -289,7 +290,6 @@ BAD = {
     "images complex": ({"images": _IMAGES + 0j}, r"images are complex64: use floats"),
     "steps float": ({"steps": 3.0}, r"steps=3.0 is not valid: use a whole number >= 0"),
     "steps bool": ({"steps": True}, r"steps=True is not valid: use a whole number"),
-    "steps an array": ({"steps": jnp.array(3)}, r"steps=3 is not valid: use a whole"),
     "restarts float": ({"restarts": 2.0}, r"restarts=2.0 is not valid"),
     "epsilon bool": ({"epsilon": True}, r"epsilon=True is not valid: use a numb"),
     "epsilon several": (
@@ -305,6 +305,16 @@ BAD = {
     "random start a number": ({"random_start": 1}, r"random_start=1 .*True or False"),
     "another norm": ({"norm": "l0"}, r"norm='l0' is not valid: use one of linf, l2"),
     "norm a number": ({"norm": 2}, r"norm=2 is not valid"),
+    "an offset of JAX of no class": (
+        {"attack": attacks.multi_targeted, "offset": jnp.int32(CLASSES)},
+        r"offset=3 leads back to the label: use 1 to 2",
+    ),
+    "no keys": ({"keys": None}, r"keys=None is not valid: use attacks.example_keys"),
+    "keys in a list": (
+        {"keys": [jax.random.key(i) for i in range(5)]},
+        r"keys=.* is not valid: use attacks.example_keys",
+    ),
+    "keys that are numbers": ({"keys": jnp.arange(5)}, r"keys=\[0 1 2 3 4\] is not"),
     "logits of another batch": (
         {"classifier": lambda images: classifier(images)[:1]},
         r"the classifier gives float32 \(1, 3\) for 5",
@@ -384,6 +394,7 @@ def test_keys_of_another_shape_are_assertions():
         {"images": _IMAGES.astype(np.float64).clip(None, 1 + 1e-12)},
         {"epsilon": np.float64(0.1), "steps": np.int64(3), "restarts": np.int32(2)},
         {"epsilon": jnp.float32(0.1), "random_start": np.False_},
+        {"epsilon": jnp.bfloat16(0.125), "steps": jnp.array(3)},
         {"images": _IMAGES.astype(np.float64), "labels": _LABELS.astype(np.int64)},
         {"images": np.float16(_IMAGES)},
         {"images": _IMAGES.astype(jnp.bfloat16)},
@@ -674,3 +685,42 @@ def test_values_within_a_program_are_not_judged():
     assert not result.success.any()
     assert not result.worst_success.any()
     assert np.isfinite(result.images).all()
+
+
+@pytest.mark.parametrize(
+    ("attack", "settings", "message"),
+    [
+        (
+            attacks.fmn,
+            {"gamma": 5.0},
+            r"gamma=5.0 is not valid: use a number in \[0, 1",
+        ),
+        (attacks.ddn, {"initial_norm": 0}, r"initial_norm=0 is not valid: .*> 0"),
+        (attacks.square, {"p_init": 0.0}, r"p_init=0.0 is not valid: .*\(0, 1\]"),
+        (attacks.square, {"p_init": 5}, r"p_init=5 is not valid: .*\(0, 1\]"),
+        (attacks.fab, {"alpha_max": 3.0}, r"alpha_max=3.0 is not valid"),
+        (attacks.carlini_l2, {"learning_rate": 0}, r"learning_rate=0 is not valid"),
+        (attacks.carlini_linf, {"decay": 2.0}, r"decay=2.0 is not valid"),
+        (attacks.carlini_l0, {"share": 2.0}, r"share=2.0 is not valid"),
+        (attacks.lbfgs, {"initial_constant": 0.0}, r"initial_constant=0.0 is not va"),
+        (
+            attacks.apgd_t,
+            {"loss": "nix"},
+            r"loss='nix' is not valid: use one of dlr, m",
+        ),
+        (attacks.apgd_t, {"loss": losses.margin}, r"loss=.* is not valid"),
+        (attacks.fab, {"norm": "l1"}, r"norm='l1' is not valid: use one of linf, l2"),
+        (attacks.fab_t, {"norm": "l1"}, r"norm='l1' is not valid: use one of linf, l2"),
+        (
+            attacks.square,
+            {"norm": "l1"},
+            r"norm='l1' is not valid: use one of linf, l2",
+        ),
+    ],
+)
+def test_settings_have_the_ranges_that_they_have_in_configs(attack, settings, message):
+    needed = {"epsilon": 0.1} if attack in (attacks.square, attacks.apgd_t) else {}
+    if attack in (attacks.square, attacks.lbfgs):
+        needed["objective"] = losses.margin
+    with pytest.raises(InputError, match=message):
+        attack(classifier, *_batch(), **needed, **settings)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advloss import losses
+from advloss import attacks, losses
 from advloss.attacks import ATTACKS, MINIMUM_NORM
 from advloss.attacks.base import Round
 from advloss.config import build
@@ -220,8 +220,13 @@ def test_the_same_survive_as_in_full(target, split, name, settings, left):
         assert short.backward_passes.sum() < whole.backward_passes.sum()
 
 
-def test_what_is_nearest_of_all_rounds_is_kept(target, split):
+def test_what_is_nearest_of_all_rounds_is_kept():
     """At 0.2, then at 0.4, then nothing: within 0.1 there is none."""
+    split = Split(np.full((COUNT, 4, 4, 1), 0.25, np.float32), np.zeros(COUNT, int))
+
+    def brighter(images):
+        beyond = images.mean(axis=(1, 2, 3)) - 0.35
+        return jnp.stack([-beyond, beyond], axis=-1)
 
     def function(classifier, keys, images, labels, *, number=0, start=None):
         distance = jnp.where(number == 0, 0.2, jnp.where(number == 1, 0.4, jnp.inf))
@@ -238,7 +243,7 @@ def test_what_is_nearest_of_all_rounds_is_kept(target, split):
         rounds=lambda *_: [Round({}, {"number": i}, resume=True) for i in range(3)]
     )
     outcome = examples.attack(
-        target,
+        Target(lambda _: brighter, {}),
         Adversary(function, entry, {"epsilon": 0.1}),
         split,
         seed=0,
@@ -497,3 +502,34 @@ def test_any_tree_is_mapped(devices):
     np.testing.assert_array_equal(found["twice"], 2 * split.images)
     np.testing.assert_array_equal(indices, np.arange(10))
     np.testing.assert_array_equal(labels, np.arange(10))
+
+
+@pytest.mark.parametrize("survivors", [True, False])
+@pytest.mark.parametrize("claimed", [True, False])
+def test_an_attack_is_held_to_what_the_network_says(target, split, claimed, survivors):
+    """It may not call fooled what is not, nor the other way round."""
+
+    def attack(classifier, keys, images, labels, *, epsilon):
+        away = 0.0 if claimed else epsilon
+        result = attacks.pgd(
+            classifier, keys, images, labels, objective=losses.margin, epsilon=away,
+            step_size=away, steps=5,
+        )  # fmt: skip
+        claims = jnp.full(labels.shape, claimed)
+        return result._replace(success=claims, worst_success=claims)
+
+    entry = attacks.Attack(
+        attack, "own", "linf", attacks.FIXED_EPSILON,
+        {"epsilon": attacks.ATTACKS["pgd"].settings["epsilon"]},
+    )  # fmt: skip
+    settings = {"epsilon": 0.5}
+    adversary = Adversary(functools.partial(attack, **settings), entry, settings)
+    said = "fooled" if claimed else "not fooled"
+    with pytest.raises(
+        InputError, match=rf"attack own says that example \d+ is {said}"
+    ):
+        examples.attack(
+            target, adversary, split, seed=0, batch_size=20,
+            devices=jax.devices()[:1],
+            survivors=np.ones(len(split.labels), bool) if survivors else None,
+        )  # fmt: skip

@@ -111,6 +111,9 @@ def test_optimality_agrees_with_the_areas_of_the_curves():
         ([0.1], [math.nan], r"best of shape \(1,\) is not valid"),
         ([], [], "distances of shape .* one distance >= 0"),
         ([[0.1]], [0.1], "distances of shape"),
+        (["a"], [0.1], r"distances are <U1: use numbers, one for each image"),
+        ([0.1], {"a": 0.1}, "best are object: use numbers"),
+        (np.ma.masked_array([0.1], [True]), [0.1], "1 values of distances are masked"),
     ],
 )
 def test_senseless_distances_are_one_line(distances, best, said):
@@ -207,6 +210,7 @@ def test_files_of_robustbench_are_read(tmp_path, text):
         ({"eps": "8/0"}, r"eps='8/0' .*8/255"),
         ({"eps": "inf"}, r"eps='inf' .*8/255"),
         ({"eps": -0.1}, r"eps=-0.1 .*8/255"),
+        ({"eps": 10**400}, r"eps=10+ .*8/255"),
         ({"name": 3}, r"name=3 .*a text"),
         ({"dataset": None}, "has no dataset"),
         ({"additional_data": "no"}, r"additional_data='no' .*true or false"),
@@ -609,3 +613,61 @@ def test_data_may_be_named(tmp_path):
 
 def test_the_suite_is_the_registrys():
     assert [name for name in SUITE if name not in ATTACKS] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"clean_acc": math.nan}, "clean_acc=nan is not valid: use a number from 0"),
+        ({"clean_acc": 190}, "clean_acc=190 is not valid"),
+        ({"eps": -1}, "eps=-1 is not valid"),
+        ({"name": None}, "name=None is not valid: use a text"),
+        ({"others": {"name": "other"}}, r"others=name is not valid: give it as name="),
+    ],
+)
+def test_what_could_not_be_read_is_not_written(tmp_path, changes, said):
+    with pytest.raises(InputError, match=said):
+        exchange.write_robustbench(tmp_path / "x.json", INFO._replace(**changes))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", [None, 3, ""])
+def test_what_is_no_file_is_one_line(path):
+    with pytest.raises(InputError, match=r"path=.* is not valid: name a file"):
+        exchange.read_robustbench(path)
+    with pytest.raises(InputError, match=r"paths=.* is not valid: name a file"):
+        exchange.read_best([path], "linf")
+
+
+def test_arguments_of_best_distances_are_held_to_what_they_are(tmp_path):
+    path = tmp_path / "mnist-linf-x-1.json"
+    path.write_text(json.dumps({"a" * 128: 0.1}))
+    for one in (path, str(path), None):
+        with pytest.raises(InputError, match=r"paths=.* use a list of files"):
+            exchange.read_best(one, "linf")
+    for norm in ("Linf", None, 2):
+        with pytest.raises(InputError, match=r"norm=.* is not valid: use one of linf"):
+            exchange.read_best([path], norm)
+    path.write_text(json.dumps({"a" * 128: 10**400}))
+    with pytest.raises(InputError, match=r"the distance 10+ is not valid"):
+        exchange.read_best([path], "linf")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_an_image_that_is_there_twice_the_nearest_counts(tmp_path, order):
+    path = tmp_path / "info.json"
+    content = {
+        "hashes": ["a" * 128] * 3,
+        "distances": {"linf": [0.5, 0.2, 0.1][::order]},
+        "ori_success": [False] * 3,
+        "adv_success": [True, True, False][::order],
+    }
+    path.write_text(json.dumps(content))
+    assert exchange.read_best([path], "linf") == {"a" * 128: 0.2}
+
+
+def test_what_are_no_images_is_not_hashed():
+    images = np.full((2, 4, 4, 1), 0.5, np.float32)
+    for wrong in (images[0], 255 * images, np.uint8(images)):
+        with pytest.raises(InputError, match="images"):
+            exchange.hashes(wrong)

@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as npst
 
 from advloss import losses, networks
 from advloss.attacks import ATTACKS
+from advloss.errors import InputError
 
 CASES = {
     "softmax_cross_entropy": losses.softmax_cross_entropy,
@@ -295,7 +296,7 @@ def test_an_unscaled_objective_is_the_loss_itself():
 
 
 def test_an_unknown_objective_is_refused():
-    with pytest.raises(KeyError):
+    with pytest.raises(InputError, match="is no loss: use one of"):
         losses.objective("lead", losses.hinge)
 
 
@@ -316,3 +317,10 @@ def test_dlr_of_equal_logits_is_a_number(dtype):
     equal, labels = jnp.ones((1, 4), dtype), jnp.zeros(1, int)
     assert losses.dlr(equal, labels) == 0
     assert losses.targeted_dlr(equal, labels, labels + 1) == 0
+
+
+@pytest.mark.parametrize("name", ["nix", None, ["hinge"]])
+def test_what_is_no_loss_is_one_line(name):
+    for function in (losses.defaults, lambda name: losses.climb(name, {})):
+        with pytest.raises(InputError, match=r"name=.* is no loss: use one of softmax"):
+            function(name)

@@ -229,3 +229,37 @@ def test_single_steps_by_hand():
     np.testing.assert_allclose(found, images + 0.05 * uphill, atol=1e-6)
     with pytest.raises(InputError, match=r"attacks='n_fgsm' is not valid in linf"):
         advloss.evaluate(classifier, images, labels, attacks="n_fgsm", progress=False)
+
+
+@pytest.mark.parametrize("scale", [1e-22, 1e19])
+@pytest.mark.parametrize("name", ["pgd_l2", "multi_targeted_l2", "apgd_l2", "ddn"])
+def test_the_size_of_the_logits_changes_no_direction(name, scale):
+    """The squares of such gradients are 0 or infinite in float32."""
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(16, 3)).astype(np.float32)
+    images = rng.uniform(0.3, 0.7, (10, 4, 4, 1)).astype(np.float32)
+    labels = ((images - 0.5).reshape(10, -1) @ weights).argmax(axis=1)
+    keys = attacks.example_keys(jax.random.key(0), jnp.arange(10))
+    settings = {
+        "pgd_l2": {"epsilon": 0.1, "step_size": 0.02, "steps": 10},
+        "multi_targeted_l2": {"epsilon": 0.1, "step_size": 0.02, "steps": 10},
+        "apgd_l2": {"epsilon": 0.1, "steps": 10},
+        "ddn": {"steps": 100},
+    }[name]
+    if name != "ddn":
+        settings["objective"] = losses.margin
+    found = []
+    for factor in np.float32([1, scale]):
+        result = getattr(attacks, name)(
+            lambda x, f=factor: (x - 0.5).reshape(len(x), -1) @ weights * f,
+            keys,
+            images,
+            labels,
+            **settings,
+        )
+        found.append(np.asarray(result.success))
+    if name == "ddn" and scale > 1:  # Of softmax, nothing is left to follow.
+        assert result.zero_gradient.all()
+    else:
+        assert found[0].any()
+        np.testing.assert_array_equal(*found)

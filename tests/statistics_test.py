@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from advloss.errors import InputError
 from advloss.evaluation import statistics
 
 
@@ -84,3 +85,20 @@ def test_equal_differences_have_no_spread_to_test(count, step):
     other[2] += 100 / count
     (found,) = statistics.compare({"a": reference, "b": other}, "a")
     assert 0.05 < found.p < 1
+
+
+@pytest.mark.parametrize("correct", [[], [0.6, 0.6], [2, 0], np.ones((3, 2), bool)])
+def test_what_is_no_share_of_examples_is_one_line(correct):
+    with pytest.raises(InputError, match=r"correct of .* use True or False for each"):
+        statistics.proportion(correct)
+
+
+@pytest.mark.parametrize("values", [[], ["a"], np.ones((2, 2)), (x for x in [1.0])])
+def test_what_has_no_mean_is_one_line(values):
+    with pytest.raises(InputError, match=r"values of .* are not valid: use numbers"):
+        statistics.mean_interval(values)
+
+
+def test_a_reference_that_is_none_is_one_line():
+    with pytest.raises(InputError, match="reference='z' is not valid: use one of a, b"):
+        statistics.compare({"a": {0: 1.0}, "b": {0: 2.0}}, "z")

@@ -1,7 +1,7 @@
 """What attacks share: random keys, norms, success, the worst iterate."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from advloss.errors import InputError
 from advloss.types import Array
 
 # Whatever JAX's own default is: of others, vmap draws for a batch what it does not draw
@@ -44,6 +45,15 @@ def check_arguments(
     chex.assert_type([images, *classes], [float, *(int for _ in classes)])
     chex.assert_equal_shape_prefix([images, keys, *classes], 1)
     chex.assert_rank([keys, *classes], 1)
+
+
+def check_norm(norm: str, known: Collection[str]) -> None:
+    """Raises InputError where an attack does not know the norm."""
+    if norm not in known:
+        raise InputError(
+            f"norm={norm!r} is not valid: use one of {', '.join(known)}, in which this "
+            "attack is known"
+        )
 
 
 class Round(NamedTuple):
@@ -110,7 +120,19 @@ def _l2_distance(images: Array, originals: Array) -> Array:
     return _l2_length(images - originals).reshape(len(images))
 
 
+def largest(gradient: Array) -> Array:
+    """`[batch, 1, ...]` the largest size of a pixel; 1 where all are 0."""
+    size = jnp.max(jnp.abs(gradient), axis=_pixel_axes(gradient), keepdims=True)
+    return jnp.where(size > 0, size, 1.0)
+
+
+def of_size_one(gradient: Array) -> Array:
+    """The gradient in units of its largest pixel."""
+    return gradient / largest(gradient)
+
+
 def _l2_ascend(gradient: Array) -> Array:
+    gradient = of_size_one(gradient)  # Of huge and tiny ones squares are inf and 0.
     length = _l2_length(gradient)
     return jnp.where(length > 0, gradient / jnp.where(length > 0, length, 1.0), 0.0)
 
@@ -142,7 +164,9 @@ def _l1_distance(images: Array, originals: Array) -> Array:
 
 def _l1_ascend(gradient: Array) -> Array:
     flat = gradient.reshape(len(gradient), -1)
-    steepest = jax.nn.one_hot(jnp.argmax(jnp.abs(flat), axis=-1), flat.shape[-1])
+    steepest = jax.nn.one_hot(
+        jnp.argmax(jnp.abs(flat), axis=-1), flat.shape[-1], dtype=flat.dtype
+    )
     return (steepest * jnp.sign(flat)).reshape(gradient.shape)
 
 
@@ -151,13 +175,15 @@ def _l1_project(images: Array, originals: Array, epsilon: Array | float) -> Arra
     # et al., Figure 1: all sizes fall by one threshold, to no less than 0.
     change = (images - originals).reshape(len(images), -1)
     size, radius = jnp.abs(change), jnp.reshape(jnp.asarray(epsilon), (-1, 1))
+    outside = jnp.sum(size, axis=-1, keepdims=True) > radius
+    # Counted from the largest: beside a huge one, the radius would be rounded away.
+    size = size - jnp.max(size, axis=-1, keepdims=True)
     falling = -jnp.sort(-size, axis=-1)
     count = jnp.arange(1, size.shape[-1] + 1, dtype=size.dtype)[None]
     threshold = (jnp.cumsum(falling, axis=-1) - radius) / count
     # It is largest at the number of pixels that stay.
     threshold = jnp.max(threshold, axis=-1, keepdims=True)
     shrunk = jnp.sign(change) * jnp.maximum(size - threshold, 0.0)
-    outside = jnp.sum(size, axis=-1, keepdims=True) > radius
     change = jnp.where(outside, shrunk, change).reshape(images.shape)
     # Clipping to the box moves towards the original, which is in it: still in the ball.
     return jnp.clip(originals + change, 0.0, 1.0)

@@ -12,6 +12,8 @@ import numpy as np
 
 from advloss.attacks import base
 from advloss.errors import InputError, line, shown
+from advloss.losses.climbed import TARGETED
+from advloss.registry import choice, number, positive
 
 _TREES = (tuple, list, dict)
 _ROUNDING = 1e-6  # Of a value in [0, 1], in float32.
@@ -52,8 +54,10 @@ def check_outside(name: str, *given: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """NumPy's numbers as Python's: whole ones may count steps."""
-    number = isinstance(value, np.generic | np.ndarray) and value.ndim == 0
+    """NumPy's and JAX's numbers as Python's: whole ones may count steps."""
+    number = isinstance(value, np.generic | np.ndarray | jax.Array)
+    number = number and value.ndim == 0 and not isinstance(value, jax.core.Tracer)
+    number = number and not is_key(value.dtype)
     return value.item() if number else value
 
 
@@ -146,6 +150,20 @@ def check_labels(
     return labels.astype(np.int32)
 
 
+def check_keys(keys: Any) -> None:
+    """Raises InputError where they are no array of typed keys, of whatever shape."""
+    array = isinstance(keys, jax.Array)
+    if not array or (keys.ndim == 1 and not is_key(keys.dtype)):
+        raise InputError(
+            f"keys={shown(keys)} is not valid: use attacks.example_keys(key, indices)"
+        )
+
+
+def is_key(dtype: Any) -> bool:
+    """Whether it is the type of JAX's typed keys."""
+    return jnp.issubdtype(dtype, jax.dtypes.prng_key)
+
+
 def count_classes(found: Any, count: int) -> int:
     """How many classes a classifier's logits have.
 
@@ -218,6 +236,27 @@ def check_setting(name: str, value: Any, kinds: frozenset) -> None:
         return
     if not right:
         raise InputError(f"{name}={shown(value)} is not valid: use {valid}")
+
+
+# What settings of this package's attacks may be, as in configs.
+_OWN = {
+    "loss": choice(TARGETED),
+    "p_init": number(0, 1, above=True),
+    **dict.fromkeys(
+        ("alpha_max", "beta", "decay", "gamma", "initial_threshold", "share"),
+        number(0, 1),
+    ),
+    **dict.fromkeys(
+        ("eta", "initial_constant", "initial_norm", "learning_rate"), positive()
+    ),
+}
+
+
+def check_own(name: str, value: Any) -> None:
+    """Raises InputError where a setting of one of our attacks is out of its range."""
+    valid = _OWN.get(name)
+    if valid and not (isinstance(value, float | int | str) and valid.accepts(value)):
+        raise InputError(f"{name}={shown(value)} is not valid: use {valid.text}")
 
 
 def check_aims(

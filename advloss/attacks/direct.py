@@ -46,7 +46,7 @@ def attack(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]
             fails or gives another shape, logits that are not finite; the message names
             the argument.
     """
-    own = checks.kinds(function)
+    own, ours = checks.kinds(function), function.__module__.startswith("advloss.")
     _KINDS.update(own)
 
     @functools.wraps(function)
@@ -69,6 +69,8 @@ def attack(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]
         for key, value in settings.items():
             kinds = {**_KINDS, **own}.get(key, frozenset())
             checks.check_setting(key, value, kinds)
+            if ours:
+                checks.check_own(key, value)
             if float in kinds and value is not None:  # Whole numbers, too.
                 settings[key] = np.asarray(value, np.float32)
         try:
@@ -82,6 +84,7 @@ def attack(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]
         except checks.TracedError:
             return traced(settings)
         labels = checks.check_labels(labels, len(images), classes)
+        checks.check_keys(keys)
         base.check_arguments(keys, images, labels)
         settings |= checks.check_aims(settings, seen, labels, classes)
         arrays = {  # Of the host, wherever they lay: they go where the images are.
@@ -242,7 +245,7 @@ def _on_host(equation: Any) -> Iterator[Any]:
 
 
 def _bytes(array: Array) -> bytes:
-    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+    if checks.is_key(array.dtype):
         array = jax.random.key_data(array)
     return np.asarray(array).tobytes()
 

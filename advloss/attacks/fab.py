@@ -80,10 +80,10 @@ def fab(
 
     Raises:
         AssertionError: a shape or a type is not as above.
-        InputError: no class has that rank.
-        KeyError: no norm of that name.
+        InputError: no class has that rank, or no norm that name.
     """
     base.check_arguments(keys, images, labels)
+    base.check_norm(norm, ("linf", "l2"))
     aim, ball = Aim(labels, None, 0.0), base.NORMS[norm]
     natural = classifier(images)
     found = Found(images, jnp.where(aim.fooled(natural), 0.0, jnp.inf))

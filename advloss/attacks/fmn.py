@@ -14,9 +14,9 @@ from advloss.attacks.carlini import Aim, as_result, nothing_found
 from advloss.attacks.plane import as_pixels
 from advloss.types import Array, AttackResult, Classifier
 
-_DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
 _LAST_STEP = 0.01  # Of the first one.
 _LAST_GAMMA = 0.02
+_LEAST = 1e-3  # By which a radius exceeds what did not fool, though the classes tie.
 
 
 def _cosine(first: Array | float, last: float, share: Array) -> Array:
@@ -97,6 +97,15 @@ def ddn(
     return as_result(classifier, aim, found, gradients=steps, flat=flat)
 
 
+def _within_box(x: Array, gradient: Array) -> Array:
+    """The gradient without pixels at an end of [0, 1] that a descent would leave.
+
+    They would take up the ball and be clipped: in l1 nothing would be left to move.
+    """
+    leaves = ((x <= 0) & (gradient > 0)) | ((x >= 1) & (gradient < 0))
+    return jnp.where(leaves, 0.0, gradient)
+
+
 def fmn(
     classifier: Classifier,
     keys: Array,
@@ -114,6 +123,7 @@ def fmn(
     `change <- project(change + step * g / ||g||_2)` into the ball of a radius. As long
     as nothing was found, the radius is the distance to the linearised boundary,
     `||change|| + margin / ||g||_dual`, and a share gamma more, so that it is crossed.
+    What would leave [0, 1] is left out of g.
     Then it shrinks by 1 - gamma where the image fooled, to at most the nearest found,
     and grows by 1 + gamma elsewhere. Step and gamma fall by cosine, to a hundredth and
     a fiftieth.
@@ -140,24 +150,26 @@ def fmn(
     Pintor et al., Algorithm 1.
     """
     base.check_arguments(keys, images, labels, targets)
-    ball, dual, l2 = base.NORMS[norm], base.NORMS[_DUAL[norm]], base.NORMS["l2"]
+    ball, l2 = base.NORMS[norm], base.NORMS["l2"]
     aim = Aim(labels, targets, 0.0)
 
-    def missing(x: Array) -> tuple[Array, tuple[Array, Array]]:
+    def behind(x: Array) -> tuple[Array, tuple[Array, Array]]:
         logits = classifier(x)
         margin = base.finite(aim.margin(logits))
         return margin.sum(), (margin, aim.surely_fooled(logits))
 
     def step(carry: tuple, share: Array) -> tuple:
         x, radius, found, flat = carry
-        gradient, (margin, success) = jax.grad(missing, has_aux=True)(x)
+        gradient, (margin, success) = jax.grad(behind, has_aux=True)(x)
         distance = ball.distance(x, images)
         found = found.closer(x, distance, success)
         flat = flat & base.has_zero_gradient(gradient)
-        gradient = base.finite(gradient)
+        gradient = _within_box(x, base.finite(gradient))
         change = _cosine(gamma, _LAST_GAMMA, share)
-        slope = dual.distance(gradient, jnp.zeros_like(gradient))
-        boundary = distance + margin / jnp.where(slope > 0, slope, 1.0)
+        unit = base.largest(gradient)
+        slope = base.dot(gradient / unit, ball.ascend(gradient))
+        missing = margin / unit.reshape(margin.shape) / jnp.where(slope > 0, slope, 1.0)
+        boundary = distance + jnp.maximum(missing, _LEAST)
         grown = jnp.where(jnp.isfinite(found.distance), radius, boundary) * (1 + change)
         shrunk = jnp.minimum(radius * (1 - change), found.distance)
         radius = jnp.where(success, shrunk, grown)

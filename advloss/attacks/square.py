@@ -84,9 +84,10 @@ def square(
 
     Raises:
         AssertionError: a shape or a type is not as above.
-        KeyError: no norm of that name.
+        InputError: no norm of that name.
     """
     base.check_arguments(keys, images, labels)
+    base.check_norm(norm, _MOVES)
     ball, (scatter, change) = base.NORMS[norm], _MOVES[norm]
 
     def look(state: _State) -> _State:

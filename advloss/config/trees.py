@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from advloss.errors import InputError
@@ -68,13 +69,16 @@ def put(config: ConfigDict, key: str, value: Any) -> None:
 def put_all(config: ConfigDict, values: Mapping[str, Any]) -> None:
     """Sets the values at dotted keys that there are: sooner than one by one.
 
-    Raises InputError for a number that is none in floats.
+    Raises InputError for a number that is none in floats, and for True as one.
     """
     with config.unlocked(), config.ignore_type():
         for key, value in values.items():
             section, _, last = key.rpartition(".")
+            place = get(config, section) if section else config
+            if isinstance(value, bool | np.bool_) and type(place[last]) in (int, float):
+                raise invalid(key, value, "a number")
             try:
-                (get(config, section) if section else config)[last] = value
+                place[last] = value
             except OverflowError:  # A whole number that no float holds.
                 raise invalid(key, value, "a finite number") from None
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from advloss.attacks import checks
 from advloss.data import idx, mnist_5k, tfds
-from advloss.errors import InputError, shown
+from advloss.errors import InputError, line, shown
 from advloss.registry import Setting, Valid, text, whole
 from advloss.types import Dataset, Split
 
@@ -96,7 +96,15 @@ def load(source: str, *, num_classes: int = 10, **settings: Any) -> Dataset:
     }
     told = ", ".join(f"{key}={value}" for key, value in own.items() if value)
     where = f"config.data.source={source}" + (f" ({told})" if told else "")
-    train, test = _splits(where, entry.function(**own))
+    try:
+        given = entry.function(**own)
+    except (InputError, OSError, MemoryError):  # They say what is wrong.
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{where}: the source fails ({type(error).__name__}: {line(error)})"
+        ) from error
+    train, test = _splits(where, given)
     _check_split(f"{where}, train", train, num_classes)
     _check_split(f"{where}, test", test, num_classes)
     if train.images.shape[1:] != test.images.shape[1:]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from advloss import networks
@@ -107,6 +108,11 @@ def attack_names(attacks: str | Iterable[str], norm: str) -> list[str]:
     if norm not in norms:
         valid = f"one of {', '.join(norms)}"
         raise InputError(f"norm={shown(norm)} is not valid: use {valid}")
+    if isinstance(attacks, Mapping):
+        raise InputError(
+            f"attacks={shown(attacks)} is not valid: use a list of names, and settings "
+            "as arguments of their own, such as steps=20"
+        )
     given = [attacks] if isinstance(attacks, str) else attacks
     known = [
         name
@@ -180,6 +186,10 @@ def epsilons(epsilon: Any, names: Sequence[str]) -> np.ndarray:
         radii = np.asarray(epsilon)
     except ValueError:
         radii = np.asarray(None)
+    if jnp.issubdtype(radii.dtype, jnp.floating):  # Also those that JAX has alone.
+        radii = radii.astype(np.float64)
+    several = epsilon if isinstance(epsilon, list | tuple) else [epsilon]
+    truths = any(isinstance(each, bool | np.bool_) for each in several)
     entries = [ATTACKS[name].settings.get("epsilon") for name in names]
     if None in entries:
         name = names[entries.index(None)]
@@ -187,7 +197,7 @@ def epsilons(epsilon: Any, names: Sequence[str]) -> np.ndarray:
             f"attacks={name} is not valid: give its entry the setting epsilon"
         )
     valid, *others = (entry.valid for entry in entries if entry)
-    known = radii.dtype.kind in "iuf" and not np.ma.is_masked(epsilon)
+    known = radii.dtype.kind in "iuf" and not truths and not np.ma.is_masked(epsilon)
     if not known or radii.ndim > 1 or not radii.size:
         raise InputError(
             f"epsilon={shown(epsilon)} is not valid: use {valid.text}, or several"
@@ -196,7 +206,7 @@ def epsilons(epsilon: Any, names: Sequence[str]) -> np.ndarray:
     for radius, each in itertools.product(radii.tolist(), (valid, *others)):
         if not each.accepts(radius):
             raise InputError(
-                f"epsilon={radius:g} is not valid: use {each.instead_of(radius)}"
+                f"epsilon={radius:.15g} is not valid: use {each.instead_of(radius)}"
             )
     return radii
 
@@ -209,10 +219,10 @@ def batch_size(given: int | None, usual: int, devices: int) -> int:
     """
     if given is None:
         return -(-usual // devices) * devices
-    if type(given) is not int or given < 1 or given % devices:
+    if type(given) is not int or not 1 <= given < 2**31 or given % devices:
         raise InputError(
             f"batch_size={shown(given)} is not valid: use a multiple of the {devices} "
-            "devices"
+            f"devices, below {2**31}"
         )
     return given
 

@@ -34,6 +34,8 @@ from advloss.evaluation.programs import (
 )
 from advloss.types import Batch, Split
 
+_CLOSE = 0.01  # Of the range of the logits.
+
 
 def first(split: Split, count: int) -> Split:
     """The first `count` examples; all of them where count is 0."""
@@ -53,11 +55,42 @@ def predict(
         InputError: the network's logits are not finite, or the devices do not divide
             the batch.
     """
-    function = look(target.classifier_of)
-    run = Mapped(function, target.variables, batch_size, devices, len(images))
-    seen = run(np.asarray(images))
+    seen = _look(target, images, batch_size, devices)
     _check_finite(seen["finite"], "images")
     return seen["prediction"]
+
+
+def _look(
+    target: Target, images: np.ndarray, size: int, devices: Sequence[jax.Device]
+) -> dict[str, np.ndarray]:
+    function = look(target.classifier_of)
+    run = Mapped(function, target.variables, size, devices, len(images))
+    return run(np.asarray(images))
+
+
+def check_alone(
+    target: Target,
+    images: np.ndarray,
+    *,
+    batch_size: int,
+    devices: Sequence[jax.Device],
+) -> None:
+    """The first image must have the same logits among others and among copies of it.
+
+    Raises:
+        InputError: it has not.
+    """
+    among = images[:batch_size]
+    copies = np.repeat(among[:1], len(among), axis=0)
+    ends, again = (
+        _look(target, each, batch_size, devices)["ends"][0] for each in (among, copies)
+    )
+    if not np.abs(again - ends).max() <= _CLOSE * np.ptp(ends):
+        raise InputError(
+            "the classifier gives the first image other logits in another batch: it "
+            "must judge each image by itself, always alike, as with running averages "
+            "of batch norm and without dropout"
+        )
 
 
 def _check_finite(finite: np.ndarray, which: str) -> None:
@@ -69,10 +102,10 @@ def _check_finite(finite: np.ndarray, which: str) -> None:
         )
 
 
-def _check_ball(
+def _check_given(
     adversary: Adversary, found: dict[str, np.ndarray], chosen: np.ndarray
 ) -> None:
-    """Raises InputError where an attack gave images that it is not allowed to give."""
+    """Raises InputError where an attack gave what it is not allowed to give."""
     title, norm = adversary.entry.title, adversary.entry.norm
     if (bad := np.flatnonzero(~found["in_box"])).size:
         raise InputError(
@@ -90,6 +123,14 @@ def _check_ball(
             f"the attack {title} moves example {chosen[first]} by "
             f"{found['farthest'][first]:g} in {norm}, {called} is {limit[first]:g}: "
             "project it"
+        )
+    if (bad := np.flatnonzero(found["denied"])).size:
+        first = bad[0]
+        raise InputError(
+            f"the attack {title} says that example {chosen[first]} is "
+            f"{'fooled' if found['success'][first] else 'not fooled'}, the network "
+            "says otherwise of its image: set success where the label is not the most "
+            "likely class; or is the network random?"
         )
 
 
@@ -158,7 +199,7 @@ def attack(
         )
         name = f"{number}-"
         found = run(_arrays(split, state, chosen), finished, name)
-        _check_ball(adversary, found, chosen)
+        _check_given(adversary, found, chosen)
         _update(state, chosen, found, adversary)
         if not last:
             progress(int(state["worst_success"][chosen].sum()))

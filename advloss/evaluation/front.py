@@ -77,10 +77,13 @@ class Result:
             "",
             f"{'natural':<22}{_percent(*self.natural)}",
         ]
-        for each in zip(
-            self.epsilons, self.robust_accuracy, self.low, self.high, strict=True
+        radii = [f"{each:g}" for each in self.epsilons]
+        if len({*radii}) < len({*self.epsilons.tolist()}):
+            radii = [f"{each:.12g}" for each in self.epsilons]
+        for radius, *each in zip(
+            radii, self.robust_accuracy, self.low, self.high, strict=True
         ):
-            lines.append(f"{f'epsilon {each[0]:g}':<22}{_percent(*each[1:])}")
+            lines.append(f"{f'epsilon {radius}':<22}{_percent(*each)}")
         heads = f"{'attack':<22}{'left':>6}{'gradients/image':>18}{'seconds':>10}"
         lines += ["", heads]
         for row in self.attacks:
@@ -169,6 +172,7 @@ def evaluate(
         "devices": devices,
     }
     natural = examples.predict(target, images, **how)
+    examples.check_alone(target, images, **how)
 
     def run(name: str, radius: float, survivors: np.ndarray) -> Outcome:
         text = f"{name} {radius:g}" if ATTACKS[name].kind != MINIMUM_NORM else name

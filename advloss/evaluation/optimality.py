@@ -6,6 +6,7 @@ optimality([0.2, 0.4, inf], best=[0.1, 0.4, 0.3])     # 0.5: of 0.4 * 3 - 0.8, h
 import numpy as np
 from numpy.typing import ArrayLike
 
+from advloss.attacks import checks
 from advloss.errors import InputError
 
 
@@ -62,7 +63,10 @@ def optimality(distances: ArrayLike, best: ArrayLike, *, joined: bool = False) -
 
 
 def _checked(name: str, values: ArrayLike) -> np.ndarray:
-    array = np.asarray(values, np.float64)
+    array = checks.as_array(values, name)
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"{name} are {array.dtype}: use numbers, one for each image")
+    array = array.astype(np.float64)
     if array.ndim != 1 or not len(array) or not (array >= 0).all():
         raise InputError(
             f"{name} of shape {array.shape} is not valid: use one distance >= 0 for "

@@ -11,11 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from advloss import losses
 from advloss.attacks import MINIMUM_NORM, Attack, base, example_keys
 from advloss.attacks.kept import kept
 from advloss.types import Array, AttackResult, Batch, Classifier, PyTree
 
 _ROUNDING = 1e-6  # Of a distance, in float32.
+_CLEARLY = 0.01  # Of the range of the logits: of another program they are rounded.
 
 
 class Target(NamedTuple):
@@ -56,10 +58,12 @@ def is_within(distance: np.ndarray, epsilon: float) -> np.ndarray:
 
 @kept
 def look(classifier_of: Callable[[PyTree], Classifier]) -> Callable:
-    """`(variables, images) -> {"prediction", "finite"}`, each `[batch]`."""
+    """`(variables, images) -> {"prediction", "finite", "ends"}`, `[batch, ...]`."""
 
     def one_batch(variables: PyTree, images: Array) -> dict[str, Array]:
-        return _seen(classifier_of(variables)(images))
+        logits = classifier_of(variables)(images)
+        ends = jnp.stack([logits.min(axis=-1), logits.max(axis=-1)], axis=-1)
+        return {**_seen(logits), "ends": ends}
 
     return one_batch
 
@@ -82,6 +86,17 @@ def _seen(logits: Array) -> dict[str, Array]:
     }
 
 
+def _denied(logits: Array, labels: Array, success: Array, nearest: bool) -> Array:
+    """`[batch]` bool: the logits clearly say other than an attack of its images.
+
+    Of nearest images it is what did not fool that need not be told.
+    """
+    margin = losses.margin(logits, labels)
+    spread = logits.max(axis=-1) - logits.min(axis=-1)
+    says = margin < -_CLEARLY * spread, margin > _CLEARLY * spread
+    return jnp.where(success, says[0], says[1] & (not nearest))
+
+
 def attack_round(
     target: Target, adversary: Adversary, part: base.Round, *, stop: bool
 ) -> Callable:
@@ -102,7 +117,8 @@ def attack_round(
         target.classifier_of,
         adversary.function,
         adversary.entry.norm,
-        stop and adversary.entry.kind != MINIMUM_NORM,
+        stop,
+        adversary.entry.kind == MINIMUM_NORM,
         tuple(sorted(part.settings.items())),
         part.resume,
     )
@@ -114,6 +130,7 @@ def _attack_round(
     function: Callable[..., AttackResult],
     norm: str,
     stop: bool,
+    nearest: bool,
     settings: tuple[tuple[str, Any], ...],
     resume: bool,
 ) -> Callable:
@@ -130,14 +147,15 @@ def _attack_round(
             **({"start": current} if resume else {}),
         )
         images, success, distance = result.images, result.success, result.distance
-        if stop:
+        if stop and not nearest:
             success = result.worst_success
             images = base.select(success, result.worst_images, images)
             distance = base.distance(norm, images, batch.images)
         both = jnp.concatenate([images, result.worst_images])
         away = base.distance(norm, both, jnp.tile(batch.images, (2, 1, 1, 1)))
         in_box = ((both >= 0) & (both <= 1)).all(axis=(1, 2, 3))
-        seen = _seen(classifier(images))
+        logits = classifier(images)
+        seen = _seen(logits)
         return {
             "images": images,
             "attacked": seen["prediction"],
@@ -146,6 +164,7 @@ def _attack_round(
             "distance": distance,
             "farthest": away.reshape(2, -1).max(axis=0),
             "in_box": in_box.reshape(2, -1).all(axis=0),
+            "denied": _denied(logits, batch.labels, success, nearest),
             "zero_gradient": result.zero_gradient,
             "backward_passes": result.backward_passes,
             "forward_passes": result.forward_passes + 1,  # Of `seen`.

@@ -12,6 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from advloss.attacks import checks
+from advloss.errors import InputError, shown
+
 _CONFIDENCE = 0.95
 _ROUNDING = 1e-9  # Of a difference, relative to the values that it is of.
 
@@ -56,16 +59,35 @@ def proportion(correct: np.ndarray) -> Proportion:
     The interval speaks of the choice of test examples alone, not of the seed of
     training.
 
+    Raises:
+        InputError: they are none.
+
     See "Probable Inference, the Law of Succession, and Statistical Inference" by
     Wilson.
     """
+    correct = np.asarray(correct)
+    if correct.dtype != bool or correct.ndim != 1 or not len(correct):
+        raise InputError(
+            f"correct of {correct.dtype} {correct.shape} is not valid: use True or "
+            "False for each example, at least one"
+        )
     count, total = int(np.sum(correct)), len(correct)
     found = stats.binomtest(count, total).proportion_ci(_CONFIDENCE, method="wilson")
     return Proportion(count / total, float(found.low), float(found.high))
 
 
 def mean_interval(values: Sequence[float] | np.ndarray) -> Interval:
-    """The mean with Student's 95 % interval over the values, at least one."""
+    """The mean with Student's 95 % interval over the values, at least one.
+
+    Raises:
+        InputError: there is none, or they are no list of numbers.
+    """
+    values = checks.as_array(values, "values")
+    if values.dtype.kind not in "iuf" or values.ndim != 1 or not len(values):
+        raise InputError(
+            f"values of {values.dtype} {values.shape} are not valid: use numbers, at "
+            "least one"
+        )
     mean = float(np.mean(values))
     if len(values) < 2:
         return Interval(mean, math.nan, math.nan)
@@ -92,8 +114,15 @@ def compare(
         groups: of each name, values by seed.
         reference: the name that the others are compared with.
 
+    Raises:
+        InputError: no group has that name.
+
     See "A Simple Sequentially Rejective Multiple Test Procedure" by Holm.
     """
+    if reference not in groups:
+        raise InputError(
+            f"reference={shown(reference)} is not valid: use one of {', '.join(groups)}"
+        )
     found = []
     for name, values in groups.items():
         common = sorted(values.keys() & groups[reference].keys())

@@ -22,6 +22,7 @@ from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
+from advloss.errors import InputError, shown
 from advloss.losses.angles import (
     arcface,
     arcface_margin_bound,
@@ -32,6 +33,7 @@ from advloss.losses.angles import (
 from advloss.losses.centres import mmc
 from advloss.losses.climbed import (
     DLR_CLASSES,
+    TARGETED,
     TARGETED_DLR_CLASSES,
     dlr,
     margin,
@@ -131,22 +133,30 @@ LOSSES = {
 }
 
 
-TARGETED = {"dlr": targeted_dlr, "margin": targeted_margin}
-"""What attacks climb towards classes: (logits, labels, targets) -> `[...]`."""
-
 # What an attack can climb, by name: others, and the losses as they are registered.
 _OTHERS = dict.fromkeys(("training", "margin", "dlr"))
 OBJECTIVES: Collection[str] = ChainMap(LOSSES, _OTHERS)
 
 
 def defaults(name: str) -> dict[str, float]:
-    """The default settings of the loss of that name."""
-    return {key: setting.default for key, setting in LOSSES[name].settings.items()}
+    """The default settings of the loss of that name. Raises InputError."""
+    return {key: setting.default for key, setting in _entry(name).settings.items()}
+
+
+def _entry(name: str) -> Loss:
+    if not isinstance(name, str) or name not in LOSSES:
+        raise InputError(
+            f"name={shown(name)} is no loss: use one of {', '.join(LOSSES)}"
+        )
+    return LOSSES[name]
 
 
 def climb(name: str, settings: Mapping[str, float | Array]) -> Objective:
-    """The loss of that name with its settings, as an attack climbs it."""
-    entry = LOSSES[name]
+    """The loss of that name with its settings, as an attack climbs it.
+
+    Raises InputError where there is none.
+    """
+    entry = _entry(name)
     return functools.partial(entry.function, **{**settings, **entry.climbed})
 
 

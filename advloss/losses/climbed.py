@@ -72,3 +72,7 @@ def _ratio(margins: Array, logits: Array, least: int) -> Array:
     lead = largest[..., 0] - largest[..., 2:].mean(axis=-1)
     # Where all are equal, 0 / 0; halves know no 1e-12.
     return margins / (lead + max(1e-12, float(jnp.finfo(lead.dtype).tiny)))
+
+
+TARGETED = {"dlr": targeted_dlr, "margin": targeted_margin}
+"""What attacks climb towards classes: (logits, labels, targets) -> `[...]`."""

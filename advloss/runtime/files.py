@@ -31,10 +31,10 @@ _BUCKETS = ("gs", "s3", "az", "hf")
 _LONGEST_PATH = 3800  # What lies within it is to have names, too.
 
 
-def as_path(flag: str, folder: str | Path) -> Path:
+def as_path(flag: str, folder: str | Path, what: str = "folder") -> Path:
     """The folder that an argument names. Raises InputError where it names none."""
     if not isinstance(folder, str | os.PathLike) or not str(folder).strip():
-        raise InputError(f"{flag}={folder} is not valid: name a folder")
+        raise InputError(f"{flag}={folder} is not valid: name a {what}")
     return Path(folder)
 
 

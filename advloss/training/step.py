@@ -120,6 +120,7 @@ def make_train_step(
             objective, has_aux=True
         )(state.variables["params"])
         statistics = {k: v for k, v in variables.items() if k != "params"}
+        metrics = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), metrics)
         if axis is not None:
             gradient, statistics, metrics = axis.mean((gradient, statistics, metrics))
         params = state.variables["params"]

@@ -3,10 +3,12 @@
 folder/
   config.json     every key that it was trained with
   variables.npz   the arrays of the variables, by their path
-  network.json    the module's name, the shape of an image, the digest of the others
+  network.json    the module's name, the shape of an image, the digest of the others,
+                  which arrays are bfloat16, and what the network answers to two images
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from advloss.types import Classifier, PyTree
 
 _VARIABLES, _NETWORK = "variables.npz", "network.json"
 _SAVED = ("float16", "float32", "float64", "int32", "uint32", "int8", "uint8", "bool")
+_HALF = "bfloat16"  # NumPy's files do not have it: exact as float32.
+_CLOSE = 0.01  # Of the largest answer: other devices round otherwise.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,11 +67,18 @@ class Trained:
         folder = files.check_folder("folder", folder)
         if folder.exists() and any(folder.iterdir()):
             _noted(folder)  # An earlier save, which is replaced.
-        arrays = jax.tree.map(np.asarray, _flatten(self.variables))
+        leaves = _flatten(self.variables)
+        halves = [path for path, leaf in leaves.items() if leaf.dtype == _HALF]
+        arrays = {
+            path: np.asarray(leaf, np.float32 if path in halves else leaf.dtype)
+            for path, leaf in leaves.items()
+        }
         text = configs.to_json(self.config)
         about = {
             "module": self.module,
             "image_shape": list(self.image_shape),
+            "bfloat16": halves,
+            "answers": _answers(self.classifier, self.image_shape).tolist(),
             "digest": _digest(text, arrays),
         }
         files.write_text(folder / configs.CONFIG, text)
@@ -82,9 +93,10 @@ def _flatten(tree: PyTree) -> dict[str, Any]:
         names = [getattr(key, "key", None) for key in path]
         if not all(isinstance(name, str) and "/" not in name for name in names):
             raise InputError(f"variables{jax.tree_util.keystr(path)}: use nested dicts")
-        if leaf.dtype not in _SAVED:
+        if leaf.dtype not in (*_SAVED, _HALF):
             where = "/".join(names)
-            raise InputError(f"{where} is {leaf.dtype}: use one of {', '.join(_SAVED)}")
+            valid = ", ".join((*_SAVED, _HALF))
+            raise InputError(f"{where} is {leaf.dtype}: use one of {valid}")
         found["/".join(names)] = leaf
     return found
 
@@ -111,11 +123,12 @@ def load(folder: str | Path, module: Any = None) -> Trained:
         InputError: nothing or something else is there, or the module is missing.
     """
     folder = files.as_path("folder", folder)
-    name, shape, digest = _noted(folder)
+    name, shape, digest, more = _noted(folder)
     config, arrays = configs.load_config(folder), files.read_arrays(folder / _VARIABLES)
     if _digest(files.read_text(folder / configs.CONFIG), arrays) != digest:
         raise InputError(f"{folder} was not saved whole, or was changed: save it again")
-    if module is None and name not in networks.NETWORKS:
+    own = name not in networks.NETWORKS or config.model.name != name
+    if own and (module is None or isinstance(module, str)):
         raise InputError(f"{folder} holds a {name} of one's own: give it as module")
     network, _ = network_of(name if module is None else module, config)
     with blamed(f"the module fails for images {shape}"):
@@ -125,19 +138,37 @@ def load(folder: str | Path, module: Any = None) -> Trained:
         wanted = {path: leaf.shape for path, leaf in _flatten(expected).items()}
     if {path: array.shape for path, array in arrays.items()} != wanted:
         raise InputError(f"{folder / _VARIABLES} holds the arrays of another network")
-    return trained(network, _unflatten(arrays), config, {}, name, shape)
+    for path in more.get("bfloat16", ()):
+        arrays[path] = arrays[path].astype(_HALF)
+    found = trained(network, _unflatten(arrays), config, {}, name, shape)
+    if module is not None and "answers" in more:
+        told, now = np.array(more["answers"]), _answers(found.classifier, shape)
+        if not np.allclose(now, told, rtol=0, atol=_CLOSE * np.abs(told).max()):
+            raise InputError(
+                f"module={shown(module)} computes something else than the {name} that "
+                f"{folder} holds: give that one"
+            )
+    return found
 
 
-def _noted(folder: Path) -> tuple[str, tuple[int, ...], str]:
-    """What a folder says of the network in it: module, shape of images, digest.
+def _answers(classifier: Classifier, shape: tuple[int, ...]) -> np.ndarray:
+    """The logits of two images, the same for every network."""
+    images = np.linspace(0, 1, 2 * math.prod(shape), dtype=np.float32)
+    return np.asarray(classifier(images.reshape(2, *shape)))
+
+
+def _noted(folder: Path) -> tuple[str, tuple[int, ...], str, dict[str, Any]]:
+    """What a folder says of the network in it: module, shape of images, digest, all.
 
     Raises:
         InputError: the folder holds something else.
     """
     try:
+        if folder.is_file():
+            raise InputError(f"{folder} is a file: name the folder of a network")
         noted = files.read_json(folder / _NETWORK)
         shape = tuple(map(int, noted["image_shape"]))
-        return str(noted["module"]), shape, str(noted["digest"])
+        return str(noted["module"]), shape, str(noted["digest"]), noted
     except InputError:
         raise
     except (KeyError, TypeError, ValueError):

@@ -175,7 +175,9 @@ def _training(
         digest = look_at_objective(objective, classes + 1, classes)
         return "the training loss", objective, digest
     if objective in losses.LOSSES:  # As it is registered now.
-        held = repr(losses.defaults(objective)).encode()
+        defaults = losses.defaults(objective)
+        look_at_objective(losses.climb(objective, defaults), classes + 1, classes)
+        held = repr(defaults).encode()
         return objective, losses.LOSSES[objective].function, held
     return objective, {"margin": losses.margin, "dlr": losses.dlr}[objective], b""
 

@@ -7,12 +7,14 @@ import hashlib
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from advloss.attacks import checks
 from advloss.errors import InputError, shown
 from advloss.runtime import files
 
@@ -97,8 +99,12 @@ class Attacked(NamedTuple):
 
 
 def hashes(images: np.ndarray) -> list[str]:
-    """The key of each image `[n, height, width, channels]` in [0, 1]."""
-    first = np.moveaxis(np.asarray(images, np.float32), -1, 1)
+    """The key of each image `[n, height, width, channels]` in [0, 1].
+
+    Raises:
+        InputError: they are no such images.
+    """
+    first = np.moveaxis(checks.check_images(images), -1, 1)
     return [hashlib.sha512(np.ascontiguousarray(each)).hexdigest() for each in first]
 
 
@@ -133,10 +139,19 @@ def read_best(paths: Sequence[str | Path], norm: str) -> dict[str, float]:
         norm: "linf", "l0", "l1" or "l2".
 
     Raises:
-        InputError: a file is missing, damaged or of another form, or says no norm.
+        InputError: a file is missing, damaged or of another form, or says no norm; or
+            an argument is not as above.
     """
+    if norm not in NORMS:
+        raise InputError(
+            f"norm={shown(norm)} is not valid: use one of {', '.join(NORMS)}"
+        )
+    if not isinstance(paths, list | tuple):
+        raise InputError(
+            f"paths={shown(paths)} is not valid: use a list of files, [FILE, FILE]"
+        )
     best: dict[str, float] = {}
-    for path in map(Path, paths):
+    for path in [files.as_path("paths", each, "file") for each in paths]:
         for key, value in _read(path, norm).items():
             best[key] = min(value, best.get(key, math.inf))
     return best
@@ -185,14 +200,16 @@ def _of_info(path: Path, content: Mapping[str, Any], norm: str) -> dict[str, flo
             f"{path} is damaged: hashes, distances, ori_success and adv_success must "
             "be lists of one length"
         )
-    found: dict[Any, Any] = {}
+    found: dict[str, float] = {}
     for key, distance, wrong, fooled in zip(*columns, strict=True):
         if not isinstance(wrong, bool) or not isinstance(fooled, bool):
             raise InputError(
                 f"{path} is damaged: ori_success and adv_success must be true or false"
             )
-        found[str(key)] = 0.0 if wrong else distance if fooled else math.inf
-    return _checked(path, found)
+        own = 0.0 if wrong else distance if fooled else math.inf
+        _checked(path, {key: own})
+        found[key] = min(own, found.get(key, math.inf))  # An image may be there twice.
+    return found
 
 
 def _checked(path: Path, content: Mapping[Any, Any]) -> dict[str, float]:
@@ -202,8 +219,8 @@ def _checked(path: Path, content: Mapping[Any, Any]) -> dict[str, float]:
                 f"{path}: {shown(key)} is no key of an image: use the 128 hexadecimal "
                 "digits of its SHA-512"
             )
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not value >= 0:
+        number = type(value) in (int, float) and value >= 0
+        if not number or (type(value) is int and value > sys.float_info.max):
             raise InputError(
                 f"{path}: the distance {shown(value)} is not valid: use a number >= 0"
             )

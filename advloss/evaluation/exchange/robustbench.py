@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from advloss.attacks import checks
 from advloss.config import texts
 from advloss.errors import InputError, shown
 from advloss.runtime import files
@@ -77,7 +78,7 @@ def read_robustbench(path: str | Path) -> ModelInfo:
         InputError: it is missing, damaged or no file of a model, or a value is
             senseless; the message names the key and the value.
     """
-    path = Path(path)
+    path = files.as_path("path", path, "file")
     content = files.read_json(path)
     if content is None:
         raise InputError(f"{path} is missing: name a JSON file of RobustBench's form")
@@ -91,11 +92,8 @@ def read_robustbench(path: str | Path) -> ModelInfo:
             continue
         try:
             found[key] = _read(key, value)
-        except (TypeError, ValueError):
-            valid = _VALID.get(key, "a text")
-            raise InputError(
-                f"{path}: {key}={shown(value)} is not valid: use {valid}"
-            ) from None
+        except (TypeError, ValueError, OverflowError):
+            raise _invalid(path, key, value) from None
     others = {key: value for key, value in content.items() if key not in _ORDER}
     return ModelInfo(**found, others=others)
 
@@ -106,15 +104,28 @@ def write_robustbench(path: str | Path, info: ModelInfo) -> None:
     Accuracies are text, rounded to two digits after the point, as in RobustBench.
 
     Raises:
+        InputError: a value is none that `read_robustbench` takes, or `others` has a key
+            of the file's own; nothing was written.
         OSError: it can't be written.
     """
+    path = files.as_path("path", path, "file")
     values = {key: getattr(info, key) for key in _ORDER}
+    for key, value in values.items():
+        if key in _REQUIRED or value is not None:
+            try:
+                _read(key, checks.plain(value))
+            except (TypeError, ValueError, OverflowError):
+                raise _invalid(path, key, value) from None
+    if own := sorted(info.others.keys() & values.keys()):
+        raise InputError(
+            f"others={', '.join(own)} is not valid: give it as {own[0]}=..."
+        )
     for key in _ACCURACIES:
         if values[key] is not None:
             values[key] = str(round(values[key], 2))
     known = {key: value for key, value in values.items() if value is not None}
     known["eps"] = None if info.eps is None else radius_text(info.eps)
-    files.write_json(Path(path), {**known, **info.others})
+    files.write_json(path, {**known, **info.others})
 
 
 def radius_text(radius: float) -> str:
@@ -123,6 +134,11 @@ def radius_text(radius: float) -> str:
     if float(short) != radius and levels / 255 == radius:
         return f"{levels}/255"
     return short if float(short) == radius else repr(radius)
+
+
+def _invalid(path: Path, key: str, value: Any) -> InputError:
+    valid = _VALID.get(key, "a text")
+    return InputError(f"{path}: {key}={shown(value)} is not valid: use {valid}")
 
 
 def _read(key: str, value: Any) -> Any:
