@@ -626,6 +626,22 @@ def test_another_objective_is_advised_where_there_is_one(tmp_path, attack, advis
             {"train.attack.objective": "margin"},
             "PGD-5 ε=0.3 objective=margin",
         ),
+        (
+            {"defence.name": "natural", "defence.temperature": 20.0},
+            "natural training (T=20)",
+        ),
+        (
+            {"defence.name": "distillation", "defence.teacher": "runs/teacher"},
+            "defensive distillation (T=100)",
+        ),
+        (
+            {"defence.awp": 0.005, "defence.label_smoothing": 0.1},
+            "PGD-5 ε=0.3, AWP 0.005, label smoothing 0.1",
+        ),
+        (
+            {"defence.name": "free", "defence.attack": "fgsm"},
+            "free adversarial training (replays=4), FGSM ε=0.3",
+        ),
     ],
 )
 def test_what_a_network_was_trained_against(changes, title):

@@ -35,6 +35,8 @@ from advloss.evaluation.programs import (
 from advloss.types import Batch, Split
 
 _CLOSE = 0.01  # Of the range of the logits.
+# Of the images: where a network jumps, a rounding may change what it says.
+_ROUNDED = 0.05
 
 
 def first(split: Split, count: int) -> Split:
@@ -124,7 +126,8 @@ def _check_given(
             f"{found['farthest'][first]:g} in {norm}, {called} is {limit[first]:g}: "
             "project it"
         )
-    if (bad := np.flatnonzero(found["denied"])).size:
+    bad = np.flatnonzero(found["denied"])
+    if len(bad) > _ROUNDED * len(chosen):
         first = bad[0]
         raise InputError(
             f"the attack {title} says that example {chosen[first]} is "

@@ -165,13 +165,22 @@ def defence_title(config: ConfigDict) -> str:
     """What a network was trained against.
 
     "nothing"; "PGD-40 ε=0.3" of adversarial training; of another defence its title and
-    settings, then its attack.
+    settings, then its attack; at the end what goes with any defence.
     """
-    name = config.defence.name
-    if name == "natural":
-        return "nothing"
+    words = [_defence(config)]
+    for key, what in (("awp", "AWP"), ("label_smoothing", "label smoothing")):
+        if value := config.defence.get(key):
+            words.append(f"{what} {value_text(value)}")
+    return ", ".join(words)
+
+
+def _defence(config: ConfigDict) -> str:
+    name, chosen = config.defence.name, config.defence
     defence = DEFENCES[name]
-    own = defence.title + _in_brackets(defence.settings, config.defence)
+    own = defence.title + _in_brackets(defence.settings, chosen)
+    if name == "natural":
+        usual = defence.settings["temperature"].default
+        return "nothing" if chosen.get("temperature") in (None, usual) else own
     if not defence.attacks:
         return own
     attack = attack_title(*training_attack(config), training=True)
@@ -181,6 +190,8 @@ def defence_title(config: ConfigDict) -> str:
 def _in_brackets(settings: Mapping[str, Setting], chosen: ConfigDict) -> str:
     words = []
     for key, setting in settings.items():
+        if setting.valid.kind is str:
+            continue  # Where a teacher lies says nothing of it.
         value = chosen.get(key)
         value = setting.default if value is None else value
         words.append(f"{_SYMBOLS.get(key, key)}={value_text(value)}")
