@@ -70,7 +70,7 @@ CONFIG_CASES = [
     ("loss.name.x=1", r"config.loss.name.x='1' is not a key"),
     (
         "defence.name=trade",
-        r"defence.name='trade' .*adversarial, alp, atta, free, mart, natural",
+        r"defence.name='trade' .*adversarial, alp, atta, distillation, free",
     ),
     ("defence.attack=carlini_l2", r"defence.attack='carlini_l2' .*fgsm"),
     ("defence.attack=none", r"defence.attack='none' .*fgsm"),

@@ -259,6 +259,7 @@ def test_what_a_sweep_may_vary():
         "loss.margin",
         "loss.scale",
         "defence.beta",
+        "defence.temperature",
         "train.learning_rate",
         "train.attack.epsilon",
         "train.attack.step_size",

@@ -178,6 +178,15 @@ def test_it_learns(config, dataset, case):
     assert metrics["loss"][-20:].mean() < metrics["loss"][:20].mean()
 
 
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_it_learns_with_every_loss(config, dataset, name):
+    steps = {"train.steps": 80, "train.chunk_steps": 20, "train.checkpoint_every": 80}
+    changes = {**steps, "loss.name": name, "train.attack.steps": 1}
+    _, metrics = _train(_config(config, "adversarial", **changes), dataset)
+    assert metrics["accuracy"][-20:].mean() > metrics["accuracy"][:20].mean() + 0.15
+    assert metrics["loss"][-20:].mean() < metrics["loss"][:20].mean()
+
+
 @each_case
 def test_1_2_and_4_devices_are_one_large_batch(config, dataset, case):
     # With SGD: Adam would make a learning rate's difference of a rounding error.

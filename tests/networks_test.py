@@ -90,6 +90,29 @@ def test_cosine_head_gives_cosines_and_has_no_bias():
     np.testing.assert_allclose(network.apply(variables, images)[0], cosines, atol=1e-6)
 
 
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_centres_are_as_far_apart_as_can_be(classes):
+    """Of length 10, all pairs equally far, around 0: a simplex."""
+    points = np.asarray(layers.simplex(classes))
+    np.testing.assert_allclose(np.linalg.norm(points, axis=-1), 10, rtol=1e-5)
+    np.testing.assert_allclose(points.sum(axis=0), 0, atol=1e-4)
+    apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    expected = 10 * np.sqrt(2 * classes / (classes - 1)) * (1 - np.eye(classes))
+    np.testing.assert_allclose(apart, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_the_head_of_centres_measures_distances():
+    head = networks.HEADS["centres"](3, "lecun", "head")
+    features = jax.random.normal(jax.random.key(1), (4, 5))
+    variables = head.init(jax.random.key(0), features)
+    weights = variables["params"]["map"]
+    assert list(variables["params"]) == ["map"]  # The centres do not move.
+    mapped = features @ weights["kernel"] + weights["bias"][None]
+    away = mapped[:, None] - layers.simplex(3)[None]
+    expected = -jnp.square(away).sum(axis=-1) / 2
+    np.testing.assert_allclose(head.apply(variables, features), expected, rtol=1e-4)
+
+
 def test_zero_features_have_finite_losses_and_gradients():
     """All the way from the loss, whose scale multiplies what the head gives."""
     head = networks.HEADS["cosine"](3, "lecun", "head")

@@ -102,7 +102,7 @@ class CentresHead(nn.Module):
             bias_init=biases,
             name="map",
         )(features)
-        away = features[:, None] - simplex(self.num_classes)
+        away = features[:, None] - simplex(self.num_classes)[None]
         return -jnp.sum(jnp.square(away), axis=-1) / 2
 
 
