@@ -30,10 +30,10 @@ soak: .venv/installed-test
 	ADVLOSS_SOAK=50 $(BIN)/python -m pytest -n 2 tests/soak_test.py
 
 compare-attacks: .venv/installed-peers
-	$(BIN)/python benchmarks/compare_attacks.py --runs=$(RUNS)
+	$(BIN)/python benchmarks/compare_attacks.py --runs=$(RUNS) $(FLAGS)
 
 compare-autoattack: .venv/installed-peers
-	$(BIN)/python benchmarks/compare_autoattack.py --runs=$(RUNS)
+	$(BIN)/python benchmarks/compare_autoattack.py --runs=$(RUNS) $(FLAGS)
 
 bench: .venv/installed-peers
 	$(BIN)/python benchmarks/speed.py
