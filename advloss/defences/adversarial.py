@@ -1,8 +1,5 @@
 """Adversarial training: the paper's defence."""
 
-import jax
-
-from advloss.attacks import base as attacks
 from advloss.defences import base
 from advloss.types import Array, Batch, PyTree
 
@@ -28,14 +25,7 @@ def adversarial(
     See "Robust Loss Functions" by Vu and Tran, Section III-B, and "Towards Deep
     Learning Models Resistant to Adversarial Attacks" by Madry et al., Eq. 2.1.
     """
-    found = attack(
-        base.frozen_classifier(forward, variables),
-        attacks.example_keys(key, batch.indices),
-        batch.images,
-        batch.labels,
-        **hyper["attack"],
-    )
-    attacked = jax.lax.stop_gradient(found.images)
+    attacked = base.attacked_images(attack, forward, variables, batch, key, hyper)
     logits, _, variables = forward(variables, attacked, True)
     value = loss(logits, batch.labels, **hyper["loss"]).mean()
     metrics = {"loss": value, "accuracy": base.accuracy(logits, batch.labels)}

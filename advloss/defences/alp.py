@@ -1,9 +1,7 @@
 """Adversarial logit pairing: an attacked image has the logits of the natural one."""
 
-import jax
 import jax.numpy as jnp
 
-from advloss.attacks import base as attacks
 from advloss.defences import base
 from advloss.types import Array, Batch, PyTree
 
@@ -27,14 +25,7 @@ def alp(
 
     See "Adversarial Logit Pairing" by Kannan et al., Section 3.2.
     """
-    found = attack(
-        base.frozen_classifier(forward, variables),
-        attacks.example_keys(key, batch.indices),
-        batch.images,
-        batch.labels,
-        **hyper["attack"],
-    )
-    attacked = jax.lax.stop_gradient(found.images)
+    attacked = base.attacked_images(attack, forward, variables, batch, key, hyper)
     natural, _, variables = forward(variables, batch.images, True)
     moved, _, variables = forward(variables, attacked, True)
     fit = loss(moved, batch.labels, **hyper["loss"]).mean()

@@ -1,6 +1,5 @@
 """ATTA: every example's perturbation is carried on from epoch to epoch."""
 
-import jax
 import jax.numpy as jnp
 
 from advloss.attacks import base as attacks
@@ -36,16 +35,16 @@ def atta(
     is_new = memory["visits"] % reset == 0
     carried = kept.unpacked(memory["change"], epsilon)
     change = attacks.select(is_new, drawn, carried)
-    found = attack(
-        base.frozen_classifier(forward, variables),
-        keys,
-        batch.images,
-        batch.labels,
+    attacked = base.attacked_images(
+        attack,
+        forward,
+        variables,
+        batch,
+        key,
+        hyper,
         start=jnp.clip(batch.images + change, 0.0, 1.0),
         random_start=False,
-        **hyper["attack"],
     )
-    attacked = jax.lax.stop_gradient(found.images)
     logits, _, variables = forward(variables, attacked, True)
     value = loss(logits, batch.labels, **hyper["loss"]).mean()
     memory = {

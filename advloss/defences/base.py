@@ -1,11 +1,12 @@
-"""What defences share: the mean of a loss, accuracies, and the seam's types."""
+"""What defences share: attacked images, accuracies, and the seam's types."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
+from advloss.attacks import base as attacks
 from advloss.types import Array, AttackResult, Batch, PyTree
 
 Forward = Callable[..., tuple[Array, dict[str, Array], PyTree]]
@@ -66,3 +67,36 @@ def frozen_classifier(forward: Forward, variables: PyTree) -> Callable[[Array], 
     """The network as an attack sees it: its statistics of batches do not move."""
     fixed = jax.lax.stop_gradient(variables)
     return lambda images: forward(fixed, images, False)[0]
+
+
+def attacked_images(
+    attack: TrainingAttack,
+    forward: Forward,
+    variables: PyTree,
+    batch: Batch,
+    key: Array,
+    hyper: dict[str, dict[str, Array]],
+    **changes: Any,
+) -> Array:
+    """The batch's images under the training attack, constant to the gradient.
+
+    Arguments are those of `Defence`; changes take the place of the attack's settings.
+    """
+    found = attack(
+        frozen_classifier(forward, variables),
+        attacks.example_keys(key, batch.indices),
+        batch.images,
+        batch.labels,
+        **changes,
+        **hyper["attack"],
+    )
+    return jax.lax.stop_gradient(found.images)
+
+
+def divergence(first: Array, second: Array) -> Array:
+    """`[batch]` Kullback and Leibler's divergence between two softmaxes.
+
+    It is at least 0, and 0 where the two are equal.
+    """
+    log_first, log_second = jax.nn.log_softmax(first), jax.nn.log_softmax(second)
+    return jnp.sum(jnp.exp(log_first) * (log_first - log_second), axis=-1)

@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from advloss.attacks import base as attacks
 from advloss.defences import base
-from advloss.defences.trades import divergence
+from advloss.defences.base import divergence
+from advloss.losses.gaps import chosen
 from advloss.types import Array, Batch, PyTree
 
 
@@ -30,19 +30,10 @@ def mart(
     See "Improving Adversarial Robustness Requires Revisiting Misclassified Examples" by
     Wang et al., Eq. 11 and Algorithm 1.
     """
-    found = attack(
-        base.frozen_classifier(forward, variables),
-        attacks.example_keys(key, batch.indices),
-        batch.images,
-        batch.labels,
-        **hyper["attack"],
-    )
-    attacked = jax.lax.stop_gradient(found.images)
+    attacked = base.attacked_images(attack, forward, variables, batch, key, hyper)
     natural, _, variables = forward(variables, batch.images, True)
     moved, _, variables = forward(variables, attacked, True)
-    right = jnp.take_along_axis(
-        jax.nn.softmax(natural), batch.labels[:, None], axis=-1
-    )[:, 0]
+    right = chosen(jax.nn.softmax(natural), batch.labels)
     fits = loss(moved, batch.labels, **hyper["loss"]) + boost(moved, batch.labels)
     fit = fits.mean()
     stability = (divergence(natural, moved) * (1 - right)).mean()

@@ -1,10 +1,7 @@
 """TRADES: accuracy and stability as two terms of one loss."""
 
-import jax
-import jax.numpy as jnp
-
-from advloss.attacks import base as attacks
 from advloss.defences import base
+from advloss.defences.base import divergence
 from advloss.types import Array, Batch, PyTree
 
 
@@ -28,17 +25,16 @@ def trades(
     See "Theoretically Principled Trade-off between Robustness and Accuracy" by Zhang
     et al., Eq. 5.
     """
-    classifier = base.frozen_classifier(forward, variables)
-    here = classifier(batch.images)
-    found = attack(
-        classifier,
-        attacks.example_keys(key, batch.indices),
-        batch.images,
-        batch.labels,
+    here = base.frozen_classifier(forward, variables)(batch.images)
+    attacked = base.attacked_images(
+        attack,
+        forward,
+        variables,
+        batch,
+        key,
+        hyper,
         objective=lambda logits, _: divergence(here, logits),
-        **hyper["attack"],
     )
-    attacked = jax.lax.stop_gradient(found.images)
     natural, _, variables = forward(variables, batch.images, True)
     moved, _, variables = forward(variables, attacked, True)
     fit = loss(natural, batch.labels, **hyper["loss"]).mean()
@@ -52,12 +48,3 @@ def trades(
         "divergence": stability,
     }
     return value, (variables, memory, metrics)
-
-
-def divergence(first: Array, second: Array) -> Array:
-    """`[batch]` Kullback and Leibler's divergence between two softmaxes.
-
-    It is at least 0, and 0 where the two are equal.
-    """
-    log_first, log_second = jax.nn.log_softmax(first), jax.nn.log_softmax(second)
-    return jnp.sum(jnp.exp(log_first) * (log_first - log_second), axis=-1)

@@ -93,15 +93,7 @@ class CentresHead(nn.Module):
 
     @nn.compact
     def __call__(self, features: Array) -> Array:
-        weights, biases = INITIALISERS[self.initialiser]
-        products = PRECISIONS["float32"][1]
-        features = nn.Dense(
-            self.num_classes,
-            precision=products,
-            kernel_init=weights,
-            bias_init=biases,
-            name="map",
-        )(features)
+        features = dense(self.num_classes, self.initialiser, "map")(features)
         away = features[:, None] - simplex(self.num_classes)[None]
         return -jnp.sum(jnp.square(away), axis=-1) / 2
 

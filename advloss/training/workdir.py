@@ -231,7 +231,10 @@ def check_data(config: ConfigDict, workdir: Path, now: dict[str, str]) -> None:
     Raises:
         InputError: other images or labels, or there is no note of them.
     """
-    noted, origin = _noted(workdir), _newest(workdir)
+    noted = _noted(workdir)
+    # A checkpoint is opened where the note alone does not settle it.
+    settled = noted is not None and not _differ(noted, now)
+    origin = None if settled else _newest(workdir)
     if noted is None and origin:
         noted = origin.data
     elif origin and _differ(noted, now) and not _differ(origin.data, now):
@@ -252,14 +255,13 @@ def check_data(config: ConfigDict, workdir: Path, now: dict[str, str]) -> None:
                 f"not the one that --workdir={workdir} began with: use that, or "
                 "another --workdir"
             )
-        else:
-            where = f"config.data.source={config.data.source!r}"
-            if config.data.dir:
-                where += f" with config.data.dir={config.data.dir!r}"
-            raise InputError(
-                f"{where}: the {name}ing images or labels are not those that "
-                f"--workdir={workdir} began with: use these, or another --workdir"
-            )
+        where = f"config.data.source={config.data.source!r}"
+        if config.data.dir:
+            where += f" with config.data.dir={config.data.dir!r}"
+        raise InputError(
+            f"{where}: the {name}ing images or labels are not those that "
+            f"--workdir={workdir} began with: use these, or another --workdir"
+        )
 
 
 def _differ(noted: dict[str, str], now: dict[str, str]) -> list[str]:
