@@ -24,11 +24,13 @@ from advloss.evaluation.diagnosis import Diagnosis, diagnose
 from advloss.evaluation.front import Result, evaluate
 from advloss.networks import Network
 from advloss.runtime import environment
-from advloss.training import guards, stack, step, teacher
+from advloss.training import guards, stack, step, teacher, validation
 from advloss.training.trained import Trained, load, network_of, trained
 from advloss.types import Dataset, PyTree, Split
 
 __all__ = ["Diagnosis", "Result", "Trained", "diagnose", "evaluate", "fit", "load"]
+
+_GUARDED = 1_000  # Of fewer images none are held out unless it is asked for.
 
 
 def fit(
@@ -55,7 +57,9 @@ def fit(
         module: a flax module, images -> logits; or the name of a network of the
             library, such as "table1". A loss with a cosine head asks a module of one's
             own for cosines.
-        images: `[n, height, width, channels]` float in [0, 1].
+        images: `[n, height, width, channels]` float in [0, 1]. Of 1,000 or more, 100
+            are held out where the attack is a single step: a training that loses its
+            robustness is warned of (`train.validation`).
         labels: `[n]` int, from 0.
         defence: a name in `defences.DEFENCES`.
         loss: a name in `losses.LOSSES`.
@@ -101,6 +105,7 @@ def fit(
         "train.learning_rate": learning_rate,
         "train.chunk_steps": min(50, steps) if type(steps) is int else steps,
         "train.checkpoint_every": min(50, steps) if type(steps) is int else steps,
+        **({} if len(images) >= _GUARDED else {"train.validation.examples": 0}),
         **_radius(defence, attack, epsilon),
         **({"model.name": module} if isinstance(module, str) else {}),
         **config,
@@ -138,13 +143,22 @@ def fit(
             done += len(metrics["loss"])
             rows.append(metrics)
             bar.update(len(metrics["loss"]))
-            if done == settings.train.steps:
+            guards.warn_of_collapse(metrics, done, settings)
+            ends = validation.ends_early(metrics, settings)
+            if ends or done == settings.train.steps:
                 (state,) = fetch()
+                break
     guards.check_state(state, settings)
-    metrics = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
-    variables = state.average if settings.train.average else state.variables
+    metrics = _joined(rows)
+    variables = validation.evaluated(state._asdict(), settings)
     shape = split.images.shape[1:]
     return trained(network, variables, settings, metrics, name, shape)
+
+
+def _joined(rows: Sequence[step.Metrics]) -> dict[str, np.ndarray]:
+    """The metrics of all chunks; validations are fewer than steps."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return {k: np.concatenate([row[k] for row in rows if k in row]) for k in keys}
 
 
 def _check_network(network: Network, split: Split, classes: int) -> None:

@@ -88,6 +88,7 @@ class TrainState(NamedTuple):
         average: the moving average of `variables`, or {} where none is kept.
         memory: what a defence keeps of every training example, `[examples, ...]`
             arrays, or {}.
+        best: what did best on held-out images, with its step, or {} where none are.
     """
 
     step: Array
@@ -95,6 +96,7 @@ class TrainState(NamedTuple):
     opt_state: PyTree
     average: PyTree
     memory: PyTree
+    best: PyTree
 
 
 class AttackResult(NamedTuple):

@@ -47,7 +47,7 @@ def make_run(
     files.write_text(workdir / "metrics.jsonl", lines)
     files.write_json(workdir / "environment.json", {"python": "3"})
     weights = {"params": {"w": np.full(3, accuracy)}}
-    state = TrainState(np.int32(600), weights, {}, {}, {})
+    state = TrainState(np.int32(600), weights, {}, {}, {}, {})
     with checkpoints.open_folder(workdir, together=True) as manager:
         origin = checkpoints.Origin(config.to_dict(), {})
         checkpoints.save(manager, state, origin)

@@ -21,7 +21,7 @@ from advloss import config as configs
 from advloss import report
 from advloss.errors import InputError
 from advloss.evaluation import measured
-from advloss.report import figures, style, tables, titles
+from advloss.report import figures, style, tables, titles, training_log
 from advloss.report.figures import ATTACK, NATURAL, WORST, Series
 from advloss.report.section import Block, Figure, Section
 from advloss.runtime import checkpoints, files
@@ -910,12 +910,12 @@ def test_no_legend_is_cut(attacks, runs):
     places = list(range(runs))
     cells = [Series(s.title, s.role, [([60.0], value)] * runs) for s in every]
     curves = [
-        figures.Training(s.title, [1, 2], [10.0, 20.0], [2.0, 1.0]) for s in every
+        training_log.Training(s.title, [1, 2], [10.0, 20.0], [2.0, 1.0]) for s in every
     ]
     for drawing in (
         figures.accuracy(names, every),
         figures.swept("loss.margin", places, cells),
-        figures.training(curves),
+        training_log.drawing(curves),
         figures.against_epsilon(
             [figures.Curve(s.title, [0, 1], [90, 10]) for s in every], "linf"
         ),
@@ -976,7 +976,7 @@ def test_markdown_shows_text_as_it_is(tmp_path, text):
 
 
 def test_sections_of_any_kind_are_written(tmp_path):
-    drawing = figures.training([figures.Training("a", [1], [2.0], [3.0])])
+    drawing = training_log.drawing([training_log.Training("a", [1], [2.0], [3.0])])
     sections = [
         Section("One", [["a", "b"], ["1", "x"], ["across"]], records=[{"a": np.inf}]),
         Section("Two", figures=[Figure("same/../name", drawing, "first")]),

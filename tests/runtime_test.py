@@ -24,9 +24,9 @@ VARIABLES = {
 }
 OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
 STATES = {
-    "nothing but weights": TrainState(np.int32(3), VARIABLES, (), {}, {}),
+    "nothing but weights": TrainState(np.int32(3), VARIABLES, (), {}, {}, {}),
     "an optimiser": TrainState(
-        np.int32(3), VARIABLES, OPTIMISER.init(VARIABLES["params"]), {}, {}
+        np.int32(3), VARIABLES, OPTIMISER.init(VARIABLES["params"]), {}, {}, {}
     ),
     "everything": TrainState(
         np.int32(3),
@@ -38,8 +38,9 @@ STATES = {
             "none": {},
             "seen": np.ones(5, bool),
         },
+        {"variables": VARIABLES, "robust": np.float32(0.5), "step": np.int32(2)},
     ),
-    "no memory": TrainState(np.int32(3), VARIABLES, None, {}, None),
+    "no memory": TrainState(np.int32(3), VARIABLES, None, {}, None, {}),
 }
 
 ORIGIN = checkpoints.Origin({"seed": 0}, {})

@@ -100,6 +100,7 @@ NAME = Valid(
 )
 _BELOW_ONE = number(0, 1, below=True)
 _AT_LEAST_ZERO = number(0, math.inf)
+GUARDED = 100  # Images that are held out where training attacks by a single step.
 
 
 def training() -> dict[str, Setting]:
@@ -131,11 +132,43 @@ def training() -> dict[str, Setting]:
             "decay of the moving average of the weights, which is then what is "
             "evaluated; 0: none",
         ),
+        "keep": Setting(
+            "last",
+            choice(("last", "best")),
+            "which weights are evaluated: the last, or those that did best on held-out "
+            "images, see train.validation",
+        ),
+        "patience": Setting(
+            0,
+            whole(),
+            "validations without a better one after which training ends, with "
+            "train.keep=best; 0: it does not",
+        ),
         "chunk_steps": Setting(
             50, whole(1), "updates in one compiled program; metrics follow each"
         ),
         "checkpoint_every": Setting(
             100, whole(1), "updates between checkpoints, a multiple of chunk_steps"
+        ),
+    }
+
+
+def validation() -> dict[str, Setting | Key]:
+    """The keys of `config.train.validation`."""
+    return {
+        "examples": Key(
+            None,
+            whole(),
+            "training images that are held out: accuracy on them, natural and under "
+            f"PGD, is logged; unset: {GUARDED} where training attacks by a single "
+            "step, else 0",
+            optional=True,
+        ),
+        "every": Setting(
+            200, whole(1), "updates between two validations, at a chunk's end"
+        ),
+        "steps": Setting(
+            20, whole(1), "of the PGD that attacks them, in train.attack's radius"
         ),
     }
 

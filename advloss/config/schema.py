@@ -27,6 +27,7 @@ from advloss.attacks import (
 )
 from advloss.config.checks import check, conform
 from advloss.config.keys import (
+    GUARDED,
     NAME,
     Key,
     evaluation,
@@ -34,6 +35,7 @@ from advloss.config.keys import (
     shared,
     titles,
     training,
+    validation,
 )
 from advloss.config.training_attack import hold
 from advloss.config.trees import get, invalid, put, put_all
@@ -60,6 +62,7 @@ def keys() -> dict[str, Key]:
         "model.": join(_model(), _shared({**NETWORKS, **ACTIVATIONS})),
         "train.": training(),
         "train.attack.": join(shared(trains), _WARMUP),
+        "train.validation.": validation(),
         "evaluate.": evaluation([*measuring, *SUITES]),
         **{f"evaluate.{name}.": attack.settings for name, attack in measuring.items()},
     }
@@ -226,7 +229,19 @@ def _chosen(
         "defence": DEFENCES[config.defence.name].settings,
         "model": {**NETWORKS[network].settings, **ACTIVATIONS[activation].settings},
         "train.attack": ATTACKS[config.defence.attack].trains_with,
+        "train.validation": {"examples": _held_out(config)},
     }
+
+
+def _held_out(config: ConfigDict) -> Setting:
+    """How many images, where it is not said: a single step may overfit at a stroke."""
+    attack, defence = ATTACKS[config.defence.attack], DEFENCES[config.defence.name]
+    climbs = defence.attacks and attack.settings.keys() >= {"objective"}
+    if "steps" in attack.settings:
+        climbs &= config.train.attack.steps == 1
+    elif {"draws", "queries"} & attack.settings.keys():
+        climbs = False
+    return Setting(GUARDED if climbs else 0, whole(), "")
 
 
 # What chooses the settings of each section that entries share.
@@ -272,6 +287,11 @@ def _check_together(config: ConfigDict) -> None:
         raise invalid(
             "train.milestones", (), f"at least one for train.schedule={train.schedule}"
         )
+    if train.keep == "best" and not train.validation.examples:
+        valid = "last, or best with train.validation.examples of at least 1"
+        raise invalid("train.keep", train.keep, valid)
+    if train.patience and train.keep != "best":
+        raise invalid("train.patience", train.patience, "0 without train.keep=best")
     for key, bound in LOSSES[config.loss.name].bounds.items():
         highest = bound(classes)
         if config.loss[key] > highest:

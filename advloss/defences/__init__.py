@@ -50,16 +50,19 @@ DEFENCES: Mapping[str, Entry] = {
         "TRADES",
         settings=_beta(6.0, "the weight of stability against accuracy"),
         own_objective=True,
+        backward=2,
     ),
     "mart": Entry(
         mart,
         "MART",
         settings=_beta(5.0, "the weight of stability against accuracy"),
+        backward=2,
     ),
     "alp": Entry(
         alp,
         "logit pairing",
         settings=_beta(0.5, "the weight of the distance of logits"),
+        backward=2,
     ),
     "free": Entry(
         free,
@@ -68,6 +71,7 @@ DEFENCES: Mapping[str, Entry] = {
         memory=free_memory,
         only=("fgsm",),
         held={"objective": "training", "objective_scale": 1.0, "random_start": False},
+        backward=0,  # The attack's moves the weights too.
     ),
     "atta": Entry(
         atta,
@@ -91,5 +95,6 @@ DEFENCES: Mapping[str, Entry] = {
         },
         teacher=True,
         losses=("softmax_cross_entropy",),
+        forward=1,
     ),
 }

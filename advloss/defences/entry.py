@@ -27,6 +27,8 @@ class Entry(NamedTuple):
             they would say.
         teacher: it reads the variables of a trained network of the same architecture.
         losses: those that it can train with; all where it is empty.
+        backward: gradients of an image that an update takes beside its attack's.
+        forward: passes of an image without a gradient, beside its attack's.
     """
 
     function: Defence
@@ -39,3 +41,5 @@ class Entry(NamedTuple):
     held: Mapping[str, Any] = {}
     teacher: bool = False
     losses: tuple[str, ...] = ()
+    backward: int = 1
+    forward: int = 0

@@ -112,41 +112,6 @@ def _line(
     return drawn
 
 
-class Training(NamedTuple):
-    """Of one run: steps, and accuracy in per cent and loss after each."""
-
-    name: str
-    steps: Sequence[float]
-    accuracy: Sequence[float]
-    loss: Sequence[float]
-
-
-def training(curves: Sequence[Training]) -> Figure:
-    """Accuracy and loss of the training batches, over the steps."""
-    figure = style.new(3.0)
-    left, right = figure.subplots(1, 2)
-    entries = []
-    for i, curve in enumerate(curves):
-        look = style.look(i)
-        marker = look.marker if len(curve.steps) == 1 else ""
-        for axes, values in ((left, curve.accuracy), (right, curve.loss)):
-            (line,) = axes.plot(
-                curve.steps, values, look.line, color=look.colour,
-                marker=marker,
-            )  # fmt: skip
-        entries.append((line, curve.name))
-    left.set_ylabel("accuracy on training batches (%)")
-    left.set_ylim(0, 102)
-    right.set_ylabel("loss")
-    if all(value > 0 for curve in curves for value in curve.loss):
-        right.set_yscale("log")
-    for axes in (left, right):
-        axes.set_xlabel("step")
-        style.tidy(axes, "both")
-    style.legend_below(figure, entries)
-    return figure
-
-
 def gallery(
     natural: np.ndarray,
     attacked: np.ndarray,

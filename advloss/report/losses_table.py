@@ -1,26 +1,11 @@
 """Table II: how well each loss defends, over seeds."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from advloss.report import paper_figures, seeds
 from advloss.report.section import Figure, Section
-
-Values = Mapping[int, float]
-"""Of each seed, a percentage."""
-
-
-class Accuracies(NamedTuple):
-    """Of one loss: natural, under PGD, what the suite `fast` leaves, the worst case.
-
-    On so many images each.
-    """
-
-    natural: Values
-    attacked: Values
-    fast: Values
-    worst: Values
-    images: int
+from advloss.report.seeds import Accuracies
 
 
 def section(
@@ -74,11 +59,11 @@ def section(
     return Section(title, table, [*said, *notes], drawn, records)
 
 
-def _text(values: Values, found: Accuracies) -> str:
+def _text(values: Mapping[int, float], found: Accuracies) -> str:
     return seeds.text(list(values.values()), found.images, len(found.natural))
 
 
-def _beside(values: Values, images: int, printed: float) -> str:
+def _beside(values: Mapping[int, float], images: int, printed: float) -> str:
     """Ours minus the paper's; starred where the paper's is outside our interval."""
     if not values:
         return "-"

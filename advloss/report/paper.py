@@ -1,4 +1,4 @@
-"""The sections of a study: each table and figure of the paper, beside its numbers.
+"""The sections of a study: each table and figure of the paper, and that of defences.
 
 A part is a function of the study's runs; `PARTS` names them. Where runs are missing or
 not finished, it shows what there is and says what is not.
@@ -15,10 +15,10 @@ from ml_collections import ConfigDict
 from advloss.errors import InputError
 from advloss.evaluation.changes import load_changes
 from advloss.evaluation.results import AttackSummary, Measured
-from advloss.evaluation.statistics import Proportion
 from advloss.evaluation.transfer import transfer
 from advloss.report import (
     changes,
+    defences_table,
     losses_table,
     network_table,
     published,
@@ -27,11 +27,10 @@ from advloss.report import (
     study,
     transfer_table,
 )
-from advloss.report.losses_table import Accuracies
 from advloss.report.reading import guarded
 from advloss.report.rows import Row
 from advloss.report.section import Section
-from advloss.report.study import ATTACK, NOISE, SUITE, Study
+from advloss.report.study import ATTACK, NOISE, Study
 from advloss.training.workdir import load_run
 from advloss.types import Classifier
 
@@ -127,29 +126,13 @@ def section3(runs: Study) -> Section:
 
 def table2(runs: Study) -> Section:
     """Accuracy of every loss over seeds, beside the paper's where that may stand."""
-    measured = {}
-    for name in _LOSSES:
-        found = runs.finished(name)
-        fast = {seed: runs.left_by(row, SUITE) for seed, row in found.items()}
-        worst = {seed: runs.worst(row) for seed, row in found.items()}
-        measured[name] = Accuracies(
-            runs.values(name, None),
-            runs.values(name, ATTACK),
-            *(_percents(each) for each in (fast, worst)),
-            min((row.images for row in found.values()), default=0),
-        )
+    measured = {name: runs.accuracies(name) for name in _LOSSES}
     left_out = _why_not_published(runs, _LOSSES)
     printed = {} if left_out else published.ACCURACY
     notes = [*left_out, *runs.remarks(_LOSSES)]
     records = _records("table2", runs, _LOSSES)
-    pairs = _attacked(runs, _LOSSES)
-    ways = [(row.measured_on, left and left.attack) for row, left in pairs]
-    alike = all(way == ways[0] for way in ways)
+    alike = runs.alike(_LOSSES)
     return losses_table.section(measured, printed, notes, records, alike=alike)
-
-
-def _percents(cells: Mapping[int, Proportion | None]) -> dict[int, float]:
-    return {seed: 100 * cell.accuracy for seed, cell in cells.items() if cell}
 
 
 def _transfer(
@@ -253,4 +236,5 @@ PARTS: Mapping[str, Part] = {
         _pairs("softmax", "lmcl_m0.3"),
         changes.RANKS,
     ),
+    "defences": Part(defences_table.section, ()),
 }

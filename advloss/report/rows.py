@@ -19,8 +19,8 @@ from advloss.evaluation import results
 from advloss.evaluation.asked import lacking
 from advloss.evaluation.batches import unfinished
 from advloss.evaluation.results import Measured, Summary
-from advloss.report.figures import Training
 from advloss.report.reading import guarded
+from advloss.report.training_log import Training, broke, points, seconds
 from advloss.runtime import checkpoints, files, metrics
 
 _GALLERY_COLUMNS = 10
@@ -36,7 +36,8 @@ class Row(NamedTuple):
         environment: versions and devices of its training, {} where unknown.
         measured: what is shown of its evaluation, () where there is nothing.
         summary: of `measured`, or None.
-        training: of its batches, by steps, or None.
+        training: its accuracy and loss, by steps, or None.
+        seconds: that its training took; 0 where they are unknown.
         status: "" for an evaluated run, or what is missing or damaged.
         notes: sentences on what could not be read.
     """
@@ -48,6 +49,7 @@ class Row(NamedTuple):
     measured: Sequence[Measured] = ()
     summary: Summary | None = None
     training: Training | None = None
+    seconds: float = 0.0
     status: str = ""
     notes: Sequence[str] = ()
 
@@ -105,8 +107,8 @@ def load_row(
         "environment.json", files.read_json, workdir / "environment.json"
     )
     notes += more
-    points, more = guarded("metrics.jsonl", _points, workdir)
-    notes += more
+    logged, more = guarded("metrics.jsonl", metrics.read, workdir)
+    logged, notes = logged or [], [*notes, *more, *broke(logged or [], config)]
     evaluation, more = guarded("evaluation", _evaluation, workdir, beside, expected)
     notes += more
     measured, summary = evaluation or ((), None)
@@ -130,7 +132,8 @@ def load_row(
         environment or {},
         measured,
         summary,
-        points,
+        points(logged),
+        seconds(logged),
         status,
         tuple(dict.fromkeys(notes)),
     )
@@ -244,25 +247,6 @@ def _is_asked(measured: Measured, config: ConfigDict, every: str | None) -> bool
     if not asked.examples or own["examples"] < asked.examples:
         fits = every in (None, own["data"])
     return fits and all(own[key] == asked[key] for key in ("seed", "survivors_only"))
-
-
-def _points(workdir: Path) -> Training | None:
-    rows = [
-        [_number(row.get(key)) for key in ("step", "accuracy", "loss")]
-        for row in metrics.read(workdir)
-    ]
-    rows = [row for row in rows if None not in row]
-    if not rows:
-        return None
-    steps, accuracy, loss = zip(*rows, strict=True)
-    return Training("", steps, [100 * value for value in accuracy], loss)
-
-
-def _number(value: Any) -> float | None:
-    """A finite number that can be drawn, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if -1e30 < value < 1e30 else None
 
 
 class Gallery(NamedTuple):

@@ -10,7 +10,16 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from advloss.report import alike, attacks, figures, made, rows, tables, titles
+from advloss.report import (
+    alike,
+    attacks,
+    figures,
+    made,
+    rows,
+    tables,
+    titles,
+    training_log,
+)
 from advloss.report.columns import Column
 from advloss.report.columns import of_rows as columns_of
 from advloss.report.figures import Series
@@ -232,9 +241,10 @@ def _training(found: Sequence[Row]) -> Section | None:
     caption = (
         "Accuracy and loss on the batches as they were trained on (attacked, where the "
         "network was trained against an attack), averaged between two points. Losses "
-        "of different kinds have different scales."
+        "of different kinds have different scales. Held out: training images that no "
+        "step trained on, under PGD (train.validation)."
     )
-    figure = Figure("training", figures.training(curves), caption)
+    figure = Figure("training", training_log.drawing(curves), caption)
     return Section("Training", figures=[figure])
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,19 @@ NOTE = (
     f"that of test images (Wilson). Over fewer than {FEWEST} seeds there is no "
     "interval: the seeds stand in brackets."
 )
+
+
+class Accuracies(NamedTuple):
+    """Of one network, in per cent by seed; measured on so many images each.
+
+    Natural, under PGD, what the suite `fast` leaves, and the worst case in PGD's ball.
+    """
+
+    natural: Mapping[int, float]
+    attacked: Mapping[int, float]
+    fast: Mapping[int, float]
+    worst: Mapping[int, float]
+    images: int
 
 
 def interval(accuracies: Sequence[float], images: int) -> Interval:

@@ -16,6 +16,7 @@ from advloss.errors import InputError
 from advloss.evaluation.measured import Attack
 from advloss.evaluation.statistics import Proportion
 from advloss.report import alike, seeds, titles
+from advloss.report.seeds import Accuracies
 
 if TYPE_CHECKING:
     from advloss.evaluation.results import AttackSummary
@@ -83,6 +84,27 @@ class Study(NamedTuple):
                 found[seed] = 100 * cell.accuracy
         return found
 
+    def accuracies(self, name: str) -> Accuracies:
+        """What was measured of a network."""
+        found = self.finished(name)
+        fast = {seed: self.left_by(row, SUITE) for seed, row in found.items()}
+        worst = {seed: self.worst(row) for seed, row in found.items()}
+        return Accuracies(
+            self.values(name, None),
+            self.values(name, ATTACK),
+            *(_percents(each) for each in (fast, worst)),
+            min((row.images for row in found.values()), default=0),
+        )
+
+    def alike(self, names: Sequence[str]) -> bool:
+        """Whether all runs of these networks were measured in the same way."""
+        found = [row for _, row in self.labelled(names) if row.summary]
+        lefts = [self.attack(row, ATTACK) for row in found]
+        ways = [
+            (r.measured_on, a and a.attack) for r, a in zip(found, lefts, strict=True)
+        ]
+        return all(way == ways[0] for way in ways)
+
     def text(self, name: str, values: Mapping[int, float]) -> str:
         """The mean of a network's values over its seeds."""
         finished = self.finished(name)
@@ -129,6 +151,10 @@ class Study(NamedTuple):
             "Left out, since attacks of other settings, or on the survivors of others "
             f"(evaluate.survivors_only), can't stand {which}: {'; '.join(found)}."
         ]
+
+
+def _percents(cells: Mapping[int, Proportion | None]) -> dict[int, float]:
+    return {seed: 100 * cell.accuracy for seed, cell in cells.items() if cell}
 
 
 def of_rows(

@@ -1,5 +1,6 @@
 """What must hold of images before training, and of losses and weights while it goes."""
 
+import warnings
 from collections.abc import Mapping
 
 import jax
@@ -45,6 +46,41 @@ def check_finite(
             f"config.train.learning_rate={config.train.learning_rate:g}): use "
             f"{_remedy(done + at, config)}"
         )
+
+
+def collapsed(row: Mapping[str, float], classes: int) -> bool:
+    """Whether a row of metrics shows catastrophic overfitting.
+
+    Held-out images keep less than half of what they once kept under PGD, and that was
+    more than twice what chance gives.
+    """
+    best, now = row.get("best_robust", 0.0), row.get("validation_robust", 1.0)
+    return best > 2 / classes and now < best / 2
+
+
+def collapse_told(row: Mapping[str, float], config: ConfigDict) -> str:
+    """A sentence on a row that `collapsed`."""
+    now, best = row["validation_robust"], row["best_robust"]
+    when = f"step {row['best_step']:.0f}"
+    kept = f"train.keep=best would keep {when}"
+    if config.train.keep == "best":
+        kept = f"{when} is kept"
+    return (
+        f"catastrophic overfitting at step {row['step']:.0f}: of held-out images "
+        f"{now:.1%} are right under PGD-{config.train.validation.steps}, {best:.1%} "
+        f"were at {when}; {kept}"
+    )
+
+
+def warn_of_collapse(
+    chunk: Mapping[str, np.ndarray], done: int, config: ConfigDict
+) -> bool:
+    """Warns where a chunk's validation shows a collapse, and says whether it does."""
+    row = {key: float(np.mean(value)) for key, value in chunk.items()}
+    if found := collapsed(row, config.data.num_classes):
+        told = collapse_told({**row, "step": done}, config)
+        warnings.warn(f"{config.name}: {told}", stacklevel=3)
+    return found
 
 
 def _remedy(updates: int, config: ConfigDict) -> str:

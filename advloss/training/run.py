@@ -5,19 +5,17 @@ run.train_runs(configs, workdirs, devices)     # together, those of one `stack.p
 """
 
 import itertools
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from advloss.config import build
-from advloss.errors import DivergedError, InputError, Stopped
+from advloss.errors import DivergedError, InputError
 from advloss.runtime import (
     checkpoints,
     environment,
@@ -25,10 +23,9 @@ from advloss.runtime import (
     hosts,
     lock,
     metrics,
-    signals,
 )
 from advloss.runtime import devices as on_devices
-from advloss.training import guards, stack, step, teacher
+from advloss.training import guards, keeping, stack, step, teacher
 from advloss.training import workdir as folders
 from advloss.types import Dataset, PyTree, TrainState
 
@@ -193,18 +190,7 @@ def _train_together(
         trained = stack.run(
             stacked, network, dataset, states, where=where, frozen=frozen
         )
-        return _keep(opened, trained, bar, start)
-
-
-class _Open(NamedTuple):
-    """A run whose files are open."""
-
-    config: ConfigDict
-    workdir: Path
-    data: dict[str, str]
-    manager: checkpoints.Manager
-    writer: metrics.Writer
-    still_ours: Callable[[], None]
+        return keeping.keep(opened, trained, bar, start)
 
 
 def _open(
@@ -214,73 +200,23 @@ def _open(
     where: stack.Layout,
     still_ours: Callable[[], None],
     exits: ExitStack,
-) -> _Open:
+) -> keeping.Open:
     made_with = environment.environment(where.devices)
     files.write_json(member.workdir / folders.ENVIRONMENT, made_with)
     writer = exits.enter_context(metrics.Writer(member.workdir, step=start))
-    return _Open(*member[:3], manager, writer, still_ours)
+    config, workdir, data, _ = member
 
+    def before_saving() -> None:
+        still_ours()
+        folders.note(config, workdir, data)
 
-def _keep(
-    opened: Sequence[_Open], trained, bar: tqdm, start: int
-) -> dict[Path, DivergedError]:
-    """Writes metrics and checkpoints as chunks are finished."""
-    settings = opened[0].config.train
-    failed: dict[Path, DivergedError] = {}
-
-    def of_each(act: Callable[..., None], items: Sequence, *arguments) -> None:
-        for run, item in zip(opened, items, strict=True):
-            if run.workdir in failed:
-                continue
-            try:
-                act(run, item, *arguments)
-            except DivergedError as error:
-                failed[run.workdir] = error
-
-    done, started = start, time.perf_counter()
-    for fetch, chunk in trained:
-        of_each(_report, chunk, done, time.perf_counter() - started)
-        if len(failed) == len(opened):
-            break
-        steps = len(chunk[0]["loss"])
-        done += steps
-        bar.set_postfix_str(_summary(chunk))
-        bar.update(steps)
-        finished, stops = done == settings.steps, signals.requested()
-        if done % settings.checkpoint_every == 0 or finished or stops:
-            of_each(_save, fetch())
-        if stops and not finished:
-            raise Stopped(f"stopped at step {done} of {settings.steps}, saved")
-        started = time.perf_counter()
-    return failed
+    return keeping.Open(config, workdir, data, manager, writer, before_saving)
 
 
 def _bar(members: Sequence[Member], start: int) -> tqdm:
     name, total = members[0].config.name, members[0].config.train.steps
     text = name if len(members) == 1 else f"{len(members)} runs: {name}"
     return environment.progress_bar(text, total, "step", done=start)
-
-
-def _summary(chunk: Sequence[step.Metrics]) -> str:
-    loss, accuracy = (
-        np.mean([own[key] for own in chunk]) for key in ("loss", "accuracy")
-    )
-    return f"loss {loss:.3f} acc {accuracy:.1%}"
-
-
-def _report(run: _Open, chunk: step.Metrics, done: int, seconds: float) -> None:
-    guards.check_finite(chunk, done, run.config)
-    row = {key: float(np.mean(value)) for key, value in chunk.items()}
-    row["steps_per_second"] = len(chunk["loss"]) / seconds
-    run.writer.write(done + len(chunk["loss"]), row)
-
-
-def _save(run: _Open, state: TrainState) -> None:
-    guards.check_state(state, run.config)
-    run.still_ours()
-    folders.note(run.config, run.workdir, run.data)
-    origin = checkpoints.Origin(run.config.to_dict(), run.data)
-    checkpoints.save(run.manager, state, origin)
 
 
 def _state_at(

@@ -26,7 +26,8 @@ from advloss.config import build
 from advloss.networks import Network
 from advloss.runtime import devices as on_devices
 from advloss.training import step as steps_of
-from advloss.types import Array, Axis, Dataset, PyTree, Split, TrainState
+from advloss.training import validation
+from advloss.types import Array, Axis, Dataset, PyTree, TrainState
 
 # How many runs share a device. On a CPU one: two stacked are grouped convolutions and
 # take three times as long as one after the other (docs/performance.md).
@@ -112,7 +113,7 @@ def run(
 
     Yields:
         A function that copies every run's state to the host, to be called before the
-        next chunk; and every run's metrics, `[steps]`.
+        next chunk; and every run's metrics, `[steps]`, and `[1]` of a validation.
     """
     count, (devices, shares, rows) = len(members), where
     if jax.process_count() == 1:
@@ -138,26 +139,35 @@ def run(
     read = frozen or [None] * count
     own = [(*each, one) for each, one in zip(own, read, strict=True)]
     numbers = arrange(own, jnp.stack)
-    split = on_devices.replicate(Split(*map(jnp.asarray, dataset.train)), devices)
+    parts = validation.parts(dataset.train, members[0])
+    parts = on_devices.replicate(jax.tree.map(jnp.asarray, parts), devices)
 
     @functools.cache
-    def program(steps: int) -> Callable[..., PyTree]:
+    def program(steps: int, validates: bool) -> Callable[..., PyTree]:
         chunk = steps_of.make_chunk(
-            members[0], network, steps=steps, shares=shares, axis=axis
+            members[0],
+            network,
+            steps=steps,
+            shares=shares,
+            axis=axis,
+            validates=validates,
         )
 
-        def together(state: TrainState, split: Split, numbers: tuple) -> tuple:
+        def together(state: TrainState, parts: PyTree, numbers: tuple) -> tuple:
             rank = jax.lax.axis_index(on_devices.AXIS) % shares
 
             def one(state: TrainState, numbers: tuple) -> tuple:
-                return chunk(rank, state, split, *numbers)
+                return chunk(rank, state, parts, *numbers)
 
             return _map_stacked(one, state, numbers)
 
         return on_devices.map_rows(together, devices)
 
-    for length in steps_of.chunk_lengths(members[0], int(states[0].step)):
-        state, metrics = program(length)(state, split, numbers)
+    done = int(states[0].step)
+    for length in steps_of.chunk_lengths(members[0], done):
+        validates = validation.is_due(members[0], done, done + length)
+        state, metrics = program(length, validates)(state, parts, numbers)
+        done += length
         yield lambda state=state: scatter(state), scatter(metrics)
 
 

@@ -18,13 +18,15 @@ from advloss.config import build
 from advloss.data.order import draw
 from advloss.defences import DEFENCES, awp
 from advloss.networks import Network
+from advloss.training import validation
 from advloss.types import Array, Axis, Batch, PyTree, Split, TrainState
 
 Metrics = dict[str, Array]
 """What a step reports, by name: scalars, or `[steps]` for a chunk.
 
 "loss" and "accuracy" are the batch's as it was trained on, before the update;
-"learning_rate" and "epsilon" what held at the step.
+"learning_rate" and "epsilon" what held at the step. A chunk that ends with a
+validation has its numbers too, see `validation.make_validation`.
 """
 
 # What grows from 0 over the warm-up.
@@ -54,7 +56,11 @@ def _optimiser(config: ConfigDict):
 
 
 def init(config: ConfigDict, network: Network, split: Split) -> TrainState:
-    """The state before the first step of training on a split."""
+    """The state before the first step of training on a split.
+
+    Raises InputError where too much of it would be held out.
+    """
+    split = validation.parts(split, config).train
     variables = network.init(keys(config.seed).init, split.images.shape[1:])
     memory = DEFENCES[config.defence.name].memory
     return TrainState(
@@ -63,6 +69,7 @@ def init(config: ConfigDict, network: Network, split: Split) -> TrainState:
         opt_state=_optimiser(config).init(variables["params"]),
         average=jax.tree.map(jnp.array, variables) if config.train.average else {},
         memory=memory(split) if memory else {},
+        best=validation.nothing_yet(config, variables),
     )
 
 
@@ -137,7 +144,9 @@ def make_train_step(
         metrics = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), metrics)
         memory = _remember(state.memory, batch.indices, rows, axis)
         return (
-            TrainState(state.step + 1, variables, opt_state, average, memory),
+            TrainState(
+                state.step + 1, variables, opt_state, average, memory, state.best
+            ),
             metrics,
         )
 
@@ -172,6 +181,7 @@ def make_chunk(
     steps: int,
     shares: int = 1,
     axis: Axis | None = None,
+    validates: bool = False,
 ) -> Chunk:
     """`steps` updates as one program, with no word to the host in between.
 
@@ -180,23 +190,26 @@ def make_chunk(
         steps: updates in the chunk.
         shares: equal parts of a batch, of which each device of the axis takes one.
         axis: of the devices that share a batch.
+        validates: whether it ends with a validation.
 
     Returns:
-        `chunk(rank, state, split, run_keys, hyper, frozen) -> (state, metrics)`; `rank`
-        is the number of the share to be taken.
+        `chunk(rank, state, parts, run_keys, hyper, frozen) -> (state, metrics)`; `rank`
+        is the number of the share to be taken, `parts` those of the training split.
     """
     train_step = make_train_step(config, network, axis)
+    validate = validation.make_validation(config, network, shares, axis)
     batch_size = config.train.batch_size
     share, replays = batch_size // shares, build.replays(config)
 
     def chunk(
         rank: Array | int,
         state: TrainState,
-        split: Split,
+        parts: validation.Parts,
         run_keys: Keys,
         hyper: build.Hyper,
         frozen: PyTree,
     ) -> tuple[TrainState, Metrics]:
+        split = parts.train
         # The number of each step's batch, and which there are.
         numbers = (state.step + jnp.arange(steps)) // replays
         first, count = numbers[0], -(-(steps - 1) // replays) + 1
@@ -209,7 +222,19 @@ def make_chunk(
             batch = Batch(split.images[indices], split.labels[indices], indices)
             return train_step(state, batch, run_keys.attack, hyper, frozen)
 
-        return jax.lax.scan(body, state, mine)
+        state, metrics = jax.lax.scan(body, state, mine)
+        if validates:
+            best, found = validate(
+                rank,
+                state.best,
+                state.average if config.train.average else state.variables,
+                state.step,
+                parts.held_out,
+                jax.random.fold_in(run_keys.init, 1),
+                hyper["attack"].get("epsilon"),
+            )
+            state, metrics = state._replace(best=best), {**metrics, **found}
+        return state, metrics
 
     return chunk
 

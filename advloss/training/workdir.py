@@ -27,6 +27,7 @@ from advloss.config import build
 from advloss.errors import DamagedError, InputError
 from advloss.networks import Network
 from advloss.runtime import checkpoints, files, lock, metrics
+from advloss.training import validation
 from advloss.types import Classifier, Dataset, PyTree, TrainState
 
 ENVIRONMENT, DATA, TEACHER = "environment.json", "data.json", "teacher"
@@ -40,7 +41,8 @@ class Run(NamedTuple):
         config: as it was trained and evaluated.
         network: its pure functions.
         variables: the network's whole tree; of a run that keeps a moving average of
-            the weights, the average.
+            the weights, the average; with train.keep=best those that did best on
+            held-out images.
         classifier: jitted and pure: images `[batch, height, width, channels]` in
             [0, 1] -> logits `[batch, classes]`.
         step: the updates that it was trained for: of an interrupted run, those of its
@@ -76,7 +78,7 @@ def load_run(workdir: str | Path, config: ConfigDict | None = None) -> Run:
         raise InputError(f"--workdir={workdir} has no checkpoint: train a run there")
     state = _newest_state(workdir, config)
     network = build.network(config)
-    variables = state["average" if config.train.average else "variables"]
+    variables = validation.evaluated(state, config)
     classifier = jax.jit(networks.classifier(network, variables))
     return Run(config, network, variables, classifier, int(state["step"]))
 

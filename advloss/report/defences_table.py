@@ -1,0 +1,115 @@
+"""Networks by what they were trained with: accuracies, cost, what PGD hides."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from advloss.report import seeds, titles
+from advloss.report.section import Section
+from advloss.report.seeds import Accuracies
+from advloss.training import cost
+
+if TYPE_CHECKING:
+    from advloss.report.rows import Row
+    from advloss.report.study import Study
+
+REFERENCE = "pgd"  # The network that the others are compared with, where there is one.
+_MASKED = 10.0  # Points that PGD leaves and other attacks don't.
+_ROUNDING = 1e-9
+_HOW = (
+    "Attacked: by PGD; fast: the suite of that name, see docs/attacks.md; worst: no "
+    "iterate of any attack in PGD's ball fools. hidden: points that PGD leaves and the "
+    f"worst case doesn't; from {_MASKED:g} on (*) the defence masks its gradients, and "
+    "PGD's number says nothing. Gradients are of single images, in millions, those of "
+    "attacks and of updates; a validation's are not among them. Seconds are those of "
+    "training, on the devices that trained; runs that trained together share them."
+)
+
+
+def section(runs: "Study") -> Section:
+    """Every network of a study, in its order."""
+    names = tuple(runs.groups)
+    measured = {name: runs.accuracies(name) for name in names}
+    head = ["network", "loss", "trained against", "seeds", "updates", "gradients M"]
+    head += ["seconds", "natural %", "attacked %", "fast %", "worst %", "hidden"]
+    table, short, records = [head], [[head[0], *head[7:], head[5]]], []
+    for name in names:
+        row, found = next(iter(runs.finished(name).values()), None), measured[name]
+        if row is None:
+            status = next(iter(runs.groups[name].values())).status
+            table.append([name, status])
+            short.append([name, status])
+            continue
+        numbers = [_text(each, found) for each in found[:4]]
+        numbers.append(_hidden(found))
+        cells = [*_made(row), _seconds(runs, name)]
+        table.append([name, *cells[:2], str(len(found.natural)), *cells[2:], *numbers])
+        short.append([name, *map(_mean_alone, found[:4]), numbers[-1], cells[3]])
+        records += _records(name, found, runs)
+    notes = [seeds.NOTE, _HOW, *_verdict(runs, measured), *runs.remarks(names)]
+    title = "Defences on the same budget"
+    return Section(title, table, notes, records=records, terminal=short)
+
+
+def _made(row: "Row") -> list[str]:
+    config = row.config
+    # A training may have ended early.
+    steps = int(row.training.steps[-1]) if row.training else config.train.steps
+    images = steps * config.train.batch_size
+    gradients = cost.of_update(config).backward * images / 1e6
+    return [
+        titles.loss_title(config),
+        titles.defence_title(config),
+        f"{steps:,}",
+        f"{gradients:.3g}",
+    ]
+
+
+def _seconds(runs: "Study", name: str) -> str:
+    known = [row.seconds for row in runs.finished(name).values() if row.seconds]
+    return f"{sum(known) / len(known):,.0f}" if known else "-"
+
+
+def _text(values: Mapping[int, float], found: Accuracies) -> str:
+    return seeds.text(list(values.values()), found.images, len(found.natural))
+
+
+def _mean_alone(values: Mapping[int, float]) -> str:
+    return f"{_mean(list(values.values())):.1f}" if values else "-"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _hidden(found: Accuracies) -> str:
+    both = found.attacked.keys() & found.worst.keys()
+    if not both:
+        return "-"
+    points = _mean([found.attacked[seed] - found.worst[seed] for seed in both])
+    return f"{points:.1f}{' *' if points > _MASKED - _ROUNDING else ''}"
+
+
+def _records(name: str, found: Accuracies, runs: "Study") -> list[dict[str, Any]]:
+    measures = zip(("natural", "pgd", "fast", "worst"), found[:4], strict=True)
+    return [
+        {
+            "part": "defences",
+            "network": name,
+            "seed": seed,
+            "measure": measure,
+            "accuracy": value / 100,
+            "seconds": runs.groups[name][seed].seconds,
+        }
+        for measure, values in measures
+        for seed, value in values.items()
+    ]
+
+
+def _verdict(runs: "Study", measured: Mapping[str, Accuracies]) -> list[str]:
+    if REFERENCE not in measured:
+        return []
+    if not runs.alike(tuple(measured)):
+        return ["Not all were measured alike: differences are not tested."]
+    worst = {name: found.worst for name, found in measured.items()}
+    return seeds.verdict("In the worst case", worst, REFERENCE)
