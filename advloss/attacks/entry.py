@@ -37,7 +37,6 @@ class Attack(NamedTuple):
     targeted: bool = False
     rounds: Callable[[Mapping[str, Any], int], Sequence[Round]] = lambda *_: [Round()]
 
-
     @property
     def trains_with(self) -> dict[str, Setting]:
         """Its settings, with the defaults with which it trains."""
