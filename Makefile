@@ -6,6 +6,7 @@
 # make compare-attacks  our attacks against other packages', on RUNS
 # make compare-autoattack  our AutoAttack against its authors', on RUNS
 # make bench            our speed beside other packages'
+# make bench-steps      what a step of each defence costs
 # make clean            removes the environment
 PYTHON ?= python3
 RUNS ?= runs/quickstart/undefended,runs/quickstart/softmax
@@ -15,7 +16,7 @@ CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
-.PHONY: quickstart test fast lint compare-attacks compare-autoattack bench soak clean
+.PHONY: quickstart test fast lint compare-attacks compare-autoattack bench bench-steps soak clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m experiments.quickstart --workdir=runs/quickstart
@@ -37,6 +38,9 @@ compare-autoattack: .venv/installed-peers
 
 bench: .venv/installed-peers
 	$(BIN)/python benchmarks/speed.py
+
+bench-steps: .venv/installed
+	PYTHONPATH=. $(BIN)/python benchmarks/step_costs.py $(FLAGS)
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
