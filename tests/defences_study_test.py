@@ -138,7 +138,7 @@ def test_seconds_are_those_of_the_log(tmp_path):
 
 def test_a_network_that_is_not_there_says_so(tmp_path):
     section, table = _section([*_study(tmp_path, 1), tmp_path / "mart-seed0"])
-    assert table["mart"] == {"loss": "no such run"}
+    assert table["mart"] == {"natural %": "no such run"}
     assert ["mart", "no such run"] in [list(row) for row in section.terminal]
 
 

@@ -59,11 +59,19 @@ def test_every_part_is_shown(fake_networks, tmp_path):
     text = _write(tuple(report.PARTS), workdirs, tmp_path)
     assert re.search(r"conv2 +64 \(5 x 5\) +14 x 14 x 32 +14 x 14 x 64 +51,264", text)
     assert re.search(r"in all +3,274,634", text)
-    for name in ("table2", "table3", "figure1", "figure2", "figure3", "figure4"):
+    for name in (
+        "table2",
+        "table3",
+        "figure1",
+        "figure2",
+        "figure3",
+        "figure4",
+        "defences",
+    ):
         assert (tmp_path / f"{name}.png").stat().st_size > 1000
         assert (tmp_path / f"{name}.svg").exists()
     page = (tmp_path / "report.html").read_text("utf-8")
-    assert page.count("<img ") == 6
+    assert page.count("<img ") == 7
     records = json.loads((tmp_path / "numbers.json").read_text("utf-8"))
     values = [
         100 * record["accuracy"]

@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from advloss.report import seeds, titles
-from advloss.report.section import Section
+from advloss.report import figures, seeds, titles
+from advloss.report.figures import ATTACK, NATURAL, WORST, Series
+from advloss.report.section import Figure, Section
 from advloss.report.seeds import Accuracies
 from advloss.training import cost
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 REFERENCE = "pgd"  # The network that the others are compared with, where there is one.
 _MASKED = 10.0  # Points that PGD leaves and other attacks don't.
 _ROUNDING = 1e-9
+_MADE = ("loss", "trained against")
 _HOW = (
     "Attacked: by PGD; fast: the suite of that name, see docs/attacks.md; worst: no "
     "iterate of any attack in PGD's ball fools. hidden: points that PGD leaves and the "
@@ -30,9 +32,9 @@ def section(runs: "Study") -> Section:
     """Every network of a study, in its order."""
     names = tuple(runs.groups)
     measured = {name: runs.accuracies(name) for name in names}
-    head = ["network", "loss", "trained against", "seeds", "updates", "gradients M"]
-    head += ["seconds", "natural %", "attacked %", "fast %", "worst %", "hidden"]
-    table, short, records = [head], [[head[0], *head[7:], head[5]]], []
+    numbers = ["natural %", "attacked %", "fast %", "worst %", "hidden", "gradients M"]
+    table = [["network", *numbers, "seconds", "updates", "seeds", *_MADE]]
+    short, records = [["network", *numbers]], []
     for name in names:
         row, found = next(iter(runs.finished(name).values()), None), measured[name]
         if row is None:
@@ -40,29 +42,26 @@ def section(runs: "Study") -> Section:
             table.append([name, status])
             short.append([name, status])
             continue
+        updates, gradients = _cost(row)
+        rest = [_hidden(found), f"{gradients:.3g}"]
+        last = [_seconds(runs, name), f"{updates:,}", str(len(found.natural))]
+        titled = [titles.loss_title(row.config), titles.defence_title(row.config)]
         numbers = [_text(each, found) for each in found[:4]]
-        numbers.append(_hidden(found))
-        cells = [*_made(row), _seconds(runs, name)]
-        table.append([name, *cells[:2], str(len(found.natural)), *cells[2:], *numbers])
-        short.append([name, *map(_mean_alone, found[:4]), numbers[-1], cells[3]])
+        table.append([name, *numbers, *rest, *last, *titled])
+        short.append([name, *map(_mean_alone, found[:4]), *rest])
         records += _records(name, found, runs)
     notes = [seeds.NOTE, _HOW, *_verdict(runs, measured), *runs.remarks(names)]
-    title = "Defences on the same budget"
-    return Section(title, table, notes, records=records, terminal=short)
+    title, drawn = "Defences on the same budget", _figures(measured)
+    return Section(title, table, notes, drawn, records, terminal=short)
 
 
-def _made(row: "Row") -> list[str]:
+def _cost(row: "Row") -> tuple[int, float]:
+    """The updates of a run, and the gradients of images that they took, in millions."""
     config = row.config
     # A training may have ended early.
     steps = int(row.training.steps[-1]) if row.training else config.train.steps
     images = steps * config.train.batch_size
-    gradients = cost.of_update(config).backward * images / 1e6
-    return [
-        titles.loss_title(config),
-        titles.defence_title(config),
-        f"{steps:,}",
-        f"{gradients:.3g}",
-    ]
+    return steps, cost.of_update(config).backward * images / 1e6
 
 
 def _seconds(runs: "Study", name: str) -> str:
@@ -88,6 +87,38 @@ def _hidden(found: Accuracies) -> str:
         return "-"
     points = _mean([found.attacked[seed] - found.worst[seed] for seed in both])
     return f"{points:.1f}{' *' if points > _MASKED - _ROUNDING else ''}"
+
+
+def _figures(measured: Mapping[str, Accuracies]) -> list[Figure]:
+    there = {name: found for name, found in measured.items() if found.natural}
+    if not there:
+        return []
+
+    def series(title: str, role: str, place: int) -> Series:
+        return Series(
+            title, role, [_cell(each, each[place]) for each in there.values()]
+        )
+
+    shown = [
+        series("natural", NATURAL, 0),
+        series("worst", WORST, 3),
+        series("attacked", ATTACK, 1),
+    ]
+    caption = (
+        "Accuracy on natural images, under PGD, and in the worst case, by what a "
+        "network was trained with: means over seeds, with 95 % intervals where there "
+        f"are at least {seeds.FEWEST}. Where the point lies far beyond the second bar, "
+        "PGD flatters."
+    )
+    drawing = figures.accuracy(list(there), shown)
+    return [Figure("defences", drawing, caption)]
+
+
+def _cell(found: Accuracies, values: Mapping[int, float]) -> tuple[float, ...] | None:
+    if not values:
+        return None
+    cell = seeds.interval(list(values.values()), found.images)
+    return tuple(cell.mean if math.isnan(end) else end for end in cell)
 
 
 def _records(name: str, found: Accuracies, runs: "Study") -> list[dict[str, Any]]:

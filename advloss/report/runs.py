@@ -109,16 +109,17 @@ def _run_table(found: Sequence[Row], columns: Sequence[Column]) -> list[list[str
     Where rows were measured on different numbers of images, a column says so.
     """
     many = _differ(found)
-    header = ["network", "seed", "loss", "trained against", *["images"] * many]
-    table = [[*header, *(f"{column.title} %" for column in columns)]]
+    header = ["network", "seed", *["images"] * many]
+    header += [f"{column.title} %" for column in columns]
+    table = [[*header, "loss", "trained against"]]
     for label, row in zip(alike.labels(found), found, strict=True):
-        cells = [label, *map(str, _identity(row).values())]
+        seed, *words = map(str, _identity(row).values()) if row.config else [""]
         if row.summary:
-            cells += [f"{row.images:,}"] * many
             numbers = [tables.percent(column.of(row)) for column in columns]
-            table.append([*cells, *numbers])
+            counted = [f"{row.images:,}"] * many
+            table.append([label, seed, *counted, *numbers, *words])
         else:
-            table.append([*cells, row.status])
+            table.append([label, *([seed] if row.config else []), row.status])
     return table
 
 
