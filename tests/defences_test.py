@@ -57,6 +57,9 @@ CASES = {
     "remembers": {},
 }
 each_case = pytest.mark.parametrize("case", CASES)
+# These differ from "adversarial" in what a device does by itself alone.
+_ALIKE = ("adversarial:fgsm", "adversarial:restarts", "adversarial:l2")
+each_program = pytest.mark.parametrize("case", [c for c in CASES if c not in _ALIKE])
 
 
 class Normalised(Architecture):
@@ -187,7 +190,7 @@ def test_it_learns_with_every_loss(config, dataset, name):
     assert metrics["loss"][-20:].mean() < metrics["loss"][:20].mean()
 
 
-@each_case
+@each_program
 def test_1_2_and_4_devices_are_one_large_batch(config, dataset, case):
     # With SGD: Adam would make a learning rate's difference of a rounding error.
     changes = {"train.optimiser": "sgd", "train.learning_rate": 0.02}
@@ -214,7 +217,7 @@ def _saved(config, workdir):
         return folders.restore(manager, config)
 
 
-@each_case
+@each_program
 def test_an_interrupted_run_goes_on_with_the_same_bits(
     config, tmp_path, monkeypatch, case
 ):
