@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from advloss.config import build
-from advloss.errors import DivergedError, InputError, Stopped
+from advloss.errors import DivergedError, Stopped
 from advloss.runtime import (
     checkpoints,
     environment,
@@ -30,23 +30,8 @@ from advloss.runtime import (
 from advloss.runtime import devices as on_devices
 from advloss.training import guards, stack, step, teacher
 from advloss.training import workdir as folders
-from advloss.types import Dataset, PyTree, TrainState
-
-
-class Member(NamedTuple):
-    """A run.
-
-    Attributes:
-        config: resolved.
-        workdir: where it is trained.
-        data: the digests of what it is trained on.
-        frozen: what its defence reads and never changes.
-    """
-
-    config: ConfigDict
-    workdir: Path
-    data: dict[str, str]
-    frozen: PyTree
+from advloss.training.taught import Member, member_of, named, read
+from advloss.types import Dataset, TrainState
 
 
 def train_runs(
@@ -58,14 +43,12 @@ def train_runs(
 
     Each is as if alone. They are kept in step: where the process ended between two
     runs' checkpoints, the one ahead goes back to the step that both have, and repeats
-    the same bits.
+    the same bits. Teachers of their own are trained before them.
 
     Args:
         stacked: resolved, of one stack of `stack.plan`.
         workdirs: made if need be; metrics and checkpoints go there.
         devices: over which runs and batches are spread, see `stack.layout`.
-
-    A teacher that a defence reads is trained first, where the config names none.
 
     Raises:
         InputError: the data can't be read or are not those that a run began with, the
@@ -82,23 +65,24 @@ def train_runs(
         folders.check_owner(workdir, config)
     dataset = folders.load_data(stacked[0])
     guards.check_images(dataset, stacked[0])
-    members = []
-    for config, workdir in zip(stacked, checked, strict=True):
-        frozen = _teacher(config, workdir, dataset, devices)
-        digests = folders.digests(dataset, frozen)
-        members.append(Member(config, workdir, digests, frozen))
+    data = folders.digests(dataset)
+    members = [
+        member_of(config, workdir, data, named(config, dataset))
+        for config, workdir in zip(stacked, checked, strict=True)
+    ]
     for member in members:
         folders.check_data(member.config, member.workdir, member.data)
     hosts.wait_for_all()  # To here nothing was written.
     where = stack.layout(len(members), stacked[0].train.batch_size, devices)
     with ExitStack() as exits:
         held = {m.workdir: exits.enter_context(lock.hold(m.workdir)) for m in members}
+        failures = _train_teachers(members, devices)
+        members = [found for m in members if (found := _taught(m, data, dataset))]
         if hosts.is_first():
             for member in members:
                 folders.check_checkpoints(member.workdir, member.config)
             for member in members:
                 folders.note(member.config, member.workdir, member.data)
-        failures: list[DivergedError] = []
         try:
             while decided := _next(members):
                 start, together = decided
@@ -113,33 +97,38 @@ def train_runs(
         raise failures[0]
 
 
-def _teacher(
-    config: ConfigDict,
-    workdir: Path,
-    dataset: Dataset,
-    devices: Sequence[jax.Device],
-) -> PyTree:
-    """The variables of a run's teacher, trained first where it is the run's own."""
-    if not teacher.reads(config):
-        return None
-    where = Path(config.defence.teacher or workdir / folders.TEACHER)
-    if teacher.is_own(config):
-        train_runs([teacher.config_of(config)], [where], devices)
+def _train_teachers(
+    members: Sequence[Member], devices: Sequence[jax.Device]
+) -> list[DivergedError]:
+    """Trains the runs' own teachers together. Returns what diverged."""
+    own = [member for member in members if teacher.is_own(member.config)]
+    if not own:
+        return []
+    if hosts.is_first():
+        for member in own:  # From here on the folder is the run's.
+            folders.note_config(member.config, member.workdir)
+    configs = [teacher.config_of(member.config) for member in own]
     try:
-        run = folders.load_run(where)
-    except InputError as error:
-        raise InputError(f"config.defence.teacher={str(where)!r}: {error}") from error
-    if run.step < run.config.train.steps:
-        raise InputError(
-            f"config.defence.teacher={str(where)!r} is trained for {run.step} of "
-            f"{run.config.train.steps} steps: finish it first"
-        )
-    teacher.check_form(run.variables, config, dataset.train.images.shape[1:])
-    return run.variables
+        train_runs(configs, [m.workdir / folders.TEACHER for m in own], devices)
+    except DivergedError as error:
+        return [error]
+    return []
 
 
-def _is_finished(member: Member) -> bool:
-    return member.config.train.steps in checkpoints.steps(member.workdir)
+def _taught(member: Member, data: dict[str, str], dataset: Dataset) -> Member | None:
+    """The run with its own teacher, if it has one; None where that diverged."""
+    config, where = member.config, member.workdir / folders.TEACHER
+    if not teacher.is_own(config):
+        return member
+    if not hosts.from_first(_is_finished(config, where)):
+        return None
+    found = member_of(config, member.workdir, data, read(config, where, dataset))
+    folders.check_data(config, found.workdir, found.data)
+    return found
+
+
+def _is_finished(config: ConfigDict, workdir: Path) -> bool:
+    return config.train.steps in checkpoints.steps(workdir)
 
 
 def _next(members: Sequence[Member]) -> tuple[int, list[Member]] | None:
@@ -151,10 +140,10 @@ def _next(members: Sequence[Member]) -> tuple[int, list[Member]] | None:
 
     def can_start(member: Member, step: int) -> bool:
         kept = checkpoints.steps(member.workdir)
-        lost_none = len(kept) < checkpoints.KEPT and not _is_finished(member)
+        lost_none = len(kept) < checkpoints.KEPT and not _is_finished(*member[:2])
         return step in kept or (step == 0 and lost_none)
 
-    waiting = [m for m in members if not _is_finished(m)]
+    waiting = [m for m in members if not _is_finished(*m[:2])]
     behind = [max(checkpoints.steps(m.workdir), default=0) for m in waiting]
     start = min(behind, default=-1)
     chosen = [bool(waiting) and can_start(m, start) for m in members]
