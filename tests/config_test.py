@@ -229,6 +229,8 @@ def test_every_default_is_valid():
                 if own and key == "random_start":
                     usual = True
                 assert resolved.train.attack[key] == usual
+            # As a work directory's is when it is read again.
+            assert configs.resolve(resolved) == resolved
 
 
 def test_a_new_entry_needs_no_other_place(monkeypatch):

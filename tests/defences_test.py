@@ -5,6 +5,7 @@ that reads a frozen teacher, and a network with statistics of batches.
 """
 
 import json
+import warnings
 
 import flax.linen as nn
 import jax
@@ -16,6 +17,7 @@ from conftest import stop_after
 from advloss import config as configs
 from advloss import data, losses, networks
 from advloss.attacks import base as attacks
+from advloss.cli import idle
 from advloss.config import build
 from advloss.defences import DEFENCES, Entry, awp, base
 from advloss.defences.mart import boost
@@ -629,3 +631,81 @@ def test_natural_training_is_told_no_attack(config):
     assert build.hyperparameters(config)["attack"] == {}
     with pytest.raises(TypeError, match="does not attack"):
         build.training_attack(config, build.objective(config))()
+
+
+def test_a_run_holds_its_folder_while_its_teacher_is_trained(config, tmp_path):
+    other = _config(config.copy_and_resolve_references(), "natural")
+    config = _config(config, "distillation")
+    devices, workdir = jax.devices()[:1], tmp_path / "run"
+    found = []
+
+    def save(*arguments):
+        with pytest.raises(InputError) as refused:
+            run.train_runs([other], [workdir], devices)
+        found.append(str(refused.value))
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "save", save)
+        with pytest.raises(KeyboardInterrupt):
+            run.train_runs([config], [workdir], devices)
+    assert "belongs to another config: defence.name: 'distillation'" in found[0]
+    run.train_runs([config], [workdir], devices)
+    assert (workdir / "teacher").exists()
+
+
+def test_a_folder_named_teacher_is_only_a_student_s_own(config, tmp_path):
+    (tmp_path / "run" / "teacher").mkdir(parents=True)
+    (tmp_path / "run" / "teacher" / "thesis.tex").write_text("precious")
+    for case in ("natural", "distillation"):
+        own = _config(config.copy_and_resolve_references(), case)
+        with pytest.raises(InputError, match=r"is not empty and holds no run"):
+            run.train_runs([own], [tmp_path / "run"], jax.devices()[:1])
+
+
+def test_another_teacher_of_its_own_is_told(config, tmp_path):
+    """On another number of devices gradients are added in another order."""
+    config, workdir = _config(config, "distillation"), tmp_path / "run"
+    run.train_runs([config], [workdir], jax.devices()[:1])
+    (workdir / "teacher").rename(tmp_path / "kept")
+    with pytest.raises(InputError, match=r"run/teacher is not the one .*put that back"):
+        run.train_runs([config], [workdir], jax.devices()[:2])
+    (workdir / "teacher").rename(tmp_path / "anew")
+    run.train_runs([config], [workdir], jax.devices()[:1])
+
+
+@pytest.mark.parametrize(
+    ("teacher", "said"),
+    [
+        ("~/x", r"config.defence.teacher=~/x is not valid: write out what ~"),
+        ("gs://x/y", r"config.defence.teacher=.* use a folder of this machine"),
+        ("z" * 4000, r"config.defence.teacher=z.* use a path of at most"),
+    ],
+)
+def test_a_teacher_is_a_folder(config, tmp_path, teacher, said):
+    config = _config(config, "distillation", **{"defence.teacher": teacher})
+    with pytest.raises(InputError, match=said):
+        run.train_runs([config], [tmp_path / "run"], jax.devices()[:1])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_key_that_changes_nothing_in_training_is_said(config):
+    natural, against = (
+        _config(config.copy_and_resolve_references(), case)
+        for case in ("natural", "adversarial")
+    )
+    taught = {"defence.teacher": "x", "defence.label_smoothing": 0.5}
+    student = _config(config.copy_and_resolve_references(), "distillation", **taught)
+    for run_of, key, said in (
+        (natural, "train.attack.steps", "name=natural attacks no batch"),
+        (natural, "defence.attack", "name=natural attacks no batch"),
+        (student, "train.attack.warmup", "name=distillation attacks no batch"),
+        (student, "defence.label_smoothing", "takes the place of the labels"),
+    ):
+        with pytest.warns(UserWarning, match=f"config.{key} changes nothing: .*{said}"):
+            idle.warn_in_training([run_of], [key])
+    own = _config(config, "distillation", **{**taught, "defence.teacher": ""})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        idle.warn_in_training([natural, against], ["train.attack.steps", "seed"])
+        idle.warn_in_training([own], ["defence.label_smoothing", "defence.awp"])

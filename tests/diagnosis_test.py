@@ -430,7 +430,7 @@ def test_two_classes_and_l2(images, labels):
     [
         ({"epsilon": [0.1, 0.2]}, "epsilon=.*one radius"),
         ({"epsilon": 0.0}, "epsilon=.*larger than 0"),
-        ({"epsilon": "x"}, "epsilon="),
+        ({"epsilon": "x"}, r"epsilon='x' is not valid: use a number in \[0, 1\]$"),
         ({"norm": "l1"}, "norm='l1' .*linf, l2"),
         ({"steps": 0}, "steps=0 .*1 to"),
         ({"steps": 2.5}, "steps=2.5"),

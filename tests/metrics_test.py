@@ -73,6 +73,16 @@ def test_damaged_rows_are_left_out_and_counted(tmp_path, line):
     assert [row["step"] for row in metrics.read(tmp_path)] == [1, 3, 4]
 
 
+@pytest.mark.parametrize("left", ["\0" * 50, '{"step": 2, "lo' + "\0" * 9, "PK"])
+def test_an_end_that_no_kill_leaves_is_damaged(tmp_path, left):
+    """Zeros, say, of a machine that lost its power."""
+    _write(tmp_path, 0, [1])
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(left)
+    with pytest.warns(UserWarning, match=r"metrics.jsonl: 1 of 2 lines are damaged"):
+        assert [row["step"] for row in metrics.read(tmp_path)] == [1]
+
+
 def test_a_pipe_for_a_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "metrics.jsonl")
     with pytest.raises(InputError, match=r"metrics.jsonl is damaged: it is not a reg"):

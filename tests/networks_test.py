@@ -1,6 +1,7 @@
 """The registry's networks, heads and activations, and others' flax modules."""
 
 import functools
+import math
 
 import flax.linen as nn
 import jax
@@ -111,6 +112,15 @@ def test_the_head_of_centres_measures_distances():
     away = mapped[:, None] - layers.simplex(3)[None]
     expected = -jnp.square(away).sum(axis=-1) / 2
     np.testing.assert_allclose(head.apply(variables, features), expected, rtol=1e-4)
+
+
+def test_the_head_of_centres_holds_no_array_of_classes_squared_an_image():
+    head = networks.HEADS["centres"](40, "lecun", "head")
+    features = jnp.ones((50, 8))
+    variables = head.init(jax.random.key(0), features)
+    program = jax.make_jaxpr(head.apply)(variables, features).jaxpr
+    made = [math.prod(out.aval.shape) for eqn in program.eqns for out in eqn.outvars]
+    assert max(made) <= 50 * 40
 
 
 def test_zero_features_have_finite_losses_and_gradients():

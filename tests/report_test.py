@@ -635,6 +635,14 @@ def test_another_objective_is_advised_where_there_is_one(tmp_path, attack, advis
             "defensive distillation (T=100)",
         ),
         (
+            {
+                "defence.name": "distillation",
+                "defence.teacher": "runs/teacher",
+                "defence.label_smoothing": 0.1,
+            },
+            "defensive distillation (T=100)",
+        ),
+        (
             {"defence.awp": 0.005, "defence.label_smoothing": 0.1},
             "PGD-5 ε=0.3, AWP 0.005, label smoothing 0.1",
         ),

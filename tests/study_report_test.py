@@ -11,7 +11,9 @@ from made_runs import make_run, measure, move
 
 from advloss import report
 from advloss.errors import InputError
-from advloss.report import paper, published, seeds
+from advloss.evaluation import results
+from advloss.report import paper, published, rows, seeds
+from advloss.runtime import files
 
 NETWORKS = {
     "undefended": {"defence.name": "natural"},
@@ -168,6 +170,14 @@ def test_the_papers_numbers_stand_beside_its_own_network_and_data(tmp_path):
         (MNIST[:15], {}, "the data are not the whole of MNIST (mnist_5k)"),
         (MNIST, {"model.name": "mlp"}, "the network is mlp, not table1"),
         (MNIST, {"evaluate.pgd.steps": 5}, "PGD had other settings than the paper's"),
+        (
+            MNIST,
+            {"defence.name": "mart"},
+            "softmax was trained against MART (β=5)",
+        ),
+        (MNIST, {"defence.awp": 0.01}, "softmax was trained against PGD-5 ε=0.3, AWP"),
+        (MNIST, {"defence.attack": "fgsm"}, "softmax was trained against FGSM ε=0.3"),
+        (MNIST, {"defence.name": "natural"}, "softmax was trained against nothing"),
     ],
 )
 def test_they_are_left_out_beside_others(tmp_path, labels, changes, reason):
@@ -470,3 +480,25 @@ def test_table_1_is_of_the_papers_network():
     """Whatever the networks of the study are."""
     (section,) = report.sections_of_paper(("table1",), [])
     assert section.title == "Table I: the paper's network"
+
+
+def test_a_student_of_another_teacher_is_another_run(tmp_path):
+    """In the folder of a network whose teacher is told apart by its place alone."""
+    students = []
+    for name, share in (("a", 0.5), ("b", 0.6)):
+        teacher = make_run(tmp_path / f"teacher_{name}", name, accuracy=share)
+        taught = {"defence.name": "distillation", "defence.teacher": str(teacher)}
+        student = make_run(tmp_path / name, name, changes=taught)
+        digest = results.network_digest(teacher)
+        noted = {"train": "x", "test": "x", "teacher": digest}
+        files.write_json(student / "data.json", noted)
+        students.append(rows.load_row(student).config)
+    first, second = students
+    assert rows.load_row(tmp_path / "a", expected=first).summary
+    row = rows.load_row(tmp_path / "a", expected=second)
+    assert row.status == "damaged: holds another run"
+    assert "defence.teacher: " in row.notes[0]
+    # The same teacher may lie elsewhere.
+    shutil.copytree(tmp_path / "teacher_a", tmp_path / "moved")
+    first.defence.teacher = str(tmp_path / "moved")
+    assert rows.load_row(tmp_path / "a", expected=first).summary

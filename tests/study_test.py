@@ -110,6 +110,41 @@ def test_what_would_end_a_study_is_told_before_training(runs, tmp_path, what):
     assert _contents(tmp_path) == before
 
 
+def _student(config, teacher):
+    config = config.copy_and_resolve_references()
+    config.name, config.defence.teacher = "student", str(teacher)
+    config.defence.name, config.defence.beta = "distillation", None
+    config.defence.temperature = 20.0
+    return configs.resolve(config)
+
+
+def test_a_teacher_that_is_not_there_is_told_before_training(runs, tmp_path):
+    student = _student(runs[1], tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"config.defence.teacher=.*nowhere holds no "):
+        study.run([runs[1], student], tmp_path / "study", jax.devices()[:1])
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_teacher_may_be_trained_in_the_study_before_its_student(runs, tmp_path):
+    student = _student(runs[1], study.workdir_of(runs[1], tmp_path))
+    with pytest.raises(InputError, match=r"config.defence.teacher=.*holds no run"):
+        study.run([student, runs[1]], tmp_path, jax.devices()[:1])
+    with pytest.warns(UserWarning, match=r"at temperature 1, and .*temperature=20: "):
+        study.run([runs[1], student], tmp_path, jax.devices()[:1])
+    assert results.load(study.workdir_of(student, tmp_path))
+
+
+def test_a_teacher_that_diverges_holds_up_no_other(runs, tmp_path):
+    """They are trained together, as their students are."""
+    good = _student(runs[1], "")
+    bad = good.copy_and_resolve_references()
+    bad.name, bad.train.learning_rate = "bad", 1e30
+    (error,) = study.run([bad, good], tmp_path, jax.devices()[:2])
+    assert "learning_rate=1e+30" in str(error)
+    assert results.load(study.workdir_of(good, tmp_path))
+    assert not results.load(study.workdir_of(bad, tmp_path))
+
+
 def test_the_place_of_the_report_is_held_to_before_training(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "run", lambda *_: pytest.fail("it is trained"))
     monkeypatch.setattr(flags, "devices", lambda given, *sizes: jax.devices()[:1])

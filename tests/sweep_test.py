@@ -74,6 +74,14 @@ def test_the_margins_of_the_config_are_valid():
         ("data.name='a", "not closed"),
         ('"seed=0,1"', "config.\"seed='0' is not a key"),
         ("data.name=a,'a'", "named twice"),
+        (
+            "loss.margin=None,0.3",
+            "loss.margin=None and loss.margin=0.3 are the same run",
+        ),
+        (
+            "seed=0,1 evaluate.attacks=(paper,),(pgd,)",
+            r"seed=0 .*\('paper',\) and seed=0 .*\('pgd',\) are the same run",
+        ),
         ("train.attack.name=none,pgd", "of version 0.1: use defence.name=natural"),
         ("seed=" + "9" * 5000, "config.seed='9+... is not valid"),
     ],

@@ -14,7 +14,7 @@ import jax
 from ml_collections import ConfigDict
 
 from advloss import report
-from advloss.cli import flags, members
+from advloss.cli import flags, idle, members
 from advloss.errors import DivergedError, Stopped
 from advloss.evaluation.look import write_changes
 from advloss.evaluation.run import evaluate_run
@@ -22,7 +22,7 @@ from advloss.runtime import checkpoints, files, signals
 from advloss.runtime.devices import share
 from advloss.training import stack
 from advloss.training import workdir as folders
-from advloss.training.run import train_runs
+from advloss.training.run import named_teacher, train_runs
 
 FLAGS = ("config", "workdir", "report_only", *flags.DEVICES)
 RESUMES = True
@@ -39,8 +39,10 @@ def main(given: flags.Given) -> None:
     if members.is_sweep(config):
         variants = members.variants(config)
         runs = [variant.config for variant in variants]
+        swept = [*variants[0].values]
     else:
-        runs = members.networks(config, tuple(report.PARTS))
+        runs, swept = members.networks(config, tuple(report.PARTS)), []
+    idle.warn_in_training(runs, [*given.keys, *swept])
     files.check_folder("--workdir", given.workdir / "report")  # Not after hours.
     devices = flags.devices(given, *(s for c in runs for s in flags.batch_sizes(c)))
     diverged = []
@@ -97,9 +99,7 @@ def run(
             share("evaluate.batch_size", config.evaluate.batch_size, devices)
             workdir = files.check_folder("--workdir", workdir_of(config, folder))
             folders.check_owner(workdir, config)
-    sources = {str(config.data): config for config in runs}
-    for config in sources.values() if len(sources) > 1 else ():
-        folders.load_data(config)
+    _check_data(stacks, folder)
     diverged = []
     for together in stacks:
         workdirs = [workdir_of(config, folder) for config in together]
@@ -115,3 +115,24 @@ def run(
             measured = evaluate_run(config, workdir, devices)
             write_changes(config, workdir, measured, devices)
     return diverged
+
+
+def _check_data(stacks: Sequence[Sequence[ConfigDict]], folder: str | Path) -> None:
+    """Data of several sources, and teachers that are named, must be there.
+
+    A teacher may be one of the networks that are trained before its student.
+    """
+    sources = {str(config.data): config for together in stacks for config in together}
+    before: set[Path] = set()
+    needed: dict[tuple[str, ...], ConfigDict] = {}
+    for together in stacks:
+        for config in together:
+            named = config.defence.teacher
+            if named and Path(named).resolve() not in before:
+                needed[named, str(config.model), str(config.data)] = config
+        before |= {workdir_of(config, folder).resolve() for config in together}
+    if len(sources) == 1 and not needed:
+        return
+    loaded = {key: folders.load_data(config) for key, config in sources.items()}
+    for student in needed.values():
+        named_teacher(student, loaded[str(student.data)])

@@ -7,7 +7,7 @@ An interrupted run goes on when the same command is given again.
 
 import shlex
 
-from advloss.cli import flags
+from advloss.cli import flags, idle
 from advloss.training.run import train_runs
 
 FLAGS = ("config", "workdir", *flags.DEVICES)
@@ -17,6 +17,7 @@ RESUMES = True
 def main(given: flags.Given) -> None:
     """Trains the config's network in --workdir. Raises as `train_runs`."""
     config = given.resolved()
+    idle.warn_in_training([config], given.keys)
     devices = flags.devices(given, config.train.batch_size)
     train_runs([config], [given.workdir], devices)
     workdir = shlex.quote(given.flags.workdir)

@@ -50,7 +50,7 @@ def expand(config: ConfigDict, text: str) -> list[Variant]:
 
     Raises:
         InputError: the text is not of that form, or stands for more than `MOST_RUNS`,
-            or a config is not valid.
+            or for one run twice, or a config is not valid.
     """
     known = dict(flatten(config))
     axes = _parse(text, known)
@@ -63,10 +63,26 @@ def expand(config: ConfigDict, text: str) -> list[Variant]:
         by_key = dict(zip(order, combination, strict=True))
         chosen.append({key: by_key[key] for key in axes})
     names = _names(config.get("name", ""), chosen)
-    return [
+    variants = [
         Variant(_with_values(config, name, values), values)
         for name, values in zip(names, chosen, strict=True)
     ]
+    _check_unlike(variants, text)
+    return variants
+
+
+def _check_unlike(variants: Sequence[Variant], text: str) -> None:
+    """None stands for a default, say, that is named beside it."""
+    found: dict[tuple, Variant] = {}
+    for variant in variants:
+        own = tuple((k, repr(v)) for k, v in flatten(variant.config) if k != "name")
+        if (other := found.setdefault(own, variant)) is not variant:
+            told = [_words(each.values) for each in (other, variant)]
+            raise _invalid(text, f"{told[0]} and {told[1]} are the same run")
+
+
+def _words(values: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in values.items())
 
 
 def _with_values(

@@ -38,19 +38,22 @@ def hold(config: ConfigDict, defence: Entry, attacks: Mapping[str, Attack]) -> N
             raise invalid(f"train.attack.{key}", config.train.attack[key], reason)
         config.train.attack[key] = value
     if defence.own_objective:
-        starts = "random_start" in attacks[config.defence.attack].settings
-        _leave_objective(config, starts)
+        _leave_objective(config, attacks[config.defence.attack])
 
 
-def _leave_objective(config: ConfigDict, starts: bool) -> None:
-    """What must hold where the defence gives its attack an objective."""
-    defence, attack = config.defence.name, config.train.attack
+def _leave_objective(config: ConfigDict, entry: Attack) -> None:
+    """What must hold where the defence gives its attack an objective.
+
+    A config that was resolved before has the attack's own default.
+    """
+    defence, attack, own = config.defence.name, config.train.attack, entry.trains_with
     for key, usual in (("objective", "training"), ("objective_scale", 1.0)):
-        if attack[key] not in (None, usual):
+        filled = own[key].default if key in own else None
+        if attack[key] not in (None, usual, filled):
             reason = f"unset, as {defence} has an objective of its own"
             raise invalid(f"train.attack.{key}", attack[key], reason)
     if attack.random_start is False:
         reason = f"True, as the objective of {defence} is flat at the natural image"
         raise invalid("train.attack.random_start", False, reason)
-    if starts:
+    if "random_start" in entry.settings:
         attack.random_start = True

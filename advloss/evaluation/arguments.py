@@ -176,8 +176,10 @@ def check_objective(objective: Any) -> None:
     )
 
 
-def epsilons(epsilon: Any, names: Sequence[str]) -> np.ndarray:
-    """The radii, `[epsilons]`, as they were given.
+def epsilons(
+    epsilon: Any, names: Sequence[str], *, several: bool = True
+) -> np.ndarray:
+    """The radii, `[epsilons]`, as they were given; of one alone where not several.
 
     Raises:
         InputError: there is none, or one is not valid for these attacks.
@@ -188,8 +190,8 @@ def epsilons(epsilon: Any, names: Sequence[str]) -> np.ndarray:
         radii = np.asarray(None)
     if jnp.issubdtype(radii.dtype, jnp.floating):  # Also those that JAX has alone.
         radii = radii.astype(np.float64)
-    several = epsilon if isinstance(epsilon, list | tuple) else [epsilon]
-    truths = any(isinstance(each, bool | np.bool_) for each in several)
+    given = epsilon if isinstance(epsilon, list | tuple) else [epsilon]
+    truths = any(isinstance(each, bool | np.bool_) for each in given)
     entries = [ATTACKS[name].settings.get("epsilon") for name in names]
     if None in entries:
         name = names[entries.index(None)]
@@ -200,7 +202,8 @@ def epsilons(epsilon: Any, names: Sequence[str]) -> np.ndarray:
     known = radii.dtype.kind in "iuf" and not truths and not np.ma.is_masked(epsilon)
     if not known or radii.ndim > 1 or not radii.size:
         raise InputError(
-            f"epsilon={shown(epsilon)} is not valid: use {valid.text}, or several"
+            f"epsilon={shown(epsilon)} is not valid: use {valid.text}"
+            + (", or several" if several else "")
         )
     radii = np.atleast_1d(radii).astype(np.float64)
     for radius, each in itertools.product(radii.tolist(), (valid, *others)):

@@ -94,8 +94,13 @@ class CentresHead(nn.Module):
     @nn.compact
     def __call__(self, features: Array) -> Array:
         features = dense(self.num_classes, self.initialiser, "map")(features)
-        away = features[:, None] - simplex(self.num_classes)[None]
-        return -jnp.sum(jnp.square(away), axis=-1) / 2
+        # A centre is `own` in its own place and `other` in all others: no array of
+        # [batch, classes, classes] is needed.
+        own, other = simplex(self.num_classes)[0, :2]
+        from_others = jnp.square(features - other)
+        elsewhere = jnp.sum(from_others, axis=-1, keepdims=True) - from_others
+        squares = jnp.maximum(elsewhere, 0) + jnp.square(features - own)
+        return -squares / 2
 
 
 def simplex(num_classes: int) -> Array:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from advloss.report import titles
+
 # Of each network: accuracy under attack, natural accuracy.
 ACCURACY = {
     "undefended": (0.27, 99.13),
@@ -26,7 +28,7 @@ TRANSFER = {
     "softmax": {"hinge": 85.53, "softmax": 88.98, "lmcl_m0.3": 94.74},
     "lmcl_m0.3": {"hinge": 85.45, "softmax": 95.53, "lmcl_m0.3": 91.95},
 }
-_NETWORK = "table1"
+_NETWORK, _NATURAL = "table1", "undefended"
 _ATTACK = {"steps": 100, "epsilon": 0.3}
 # The first labels of MNIST's test set, as its own files have them.
 _MNIST = (7, 2, 1, 0, 4, 1, 4, 9, 5, 9, 0, 6, 9, 0, 1, 5, 9, 7, 3, 4)
@@ -52,12 +54,26 @@ def _differences(
     found = []
     if config.model.name != _NETWORK:
         found.append(f"the network is {config.model.name}, not {_NETWORK}")
+    if not _is_trained_so(config):
+        found.append(
+            f"{config.name} was trained against {titles.defence_title(config)}"
+        )
     if not _is_mnist(config, labels):
         found.append(f"the data are not the whole of MNIST ({config.data.source})")
     if any(settings.get(key) != value for key, value in _ATTACK.items()):
         wanted = ", ".join(f"{key}={value}" for key, value in _ATTACK.items())
         found.append(f"PGD had other settings than the paper's {wanted}")
     return found
+
+
+def _is_trained_so(config: ConfigDict) -> bool:
+    """Against PGD, but for the networks of a natural training; whatever its radius."""
+    defence, against = config.defence, config.defence.name == "adversarial"
+    if defence.awp or defence.label_smoothing or (defence.temperature or 1.0) != 1.0:
+        return False
+    if config.name in ACCURACY and against == (config.name == _NATURAL):
+        return False
+    return defence.attack == "pgd" if against else defence.name == "natural"
 
 
 def _is_mnist(config: ConfigDict, labels: np.ndarray) -> bool:

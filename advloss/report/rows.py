@@ -99,7 +99,7 @@ def load_row(
         return Row(workdir, folder, status=status, notes=notes)
     if expected is not None:
         differences = saved.training_differences(config, expected)
-        if differences:
+        if differences := differences or _taught_otherwise(workdir, config, expected):
             notes.append(f"{workdir} holds another run: {'; '.join(differences)}")
             status = "damaged: holds another run"
             return Row(workdir, folder, status=status, notes=notes)
@@ -158,6 +158,23 @@ def _config(workdir: Path) -> ConfigDict:
             f"trained by: {'; '.join(differences)}"
         )
     return config
+
+
+def _taught_otherwise(
+    workdir: Path, config: ConfigDict, expected: ConfigDict
+) -> list[str]:
+    """Of a run whose teacher is another than the one that is expected, where they say.
+
+    The same one may lie elsewhere now.
+    """
+    own, other = config.defence.teacher, expected.defence.teacher
+    if not other or own == other or not checkpoints.steps(Path(other)):
+        return []
+    noted, _ = guarded("data.json", files.read_json, workdir / "data.json")
+    now, _ = guarded("teacher", results.network_digest, Path(other))
+    if not noted or None in (now, noted.get("teacher")) or now == noted["teacher"]:
+        return []
+    return [f"defence.teacher: {own!r} there, {other!r} here"]
 
 
 def _lacking(workdir: Path) -> str:

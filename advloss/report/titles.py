@@ -167,10 +167,11 @@ def defence_title(config: ConfigDict) -> str:
     "nothing"; "PGD-40 ε=0.3" of adversarial training; of another defence its title and
     settings, then its attack; at the end what goes with any defence.
     """
-    words = [_defence(config)]
-    for key, what in (("awp", "AWP"), ("label_smoothing", "label smoothing")):
-        if value := config.defence.get(key):
-            words.append(f"{what} {value_text(value)}")
+    words, chosen = [_defence(config)], config.defence
+    if chosen.awp:
+        words.append(f"AWP {value_text(chosen.awp)}")
+    if chosen.label_smoothing and not chosen.teacher:  # One that is named has labels.
+        words.append(f"label smoothing {value_text(chosen.label_smoothing)}")
     return ", ".join(words)
 
 

@@ -103,7 +103,8 @@ def _line(row: Mapping[str, float]) -> str:
 def read(workdir: Path) -> list[dict[str, float]]:
     """The rows written so far, without damaged ones, which a warning counts.
 
-    A last line that a kill has cut is none yet.
+    A last line that a kill has cut is none yet; one that begins as none does, or has
+    the zeros that a crash of the machine leaves, is damaged.
 
     Raises:
         InputError: the file can't be read.
@@ -118,13 +119,14 @@ def read(workdir: Path) -> list[dict[str, float]]:
         found = "can't be read" if error.errno else "is damaged"
         raise InputError(f"{path} {found}: {error.strerror or error}") from error
     *whole, cut = text.split("\n")
-    found = [_row(one) for one in whole]
+    begun = cut.startswith("{") and "\0" not in cut and _row(cut) is None
+    found = [_row(one) for one in (whole if begun or not cut else [*whole, cut])]
     if damaged := found.count(None):
         warnings.warn(
             f"{path}: {damaged} of {len(found)} lines are damaged and left out",
             stacklevel=2,
         )
-    return [row for row in [*found, _row(cut)] if row is not None]
+    return [row for row in found if row is not None]
 
 
 def _row(text: str) -> dict[str, float] | None:

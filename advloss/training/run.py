@@ -5,6 +5,7 @@ run.train_runs(configs, workdirs, devices)     # together, those of one `stack.p
 """
 
 import itertools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,6 +29,8 @@ from advloss.runtime import devices as on_devices
 from advloss.training import guards, keeping, stack, step, teacher
 from advloss.training import workdir as folders
 from advloss.types import Dataset, PyTree, TrainState
+
+_TEACHER = "config.defence.teacher"
 
 
 class Member(NamedTuple):
@@ -55,14 +58,12 @@ def train_runs(
 
     Each is as if alone. They are kept in step: where the process ended between two
     runs' checkpoints, the one ahead goes back to the step that both have, and repeats
-    the same bits.
+    the same bits. Teachers of their own are trained before them.
 
     Args:
         stacked: resolved, of one stack of `stack.plan`.
         workdirs: made if need be; metrics and checkpoints go there.
         devices: over which runs and batches are spread, see `stack.layout`.
-
-    A teacher that a defence reads is trained first, where the config names none.
 
     Raises:
         InputError: the data can't be read or are not those that a run began with, the
@@ -79,23 +80,24 @@ def train_runs(
         folders.check_owner(workdir, config)
     dataset = folders.load_data(stacked[0])
     guards.check_images(dataset, stacked[0])
-    members = []
-    for config, workdir in zip(stacked, checked, strict=True):
-        frozen = _teacher(config, workdir, dataset, devices)
-        digests = folders.digests(dataset, frozen)
-        members.append(Member(config, workdir, digests, frozen))
+    data = folders.digests(dataset)
+    members = [
+        _member(config, workdir, data, named_teacher(config, dataset))
+        for config, workdir in zip(stacked, checked, strict=True)
+    ]
     for member in members:
         folders.check_data(member.config, member.workdir, member.data)
     hosts.wait_for_all()  # To here nothing was written.
     where = stack.layout(len(members), stacked[0].train.batch_size, devices)
     with ExitStack() as exits:
         held = {m.workdir: exits.enter_context(lock.hold(m.workdir)) for m in members}
+        failures = _train_teachers(members, devices)
+        members = [found for m in members if (found := _taught(m, data, dataset))]
         if hosts.is_first():
             for member in members:
                 folders.check_checkpoints(member.workdir, member.config)
             for member in members:
                 folders.note(member.config, member.workdir, member.data)
-        failures: list[DivergedError] = []
         try:
             while decided := _next(members):
                 start, together = decided
@@ -110,33 +112,85 @@ def train_runs(
         raise failures[0]
 
 
-def _teacher(
-    config: ConfigDict,
-    workdir: Path,
-    dataset: Dataset,
-    devices: Sequence[jax.Device],
-) -> PyTree:
-    """The variables of a run's teacher, trained first where it is the run's own."""
-    if not teacher.reads(config):
+def _train_teachers(
+    members: Sequence[Member], devices: Sequence[jax.Device]
+) -> list[DivergedError]:
+    """Trains the runs' own teachers together. Returns what diverged."""
+    own = [member for member in members if teacher.is_own(member.config)]
+    if not own:
+        return []
+    if hosts.is_first():
+        for member in own:  # From here on the folder is the run's.
+            folders.note_config(member.config, member.workdir)
+    configs = [teacher.config_of(member.config) for member in own]
+    try:
+        train_runs(configs, [m.workdir / folders.TEACHER for m in own], devices)
+    except DivergedError as error:
+        return [error]
+    return []
+
+
+def _taught(member: Member, data: dict[str, str], dataset: Dataset) -> Member | None:
+    """The run with its own teacher, if it has one; None where that diverged."""
+    config, where = member.config, member.workdir / folders.TEACHER
+    if not teacher.is_own(config):
+        return member
+    if not hosts.from_first(_is_finished(config, where)):
         return None
-    where = Path(config.defence.teacher or workdir / folders.TEACHER)
-    if teacher.is_own(config):
-        train_runs([teacher.config_of(config)], [where], devices)
+    found = _member(config, member.workdir, data, _read(config, where, dataset))
+    folders.check_data(config, found.workdir, found.data)
+    return found
+
+
+def _member(
+    config: ConfigDict, workdir: Path, data: dict[str, str], frozen: PyTree
+) -> Member:
+    """A run on data of these digests, with what it reads, if that is known."""
+    if frozen is not None:
+        data = {**data, folders.TEACHER: files.digest(frozen)}
+    return Member(config, workdir, data, frozen)
+
+
+def named_teacher(config: ConfigDict, dataset: Dataset) -> PyTree:
+    """The variables of the teacher that a config names; None where it names none.
+
+    Raises InputError where it can't be read, or is of another architecture.
+    """
+    if not teacher.reads(config) or teacher.is_own(config):
+        return None
+    return _read(config, config.defence.teacher, dataset)
+
+
+def _read(config: ConfigDict, where: str | Path, dataset: Dataset) -> PyTree:
+    """The variables of a teacher; warns where it had another temperature.
+
+    Raises:
+        InputError: there is no finished run, or one of another architecture.
+    """
+    files.check_folder(_TEACHER, where)
+    said = f"{_TEACHER}={str(where)!r}"
     try:
         run = folders.load_run(where)
     except InputError as error:
-        raise InputError(f"config.defence.teacher={str(where)!r}: {error}") from error
+        raise InputError(f"{said}: {error}") from error
     if run.step < run.config.train.steps:
         raise InputError(
-            f"config.defence.teacher={str(where)!r} is trained for {run.step} of "
-            f"{run.config.train.steps} steps: finish it first"
+            f"{said} is trained for {run.step} of {run.config.train.steps} steps: "
+            "finish it first"
         )
     teacher.check_form(run.variables, config, dataset.train.images.shape[1:])
+    theirs, ours = run.config.defence.temperature or 1.0, config.defence.temperature
+    if theirs != ours:
+        warnings.warn(
+            f"{said} was trained at temperature {theirs:g}, and "
+            f"config.defence.temperature={ours:g}: distillation has one for both",
+            stacklevel=2,
+        )
     return run.variables
 
 
-def _is_finished(member: Member) -> bool:
-    return member.config.train.steps in checkpoints.steps(member.workdir)
+def _is_finished(config: ConfigDict, workdir: Path) -> bool:
+    return config.train.steps in checkpoints.steps(workdir)
 
 
 def _next(members: Sequence[Member]) -> tuple[int, list[Member]] | None:
@@ -148,10 +202,10 @@ def _next(members: Sequence[Member]) -> tuple[int, list[Member]] | None:
 
     def can_start(member: Member, step: int) -> bool:
         kept = checkpoints.steps(member.workdir)
-        lost_none = len(kept) < checkpoints.KEPT and not _is_finished(member)
+        lost_none = len(kept) < checkpoints.KEPT and not _is_finished(*member[:2])
         return step in kept or (step == 0 and lost_none)
 
-    waiting = [m for m in members if not _is_finished(m)]
+    waiting = [m for m in members if not _is_finished(*m[:2])]
     behind = [max(checkpoints.steps(m.workdir), default=0) for m in waiting]
     start = min(behind, default=-1)
     chosen = [bool(waiting) and can_start(m, start) for m in members]

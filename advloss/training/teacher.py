@@ -1,14 +1,16 @@
 """The teacher that a defence reads: a trained network of the same architecture."""
 
+from pathlib import Path
+
 import jax
 from ml_collections import ConfigDict
 
-from advloss import config as configs
-from advloss.config import build
+from advloss.config import build, schema
 from advloss.defences import DEFENCES
 from advloss.errors import InputError
 from advloss.types import PyTree
 
+FOLDER = "teacher"  # Of a run's own, within its work directory.
 _MOST = 32  # Characters of a run's name that its teacher's begins with.
 
 
@@ -27,7 +29,7 @@ def config_of(config: ConfigDict) -> ConfigDict:
     teacher = config.copy_and_resolve_references()
     teacher.name = f"{config.name[:_MOST]} teacher"
     teacher.defence.name, teacher.defence.teacher = "natural", None
-    return configs.resolve(teacher)
+    return schema.resolve(teacher)
 
 
 def check_form(
@@ -41,6 +43,18 @@ def check_form(
             f"config.defence.teacher={config.defence.teacher!r} holds a network of "
             "another form: teacher and student must be of one architecture"
         )
+
+
+def another(config: ConfigDict, workdir: Path) -> str:
+    """What is said where a run began with another teacher."""
+    began = f"is not the one that --workdir={workdir} began with:"
+    if is_own(config):
+        return (
+            f"the teacher in {workdir / FOLDER} {began} put that back; if it was "
+            "trained anew, delete it and use as many devices as then"
+        )
+    named = f"config.defence.teacher={config.defence.teacher!r}: the teacher"
+    return f"{named} {began} use that, or another --workdir"
 
 
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:

@@ -27,10 +27,10 @@ from advloss.config import build
 from advloss.errors import DamagedError, InputError
 from advloss.networks import Network
 from advloss.runtime import checkpoints, files, lock, metrics
-from advloss.training import validation
+from advloss.training import teacher, validation
 from advloss.types import Classifier, Dataset, PyTree, TrainState
 
-ENVIRONMENT, DATA, TEACHER = "environment.json", "data.json", "teacher"
+ENVIRONMENT, DATA, TEACHER = "environment.json", "data.json", teacher.FOLDER
 _SPLITS = ("train", "test")
 
 
@@ -147,7 +147,9 @@ def check_owner(workdir: Path, config: ConfigDict) -> None:
                 f"--workdir={workdir} belongs to another config: "
                 f"{'; '.join(differences)}; use its config or another --workdir"
             )
-    elif workdir.exists() and (not workdir.is_dir() or _holds_anything(workdir)):
+    elif workdir.exists() and (
+        not workdir.is_dir() or _holds_anything(workdir, config)
+    ):
         raise InputError(
             f"--workdir={workdir} is not empty and holds no run: use a new folder, or "
             "a run's own to continue it"
@@ -172,9 +174,10 @@ def _newest(workdir: Path) -> checkpoints.Origin | None:
     return None
 
 
-def _holds_anything(workdir: Path) -> bool:
-    names = {path.name for path in workdir.iterdir()}
-    return bool(names - {lock.NAME, TEACHER})
+def _holds_anything(workdir: Path, config: ConfigDict) -> bool:
+    """Beside what the config's run may find there: its teacher, put there before."""
+    own = {lock.NAME, TEACHER} if teacher.is_own(config) else {lock.NAME}
+    return bool({path.name for path in workdir.iterdir()} - own)
 
 
 def check_checkpoints(workdir: Path, config: ConfigDict) -> None:
@@ -216,10 +219,9 @@ def load_environment(workdir: str | Path) -> dict[str, Any] | None:
     return files.read_json(Path(workdir) / ENVIRONMENT)
 
 
-def digests(dataset: Dataset, teacher: PyTree = None) -> dict[str, str]:
-    """Of its splits, and of a teacher's variables if there are any, by name."""
-    found = {name: files.digest(tuple(getattr(dataset, name))) for name in _SPLITS}
-    return found if teacher is None else {**found, TEACHER: files.digest(teacher)}
+def digests(dataset: Dataset) -> dict[str, str]:
+    """Of its splits, by name."""
+    return {name: files.digest(tuple(getattr(dataset, name))) for name in _SPLITS}
 
 
 def check_data(config: ConfigDict, workdir: Path, now: dict[str, str]) -> None:
@@ -252,11 +254,7 @@ def check_data(config: ConfigDict, workdir: Path, now: dict[str, str]) -> None:
         )
     for name in _differ(noted, now) if noted else ():
         if name == TEACHER:
-            raise InputError(
-                f"config.defence.teacher={config.defence.teacher!r}: the teacher is "
-                f"not the one that --workdir={workdir} began with: use that, or "
-                "another --workdir"
-            )
+            raise InputError(teacher.another(config, workdir))
         where = f"config.data.source={config.data.source!r}"
         if config.data.dir:
             where += f" with config.data.dir={config.data.dir!r}"
@@ -277,13 +275,21 @@ def note(config: ConfigDict, workdir: Path, now: dict[str, str]) -> None:
 
     Raises OSError where they can't be written.
     """
-    # The config first: it marks the folder as a run's.
-    for name, content in ((configs.CONFIG, config.to_dict()), (DATA, now)):
-        path, found = workdir / name, None
-        with contextlib.suppress(InputError):
-            found = files.read_json(path)
-        if found != json.loads(json.dumps(content)):
-            files.write_json(path, content)
+    note_config(config, workdir)
+    _keep(workdir / DATA, now)
+
+
+def note_config(config: ConfigDict, workdir: Path) -> None:
+    """Writes down the config alone: it marks the folder as a run's."""
+    _keep(workdir / configs.CONFIG, config.to_dict())
+
+
+def _keep(path: Path, content: dict[str, Any]) -> None:
+    found = None
+    with contextlib.suppress(InputError):
+        found = files.read_json(path)
+    if found != json.loads(json.dumps(content)):
+        files.write_json(path, content)
 
 
 def _noted(workdir: Path) -> dict[str, str] | None:

@@ -149,7 +149,7 @@ def _radii(
             f"norm={shown(norm)} is not valid: use one of {', '.join(_NORMS)}"
         )
     (name,) = arguments.attack_names("pgd" if norm == "linf" else f"pgd_{norm}", norm)
-    radii = arguments.epsilons(epsilon, [name])
+    radii = arguments.epsilons(epsilon, [name], several=False)
     if len(radii) != 1 or not radii[0] > 0:
         raise InputError(
             f"epsilon={shown(epsilon)} is not valid: use one radius larger than 0"
