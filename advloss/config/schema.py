@@ -39,6 +39,7 @@ from advloss.config.training_attack import hold
 from advloss.config.trees import get, invalid, put, put_all
 from advloss.data import SOURCES
 from advloss.defences import DEFENCES
+from advloss.errors import InputError
 from advloss.losses import LOSSES
 from advloss.networks import ACTIVATIONS, INITIALISERS, NETWORKS, PRECISIONS
 from advloss.registry import Setting, choice, number, whole
@@ -273,6 +274,11 @@ def _check_together(config: ConfigDict) -> None:
             "train.milestones", (), f"at least one for train.schedule={train.schedule}"
         )
     for key, bound in LOSSES[config.loss.name].bounds.items():
+        if key not in LOSSES[config.loss.name].settings:
+            raise InputError(
+                f"the loss {config.loss.name} has a bound of {key}, which is no "
+                "setting of it"
+            )
         highest = bound(classes)
         if config.loss[key] > highest:
             raise invalid(
