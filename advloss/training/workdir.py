@@ -27,6 +27,7 @@ from advloss.config import build
 from advloss.errors import DamagedError, InputError
 from advloss.networks import Network
 from advloss.runtime import checkpoints, files, lock, metrics
+from advloss.training.trained import NETWORK
 from advloss.types import Classifier, Dataset, PyTree, TrainState
 
 ENVIRONMENT, DATA, TEACHER = "environment.json", "data.json", "teacher"
@@ -73,7 +74,10 @@ def load_run(workdir: str | Path, config: ConfigDict | None = None) -> Run:
     saved = configs.load_config(workdir)
     config = saved if config is None else config
     if not checkpoints.steps(workdir):
-        raise InputError(f"--workdir={workdir} has no checkpoint: train a run there")
+        reason = "has no checkpoint: train a run there"
+        if (workdir / NETWORK).exists():
+            reason = "holds a network that Trained.save wrote: use advloss.load"
+        raise InputError(f"--workdir={workdir} {reason}")
     state = _newest_state(workdir, config)
     network = build.network(config)
     variables = state["average" if config.train.average else "variables"]
