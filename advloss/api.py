@@ -33,6 +33,7 @@ __all__ = ["Diagnosis", "Result", "Trained", "diagnose", "evaluate", "fit", "loa
 _GUARDED = 1_000  # Of fewer images none are held out unless it is asked for.
 
 
+@jax.numpy_dtype_promotion("standard")  # Whatever holds outside.
 def fit(
     module: Any,
     images: Any,
@@ -89,9 +90,9 @@ def fit(
             f"config={shown(config)} is not valid: use a dict of keys with values, "
             'such as {"loss.margin": 0.2}'
         )
-    images, config = checks.check_images(images), dict(config or {})
-    # Of the radius that holds, a step is half as long.
-    epsilon = checks.plain(config.get("train.attack.epsilon", epsilon))
+    images = checks.check_images(images)
+    config = {key: checks.plain(value) for key, value in (config or {}).items()}
+    _check_heeded(module, config)
     split = Split(images, checks.check_labels(labels, len(images)))
     keys = {
         "name": "fit",
@@ -106,7 +107,12 @@ def fit(
         "train.chunk_steps": min(50, steps) if type(steps) is int else steps,
         "train.checkpoint_every": min(50, steps) if type(steps) is int else steps,
         **({} if len(images) >= _GUARDED else {"train.validation.examples": 0}),
-        **_radius(defence, attack, epsilon),
+        **_radius(
+            config.get("defence.name", defence),
+            config.get("defence.attack", attack),
+            # Of the radius that holds, a step is half as long.
+            checks.plain(config.get("train.attack.epsilon", epsilon)),
+        ),
         **({"model.name": module} if isinstance(module, str) else {}),
         **config,
     }
@@ -116,11 +122,6 @@ def fit(
             f"config.data.num_classes={settings.data.num_classes} is not valid: use at "
             f"least {most + 1}, as labels go up to {most}"
         )
-    if teacher.reads(settings) and frozen is None:
-        raise InputError(
-            f"frozen=None is not valid with defence={settings.defence.name!r}: give "
-            "the teacher's variables"
-        )
     look_at_objective(build.objective(settings), 2, settings.data.num_classes)
     network, name = network_of(module, settings)
     chosen = jax.local_devices() if devices is None else check_devices(devices)
@@ -129,7 +130,10 @@ def fit(
     if isinstance(module, str):
         guards.check_images(dataset, settings)
     _check_network(network, split, settings.data.num_classes)
+    teacher.check_frozen(frozen, settings, network, split.images.shape[1:])
     state = step.init(settings, network, split)
+    if not isinstance(module, str):
+        guards.check_logits(network, state.variables, split, settings.loss.name)
     where = stack.layout(1, settings.train.batch_size, chosen)
     chunks = stack.run(
         [settings], network, dataset, [state], where=where, frozen=[frozen]
@@ -149,6 +153,8 @@ def fit(
                 (state,) = fetch()
                 break
     guards.check_state(state, settings)
+    if not isinstance(module, str):
+        guards.check_logits(network, state.variables, split, settings.loss.name)
     metrics = _joined(rows)
     variables = validation.evaluated(state._asdict(), settings)
     shape = split.images.shape[1:]
@@ -159,6 +165,23 @@ def _joined(rows: Sequence[step.Metrics]) -> dict[str, np.ndarray]:
     """The metrics of all chunks; validations are fewer than steps."""
     keys = dict.fromkeys(key for row in rows for key in row)
     return {k: np.concatenate([row[k] for row in rows if k in row]) for k in keys}
+
+
+def _check_heeded(module: Any, config: Mapping[str, Any]) -> None:
+    """Raises InputError for a key that says nothing of this training."""
+    for key in map(str, config):
+        if key == "model.name" or (
+            key.startswith("model.") and not isinstance(module, str)
+        ):
+            raise InputError(
+                f"config.{key}={shown(config[key])} is not valid: the network is the "
+                "module that is given"
+            )
+        if key.startswith("data.") and key != "data.num_classes":
+            raise InputError(
+                f"config.{key}={shown(config[key])} is not valid: the data are the "
+                "images and labels that are given"
+            )
 
 
 def _check_network(network: Network, split: Split, classes: int) -> None:

@@ -710,3 +710,43 @@ def test_a_network_that_looks_at_the_batch_is_told(images, labels):
 
     with pytest.raises(InputError, match="gives the first image other logits in anoth"):
         front.evaluate(centred, images, labels, **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda found: None, "the attack gives NoneType: it must give an AttackResult"),
+        (
+            lambda found: found._replace(images=found.images[:, :2]),
+            r"gives images of float32 \(1, 2, 4, 1\) for images \(1, 4, 4, 1\)",
+        ),
+        (lambda found: found._replace(success=True), r"gives success of bool \(\) for"),
+        (
+            lambda found: 1 / 0,
+            r"the attack fails for images .* \(ZeroDivisionError: div",
+        ),
+    ],
+)
+def test_an_attack_of_one_s_own_is_held_to_what_attacks_give(
+    images, labels, change, message, monkeypatch
+):
+    from advloss.attacks import ATTACKS, fgsm
+
+    def mine(*batch, epsilon, objective):
+        return change(fgsm.__wrapped__(*batch, epsilon=epsilon, objective=objective))
+
+    known = dict(ATTACKS["fgsm"].settings)
+    del known["random_start"]
+    entry = ATTACKS["fgsm"]._replace(function=mine, settings=known)
+    monkeypatch.setitem(ATTACKS, "mine", entry)
+    with pytest.raises(InputError, match=message):
+        front.evaluate(linear, images, labels, attacks="mine", progress=False)
+
+
+def test_an_attack_without_rounds_is_not_a_result(images, labels, monkeypatch):
+    from advloss.attacks import ATTACKS
+
+    entry = ATTACKS["fgsm"]._replace(rounds=lambda *_: [])
+    monkeypatch.setitem(ATTACKS, "mine", entry)
+    with pytest.raises(InputError, match="the attack FGSM has no rounds: give at leas"):
+        front.evaluate(linear, images, labels, attacks="mine", progress=False)

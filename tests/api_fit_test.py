@@ -91,6 +91,14 @@ def test_robust_training_is_robust(digits):
     assert robust["adversarial"] > robust["natural"] + 0.1
 
 
+class Large(nn.Module):
+    """Its logits are no cosines from the start."""
+
+    @nn.compact
+    def __call__(self, images):
+        return 100 * nn.Dense(3)(images.reshape(len(images), -1))
+
+
 _IMAGES = np.full((8, 4, 4, 1), 0.5, np.float32)
 _LABELS = np.arange(8) % 3
 
@@ -122,6 +130,20 @@ _LABELS = np.arange(8) % 3
         ({"batch_size": 0}, r"config.train.batch_size=0 is not valid"),
         ({"learning_rate": 10**400}, r"train.learning_rate=1\d+.* is not valid: use a"),
         ({"learning_rate": True}, r"config.train.learning_rate=True is not valid"),
+        ({"epsilon": True}, r"train.attack.epsilon=True is not valid: use a number"),
+        ({"config": {"train.attack.step_size": True}}, r"step_size=True is not valid"),
+        ({"config": {"defence.beta": True}, "defence": "mart"}, "beta=True is not val"),
+        ({"config": {"model.precision": "bfloat16"}}, r"model.precision=.* the netwo"),
+        (
+            {"config": {"model.name": "table1"}, "module": "mlp"},
+            r"config.model.name='table1' is not valid: the network is the module",
+        ),
+        ({"config": {"data.source": "idx"}}, "data.source='idx' is not valid: the d"),
+        ({"frozen": "runs/teacher"}, "frozen holds a str: use arrays, such as trained"),
+        ({"defence": "distillation"}, "frozen=None is not valid with defence='distil"),
+        ({"loss": "mmc"}, r"config.loss.name='mmc' takes -\|\|z - mu\|\|\^2 / 2"),
+        ({"loss": "he", "module": Large()}, "loss.name='he' takes cosines, from"),
+        ({"loss": "arcface", "steps": 300, "learning_rate": 0.1}, "takes cosines"),
         ({"attack": ["pgd"]}, r"config.defence.attack=\['pgd'\] is not valid"),
         ({"learning_rate": 0.0}, r"config.train.learning_rate=0.0 is not valid"),
         ({"config": {"defence.gamma": 1}}, r"config.defence.gamma=1 is not a key"),
@@ -430,3 +452,125 @@ def test_a_loss_of_one_s_own_is_held_to_what_losses_give(
         advloss.diagnose(
             lambda x: x.reshape(len(x), -1)[:, :3], _IMAGES, _LABELS, **how
         )
+
+
+def _small(module=None, **changes):
+    how = {"steps": 2, "batch_size": 4, "attack": "fgsm", **changes}
+    return _fit(module or Own(), (_IMAGES, _LABELS), **how)
+
+
+def test_numbers_of_jax_are_numbers_among_the_keys():
+    given = {"defence.replays": jnp.int32(2), "defence.label_smoothing": jnp.float32(0)}
+    trained = _small(defence="free", config=given)
+    assert trained.config.defence.replays == 2
+
+
+def test_radius_and_step_are_of_the_attack_that_holds():
+    named = {"defence.attack": "pgd"}
+    section = _small(config=named, epsilon=0.1).config.train.attack
+    assert (section.epsilon, section.step_size) == (0.1, 0.05)
+    section = _small(
+        defence="natural", epsilon=0.1, config={"defence.name": "adversarial"}
+    ).config.train.attack
+    assert section.epsilon == 0.1
+    fgsm = _small(attack="pgd", config={"defence.attack": "fgsm"})
+    assert fgsm.config.train.attack.step_size is None
+
+
+def _without_a_bias(tree):
+    return {"params": {"Dense_0": tree["params"]["Dense_0"]}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda teacher: teacher, "frozen holds a Trained: use arrays, such as"),
+        (lambda teacher: teacher.variables["params"], "a tree of another form .* such"),
+        (lambda teacher: _without_a_bias(teacher.variables), "a tree of another form"),
+        (
+            lambda teacher: {},
+            "frozen=a tree of another form is not valid with defence=",
+        ),
+        (lambda teacher: 0, "frozen=a tree of another form is not valid"),
+        (
+            lambda teacher: jax.tree.map(lambda x: x * np.nan, teacher.variables),
+            "frozen holds values that are not finite",
+        ),
+    ],
+)
+def test_what_is_no_teacher_is_one_line(change, message):
+    teacher = _small(defence="natural", steps=1)
+    with pytest.raises(InputError, match=message):
+        _small(defence="distillation", frozen=change(teacher))
+
+
+def test_a_teacher_is_named_once():
+    teacher = _small(defence="natural", steps=1).variables
+    with pytest.raises(InputError, match=r"defence.teacher='runs/a' is not valid here"):
+        _small(
+            defence="distillation", frozen=teacher, config={"defence.teacher": "runs/a"}
+        )
+
+
+@pytest.mark.parametrize("mode", ["enable_x64", "strict"])
+def test_modes_of_jax_train_the_same(mode):
+    expected = _small("mlp", loss="sphereface")
+    context = (
+        jax.enable_x64(True)
+        if mode == "enable_x64"
+        else jax.numpy_dtype_promotion("strict")
+    )
+    with context:
+        found = _small("mlp", loss="sphereface")
+    for one, other in zip(
+        jax.tree.leaves(found.variables),
+        jax.tree.leaves(expected.variables),
+        strict=True,
+    ):
+        assert one.dtype == np.float32
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_bfloat16_is_trained_by_every_defence_that_takes_gradients_itself():
+    trained = _small(Halves(), defence="free")
+    assert trained.variables["params"]["Dense_0"]["kernel"].dtype == jnp.bfloat16
+
+
+class Weighted(nn.Module):
+    """A layer of flax whose names have a slash; and one of one's own."""
+
+    @nn.compact
+    def __call__(self, images):
+        x = nn.WeightNorm(nn.Dense(8))(images.reshape(len(images), -1))
+        return nn.Dense(3, name="a/b%2Fc")(x)
+
+
+def test_names_with_a_slash_are_saved_and_loaded(tmp_path):
+    trained = _small(Weighted())
+    trained.save(tmp_path / "own")
+    loaded = advloss.load(tmp_path / "own", Weighted())
+    jax.tree.map(np.testing.assert_array_equal, trained.variables, loaded.variables)
+
+
+def test_another_name_or_another_function_is_told(tmp_path):
+    _small("mlp").save(tmp_path / "own")
+    with pytest.raises(InputError, match=r"module='table1' is not what .* it is mlp"):
+        advloss.load(tmp_path / "own", "table1")
+    with pytest.raises(InputError, match=r"own holds a network .* use advloss.load"):
+        advloss.load_run(tmp_path / "own")
+
+
+def test_a_head_that_there_is_not_is_one_line(monkeypatch):
+    entry = losses.Loss(losses.softmax_cross_entropy, "own", "nix")
+    monkeypatch.setitem(losses.LOSSES, "own", entry)
+    with pytest.raises(InputError, match="head 'nix': use one of linear, cosine, cen"):
+        _small("mlp", loss="own")
+
+
+def test_a_bound_of_no_setting_is_one_line(monkeypatch):
+    entry = losses.Loss(
+        losses.softmax_cross_entropy, "own", "linear", bounds={"q": lambda classes: 1}
+    )
+    monkeypatch.setitem(losses.LOSSES, "own", entry)
+    with pytest.raises(InputError, match="the loss own has a bound of q, which is no"):
+        _small(loss="own")

@@ -278,6 +278,12 @@ def test_targets_are_the_most_likely_wrong_classes(loss):
     assert (whole.backward_passes == 24).all()
     with pytest.raises(InputError, match=r"rank=6 is not valid: use 2 to 5"):
         attack(rank=6)
+    # A traced one is not known: it is the nearest that there is.
+    found = jax.jit(lambda rank: attack(rank=rank))(9)
+    last = losses.TARGETED[loss](
+        network(found.images), labels, jnp.asarray(ranked[:, CLASSES - 2])
+    )
+    np.testing.assert_allclose(found.objective, last, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("suite", ["autoattack", "autoattack_plus"])

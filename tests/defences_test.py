@@ -156,7 +156,8 @@ def _train(config, dataset, devices=1, frozen=None):
     ):
         (state,) = fetch()
         found.append(metrics)
-    return state, jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+    # Validations are fewer than steps.
+    return state, {k: np.concatenate([own[k] for own in found]) for k in found[0]}
 
 
 def test_every_defence_has_a_case():
@@ -694,18 +695,128 @@ def test_a_key_that_changes_nothing_in_training_is_said(config):
         _config(config.copy_and_resolve_references(), case)
         for case in ("natural", "adversarial")
     )
-    taught = {"defence.teacher": "x", "defence.label_smoothing": 0.5}
-    student = _config(config.copy_and_resolve_references(), "distillation", **taught)
+    student = _config(config.copy_and_resolve_references(), "distillation")
     for run_of, key, said in (
         (natural, "train.attack.steps", "name=natural attacks no batch"),
         (natural, "defence.attack", "name=natural attacks no batch"),
         (student, "train.attack.warmup", "name=distillation attacks no batch"),
-        (student, "defence.label_smoothing", "takes the place of the labels"),
     ):
         with pytest.warns(UserWarning, match=f"config.{key} changes nothing: .*{said}"):
             idle.warn_in_training([run_of], [key])
-    own = _config(config, "distillation", **{**taught, "defence.teacher": ""})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         idle.warn_in_training([natural, against], ["train.attack.steps", "seed"])
-        idle.warn_in_training([own], ["defence.label_smoothing", "defence.awp"])
+        idle.warn_in_training([student], ["defence.label_smoothing", "defence.awp"])
+
+
+def _own(change):
+    """A defence that gives what `change` makes of a right outcome."""
+
+    def own(forward, variables, batch, key, hyper, frozen, memory, *, loss, attack):
+        logits, _, variables = forward(variables, batch.images, True)
+        value = loss(logits, batch.labels, **hyper["loss"]).mean()
+        metrics = {"loss": value, "accuracy": base.accuracy(logits, batch.labels)}
+        return change(value, variables, memory, metrics)
+
+    return own
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda v, a, m, t: (v, (a, t)), r"gives no \(loss, \(variables, memory, metr"),
+        (lambda v, a, m, t: v, r"gives no \(loss, "),
+        (lambda v, a, m, t: (v, (a, m, {"loss": v})), "gives no metrics loss and accu"),
+        (lambda v, a, m, t: (v, (a, m, None)), "gives no metrics loss and accuracy"),
+        (lambda v, a, m, t: (v[None], (a, m, t)), "gives the loss that is no scalar"),
+        (lambda v, a, m, t: (v > 0, (a, m, t)), "gives a loss that is no float"),
+        (lambda v, a, m, t: (v, (a, m, {**t, "x": "a"})), "gives x that is no scalar"),
+        (
+            lambda v, a, m, t: (v, (a, m, {**t, "epsilon": v})),
+            "gives a metric epsilon, as the training step does: rename it",
+        ),
+        (lambda v, a, m, t: (v, ({}, m, t)), "gives variables without batch_stats"),
+        (lambda v, a, m, t: (v, (a, {}, t)), "gives a memory of another form"),
+        (lambda v, a, m, t: 1 / 0, r"the defence fails \(ZeroDivisionError: division"),
+    ],
+)
+def test_a_defence_of_one_s_own_is_held_to_the_seam(
+    config, dataset, monkeypatch, change, said
+):
+    entry = Entry(_own(change), "own", attacks=False, memory=_nothing_yet)
+    monkeypatch.setitem(DEFENCES, "own", entry)
+    config.defence.name, config.model.name = "own", "normalised"
+    with pytest.raises(InputError, match=rf"config.defence.name='own'.*{said}"):
+        _train(configs.resolve(config), dataset)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (3, 0)])
+def test_a_memory_is_of_every_example(config, dataset, monkeypatch, shape):
+    entry = Entry(
+        _own(lambda v, a, m, t: (v, (a, m, t))),
+        "own",
+        attacks=False,
+        memory=lambda split: {"kept": jnp.zeros(shape)},
+    )
+    monkeypatch.setitem(DEFENCES, "own", entry)
+    config.defence.name = "own"
+    with pytest.raises(InputError, match=r"its memory holds an array .* use .examp"):
+        _train(configs.resolve(config), dataset)
+
+
+def test_what_a_defence_holds_is_a_setting(config, monkeypatch):
+    entry = Entry(_own(lambda *given: given), "own", held={"nix": 1})
+    monkeypatch.setitem(DEFENCES, "own", entry)
+    config.defence.name = "own"
+    with pytest.raises(InputError, match="own holds nix, which is a setting of no att"):
+        configs.resolve(config)
+
+
+@pytest.mark.parametrize("within", [jax.jit, jax.checkpoint])
+def test_perturbed_weights_want_the_attack_outside(
+    config, dataset, monkeypatch, within
+):
+    def own(forward, variables, batch, key, hyper, frozen, memory, *, loss, attack):
+        def images(natural):
+            return attack(
+                base.frozen_classifier(forward, variables),
+                attacks.example_keys(key, batch.indices),
+                natural,
+                batch.labels,
+                **hyper["attack"],
+            ).images
+
+        logits, _, variables = forward(variables, within(images)(batch.images), True)
+        value = loss(logits, batch.labels, **hyper["loss"]).mean()
+        metrics = {"loss": value, "accuracy": base.accuracy(logits, batch.labels)}
+        return value, (variables, memory, metrics)
+
+    monkeypatch.setitem(DEFENCES, "own", Entry(own, "own"))
+    config.defence.name, config.defence.awp = "own", 0.01
+    with pytest.raises(
+        InputError, match=r"defence.awp is not valid .* call it outside"
+    ):
+        _train(configs.resolve(config), dataset)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-3, 1e30])
+def test_weights_are_perturbed_whatever_the_size_of_the_gradient(size):
+    weights = jnp.array([[3.0, 4.0], [0.0, 0.0]])
+    gradient = jnp.array([[0.0, 0.6], [0.8, 0.0]])
+    np.testing.assert_allclose(
+        awp._step(0.1, weights, size * gradient), 0.5 * gradient, rtol=1e-5
+    )
+
+
+def test_distillation_heeds_smoothing(config, dataset):
+    """Its targets are the teacher's, softened: q' = (1 - s) q + s / classes."""
+    config = _config(config, "distillation", **{"defence.label_smoothing": 0.3})
+    defend, forward, variables, batch, (key, hyper, _, rows) = _outcome(config, dataset)
+    teacher = build.network(config).init(jax.random.key(7), (8, 8, 1))
+    value, _ = defend(forward, variables, batch, key, hyper, teacher, rows)
+    p, q = (
+        np.asarray(jax.nn.softmax(forward(tree, batch.images, False)[0] / 5.0))
+        for tree in (teacher, variables)
+    )
+    p = 0.7 * p + 0.3 / p.shape[1]
+    np.testing.assert_allclose(value, -(p * np.log(q)).sum(-1).mean(), rtol=1e-5)

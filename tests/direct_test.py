@@ -78,6 +78,10 @@ def _fab(classifier, keys, images, labels, *, start, **_):
     return attacks.fab(classifier, keys, images, labels, steps=1, start=start)
 
 
+def _n_fgsm(*given, step_size, steps, **settings):
+    return attacks.n_fgsm(*given, **settings)
+
+
 _AIMS = (_LABELS + 1) % CLASSES
 BAD = {
     "images 0..255": ({"images": 255 * _IMAGES}, r"images lie in \[.*, 25\d.*\[0, 1\]"),
@@ -308,6 +312,14 @@ BAD = {
     "an offset of JAX of no class": (
         {"attack": attacks.multi_targeted, "offset": jnp.int32(CLASSES)},
         r"offset=3 leads back to the label: use 1 to 2",
+    ),
+    "a norm of n_fgsm": (
+        {"attack": _n_fgsm, "norm": "l2"},
+        r"norm='l2' is no setting of n_fgsm, which starts once, in linf",
+    ),
+    "restarts of n_fgsm": (
+        {"attack": _n_fgsm, "restarts": 3},
+        r"restarts=3 is no setting of n_fgsm",
     ),
     "no keys": ({"keys": None}, r"keys=None is not valid: use attacks.example_keys"),
     "keys in a list": (
@@ -709,6 +721,9 @@ def test_values_within_a_program_are_not_judged():
             r"loss='nix' is not valid: use one of dlr, m",
         ),
         (attacks.apgd_t, {"loss": losses.margin}, r"loss=.* is not valid"),
+        (attacks.ddn, {"step_size": 0}, r"step_size=0 is not valid: use a finite num"),
+        (attacks.fmn, {"step_size": 0.0}, r"step_size=0.0 is not valid: use a finite"),
+        (attacks.fmn_l1, {"step_size": 0}, r"step_size=0 is not valid: use a finite"),
         (attacks.fab, {"norm": "l1"}, r"norm='l1' is not valid: use one of linf, l2"),
         (attacks.fab_t, {"norm": "l1"}, r"norm='l1' is not valid: use one of linf, l2"),
         (
@@ -724,3 +739,43 @@ def test_settings_have_the_ranges_that_they_have_in_configs(attack, settings, me
         needed["objective"] = losses.margin
     with pytest.raises(InputError, match=message):
         attack(classifier, *_batch(), **needed, **settings)
+
+
+@pytest.mark.parametrize(
+    ("key", "indices", "message"),
+    [
+        (
+            jax.random.key(0),
+            [0.2, 0.7],
+            r"indices of float64 \(2,\) are not valid: use",
+        ),
+        (jax.random.key(0), 3, r"indices of int64 \(\) are not valid"),
+        (
+            jax.random.key(0),
+            np.zeros((2, 2), int),
+            r"indices of int64 \(2, 2\) are not",
+        ),
+        (0, [0, 1], "key=0 is not valid: use one typed key, such as jax.random.key"),
+        (jax.random.PRNGKey(0), [0, 1], r"key=\[0 0\] is not valid: use one typed key"),
+    ],
+)
+def test_what_gives_no_keys_is_one_line(key, indices, message):
+    with pytest.raises(InputError, match=message):
+        attacks.example_keys(key, indices)
+
+
+def test_indices_may_be_a_list():
+    key = jax.random.key(0)
+    found, same = (attacks.example_keys(key, i) for i in ([3, 1], jnp.array([3, 1])))
+    np.testing.assert_array_equal(jax.random.key_data(found), jax.random.key_data(same))
+
+
+def test_a_traced_offset_never_leads_to_the_label():
+    settings = {**_PGD, "objective": losses.margin}
+
+    def attack(offset):
+        return attacks.multi_targeted(classifier, *_batch(), offset=offset, **settings)
+
+    first = jax.jit(attack)(1).images
+    for back in (0, CLASSES):
+        np.testing.assert_array_equal(jax.jit(attack)(back).images, first)

@@ -8,6 +8,7 @@ import json
 import math
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from made_runs import make_run, measure
@@ -119,6 +120,11 @@ def test_optimality_agrees_with_the_areas_of_the_curves():
 def test_senseless_distances_are_one_line(distances, best, said):
     with pytest.raises(InputError, match=said):
         optimality(distances, best)
+
+
+def test_distances_of_any_floats_are_numbers():
+    halves = jnp.array([0.25, 0.5], jnp.bfloat16)
+    assert optimality(halves, [0.25, 0.5]) == 1
 
 
 def test_an_image_is_hashed_channels_first():
@@ -623,12 +629,27 @@ def test_the_suite_is_the_registrys():
         ({"eps": -1}, "eps=-1 is not valid"),
         ({"name": None}, "name=None is not valid: use a text"),
         ({"others": {"name": "other"}}, r"others=name is not valid: give it as name="),
+        ({"others": [1]}, r"others=\[1\] is not valid: use a dict of what JSON holds"),
+        ({"others": None}, r"others=None is not valid: use a dict"),
+        ({"others": {"a": b"x"}}, r"others=.* is not valid: use a dict of what JSON"),
     ],
 )
 def test_what_could_not_be_read_is_not_written(tmp_path, changes, said):
     with pytest.raises(InputError, match=said):
         exchange.write_robustbench(tmp_path / "x.json", INFO._replace(**changes))
     assert not list(tmp_path.iterdir())
+
+
+def test_what_can_be_read_can_be_written(tmp_path):
+    info = INFO._replace(
+        eps="8/255", clean_acc="95.1", number_forward_passes=np.int64(3)
+    )
+    exchange.write_robustbench(tmp_path / "x.json", info)
+    found = exchange.read_robustbench(tmp_path / "x.json")
+    assert (found.eps, found.clean_acc) == (8 / 255, 95.1)
+    assert found.number_forward_passes == 3
+    with pytest.raises(InputError, match=r"info=.* is not valid: use a ModelInfo"):
+        exchange.write_robustbench(tmp_path / "y.json", {"name": "x"})
 
 
 @pytest.mark.parametrize("path", [None, 3, ""])

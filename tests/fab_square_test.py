@@ -147,6 +147,10 @@ def test_fab_t_goes_to_the_class_of_the_rank():
         assert (result.backward_passes == 20).all()
     with pytest.raises(InputError, match=r"rank=5 is not valid: use 2 to 4"):
         attack(rank=5)
+    # Traced ones are not known: they are the nearest that there are.
+    traced = jax.jit(lambda rank: attack(rank=rank).images)
+    for beyond, nearest in ((1, 2), (9, 4)):
+        np.testing.assert_array_equal(traced(beyond), traced(nearest))
 
 
 def test_fab_keeps_what_was_found_before():

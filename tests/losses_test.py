@@ -324,3 +324,21 @@ def test_what_is_no_loss_is_one_line(name):
     for function in (losses.defaults, lambda name: losses.climb(name, {})):
         with pytest.raises(InputError, match=r"name=.* is no loss: use one of softmax"):
             function(name)
+
+
+@pytest.mark.parametrize("multiplier", [0, -1, 2.0, True, "2"])
+def test_a_multiplier_is_a_whole_number(multiplier):
+    with pytest.raises(InputError, match=r"multiplier=.* is not valid: use a whole nu"):
+        losses.sphereface(
+            jnp.zeros((2, 3)), jnp.array([0, 1]), scale=2.0, multiplier=multiplier
+        )
+
+
+def test_a_traced_multiplier_is_told():
+    def loss(multiplier):
+        return losses.sphereface(
+            jnp.zeros((1, 3)), jnp.array([0]), scale=2.0, multiplier=multiplier
+        )
+
+    with pytest.raises(InputError, match=r"multiplier=.* is not valid"):
+        jax.jit(loss)(2)

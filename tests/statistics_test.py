@@ -2,6 +2,7 @@
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
@@ -102,3 +103,38 @@ def test_what_has_no_mean_is_one_line(values):
 def test_a_reference_that_is_none_is_one_line():
     with pytest.raises(InputError, match="reference='z' is not valid: use one of a, b"):
         statistics.compare({"a": {0: 1.0}, "b": {0: 2.0}}, "z")
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        ({"a": {0: "x"}, "b": {0: 1.0}}, r"groups\['a'\] of <U1 .* use numbers"),
+        (
+            {"a": [1.0, 2.0], "b": [2.0, 3.0]},
+            r"groups=.* is not valid: use dicts of va",
+        ),
+        ([("a", {0: 1.0})], r"groups=.* is not valid: use dicts of values by seed"),
+    ],
+)
+def test_what_are_no_groups_is_one_line(groups, said):
+    with pytest.raises(InputError, match=said):
+        statistics.compare(groups, "a")
+
+
+def test_masked_values_are_not_counted():
+    with pytest.raises(InputError, match="1 values of correct are masked"):
+        statistics.proportion(np.ma.array([True, False], mask=[False, True]))
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, jnp.bfloat16])
+def test_a_mean_of_any_floats_is_of_their_values(kind):
+    """In halves the sum would be infinite, in singles digits would be lost."""
+    values = np.array([60000.0, 60032.0, 60064.0]).astype(kind)
+    exact = statistics.mean_interval(values.astype(np.float64))
+    assert statistics.mean_interval(values) == exact
+
+
+@pytest.mark.filterwarnings("error")
+def test_of_what_is_not_finite_there_is_no_interval():
+    mean, low, high = statistics.mean_interval([math.inf, 1.0])
+    assert mean == math.inf and math.isnan(low) and math.isnan(high)

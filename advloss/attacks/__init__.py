@@ -70,7 +70,7 @@ lbfgs = direct.attack(_lbfgs.lbfgs)
 carlini_l2 = direct.attack(_carlini_l2.carlini_l2)
 carlini_linf = direct.attack(_carlini_linf.carlini_linf)
 carlini_l0 = direct.attack(_carlini_l0.carlini_l0)
-ddn, fmn = map(direct.attack, (_fmn.ddn, _fmn.fmn))
+ddn, fmn = (direct.attack(each, step_size=positive()) for each in (_fmn.ddn, _fmn.fmn))
 fmn_l2, fmn_l1 = (functools.partial(fmn, norm=norm) for norm in ("l2", "l1"))
 
 

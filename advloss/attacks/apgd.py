@@ -102,7 +102,7 @@ def apgd_t(
         target_classes: how many wrong classes are targets, the most likely of the
             natural image first; at most all of them.
         rank: of the one target to be aimed at, from 2 (the most likely wrong class) to
-            target_classes + 1; may be traced.
+            target_classes + 1; may be traced, and is the nearest of these then.
 
     Raises:
         AssertionError: a shape or a type is not as above.
@@ -121,7 +121,7 @@ def apgd_t(
     _, likely = jax.lax.top_k(jnp.where(wrong, natural, -jnp.inf), count)
 
     def climbed(logits: Array, rank: Array) -> Array:
-        return targeted(logits, labels, jnp.take(likely, rank - 2, axis=1))
+        return targeted(logits, labels, jnp.take(likely, rank - 2, axis=1, mode="clip"))
 
     result = _best_of(
         classifier, keys, images, labels,

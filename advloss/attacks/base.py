@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from advloss.errors import InputError
+from advloss.errors import InputError, shown
 from advloss.types import Array
 
 # Whatever JAX's own default is: of others, vmap draws for a batch what it does not draw
@@ -29,8 +30,23 @@ def example_keys(key: Array, indices: Array) -> Array:
 
     Returns:
         `[batch]` typed keys.
+
+    Raises:
+        InputError: key or indices are not as above.
     """
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, indices)
+    typed = isinstance(key, jax.Array) and not key.ndim
+    if not (typed and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        raise InputError(
+            f"key={shown(key)} is not valid: use one typed key, such as "
+            "jax.random.key(0)"
+        )
+    numbers = indices if isinstance(indices, jax.Array) else np.asarray(indices)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
+        raise InputError(
+            f"indices of {numbers.dtype} {numbers.shape} are not valid: use whole "
+            "numbers [batch], such as np.arange(len(images))"
+        )
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, numbers)
 
 
 def check_arguments(

@@ -13,7 +13,7 @@ import numpy as np
 from advloss.attacks import base
 from advloss.errors import InputError, line, shown
 from advloss.losses.climbed import TARGETED
-from advloss.registry import choice, number, positive
+from advloss.registry import Valid, choice, number, positive
 
 _TREES = (tuple, list, dict)
 _ROUNDING = 1e-6  # Of a value in [0, 1], in float32.
@@ -74,6 +74,11 @@ def as_array(values: Any, name: str) -> np.ndarray:
         )
     with blamed(f"{name} can't be read as an array"):
         return np.asarray(values)
+
+
+def is_of_numbers(array: np.ndarray) -> bool:
+    """Whether it holds real numbers; NumPy does not know all types of floats."""
+    return array.dtype.kind in "iu" or jnp.issubdtype(array.dtype, jnp.floating)
 
 
 def check_images(given: Any, name: str = "images") -> np.ndarray:
@@ -164,42 +169,6 @@ def is_key(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
-def count_classes(found: Any, count: int) -> int:
-    """How many classes a classifier's logits have.
-
-    Raises:
-        InputError: it gives no logits.
-    """
-    if not (
-        isinstance(found, jax.ShapeDtypeStruct)
-        and len(found.shape) == 2
-        and found.shape[0] == count
-        and found.shape[1] > 1
-        and jnp.issubdtype(found.dtype, jnp.floating)
-    ):
-        raise InputError(
-            f"the classifier gives {_described(found)} for {count} images: it must "
-            f"give logits, float [{count}, classes] of at least 2 classes"
-        )
-    return found.shape[1]
-
-
-def check_values(found: Any, count: int) -> None:
-    """Raises InputError where that is not what an objective gives."""
-    right = isinstance(found, jax.ShapeDtypeStruct) and found.shape == (count,)
-    if not right or not jnp.issubdtype(found.dtype, jnp.floating):
-        raise InputError(
-            f"the objective gives {_described(found)} for {count} images: it must give "
-            f"a number for each, float [{count}]"
-        )
-
-
-def _described(found: Any) -> str:
-    if not isinstance(found, jax.ShapeDtypeStruct):
-        return type(found).__name__
-    return f"{found.dtype} {found.shape}"
-
-
 def kinds(function: Callable) -> dict[str, frozenset]:
     """The types that each of a function's keyword arguments may have."""
     found = {}
@@ -252,9 +221,12 @@ _OWN = {
 }
 
 
-def check_own(name: str, value: Any) -> None:
-    """Raises InputError where a setting of one of our attacks is out of its range."""
-    valid = _OWN.get(name)
+def check_own(name: str, value: Any, ranges: Mapping[str, Valid]) -> None:
+    """Raises InputError where a setting of one of our attacks is out of its range.
+
+    `ranges` are those that the attack has beside or in place of what all have.
+    """
+    valid = {**_OWN, **ranges}.get(name)
     if valid and not (isinstance(value, float | int | str) and valid.accepts(value)):
         raise InputError(f"{name}={shown(value)} is not valid: use {valid.text}")
 

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from advloss.attacks import base, checks
+from advloss.attacks import base, checks, given
 from advloss.attacks.kept import in_float32, kept, stand_in
 from advloss.errors import InputError
+from advloss.registry import Valid
 from advloss.types import Array, AttackResult, Classifier, Objective, PyTree
 
 # What any attack's settings may be: some hand on those of others.
@@ -26,7 +27,9 @@ _TYPES = {"f": np.float32, "i": np.int32}
 _FIXED = str(Path(jax.__file__).parent), str(Path(__file__).parents[1])
 
 
-def attack(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]:
+def attack(
+    function: Callable[..., AttackResult], **ranges: Valid
+) -> Callable[..., AttackResult]:
     """Lets an attack be called on arrays of a notebook as within a compiled program.
 
     Within one (where an argument is traced, or an array that the classifier or the
@@ -37,6 +40,10 @@ def attack(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]
     objects then. What they hold is part of the program: where it has changed since, the
     program is compiled anew, and where the attack is another than it was. It is kept as
     long as the classifier is.
+
+    Args:
+        function: the attack.
+        **ranges: of settings that this attack takes fewer values of than others do.
 
     Raises:
         InputError: images that are no floats, not finite or not in [0, 1], labels or
@@ -70,12 +77,12 @@ def attack(function: Callable[..., AttackResult]) -> Callable[..., AttackResult]
             kinds = {**_KINDS, **own}.get(key, frozenset())
             checks.check_setting(key, value, kinds)
             if ours:
-                checks.check_own(key, value)
+                checks.check_own(key, value, ranges)
             if float in kinds and value is not None:  # Whole numbers, too.
                 settings[key] = np.asarray(value, np.float32)
         try:
             network = look(classifier, images)
-            classes = checks.count_classes(network.result, len(images))
+            classes = given.count_classes(network.result, len(images))
             held = network.program
             if (objective := settings.get("objective")) is not None:
                 held += look_at_objective(objective, len(images), classes)
@@ -168,7 +175,7 @@ def look_at_objective(objective: Objective, count: int, classes: int) -> bytes:
         f"the objective fails for logits {logits.shape} and labels {labels.shape}"
     ):
         found = _fingerprint(objective, logits, labels)
-    checks.check_values(found.result, count)
+    given.check_values(found.result, count)
     return found.program
 
 
@@ -183,6 +190,9 @@ def look_at_attack(
         attack: with its settings bound.
         shape: of the images.
         classes: how many there are.
+
+    Raises:
+        InputError: one of one's own fails, or gives no `AttackResult` of such images.
     """
     own = inspect.unwrap(getattr(attack, "func", attack))
     if getattr(own, "__module__", "").startswith("advloss."):
@@ -195,7 +205,10 @@ def look_at_attack(
         keys = base.example_keys(jax.random.key(0), jnp.arange(len(images)))
         return attack(logits, keys, images, jnp.zeros(len(images), jnp.int32))
 
-    return _fingerprint(program, jax.ShapeDtypeStruct(shape, np.float32)).program
+    with checks.blamed(f"the attack fails for images {shape}"):
+        found = _fingerprint(program, jax.ShapeDtypeStruct(shape, np.float32))
+    given.check_result(found.result, shape)
+    return found.program
 
 
 def _fingerprint(function: Callable, *arrays: Any) -> Look:

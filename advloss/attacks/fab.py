@@ -160,7 +160,8 @@ def fab_t(
         target_classes: how many wrong classes t are aimed at, the most likely of the
             natural image first; at most all of them.
         **settings: see `fab`. And `rank`: of the one class to be aimed at, from 2 (the
-            most likely wrong one) to target_classes + 1; may be traced.
+            most likely wrong one) to target_classes + 1; may be traced, and is the
+            nearest of these then.
 
     See "Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse
     Parameter-free Attacks" by Croce and Hein, Section 5.
@@ -205,7 +206,7 @@ def _runs(
     if rank is not None:
         if isinstance(rank, int) and not 2 <= rank <= len(groups) + 1:
             raise InputError(f"rank={rank} is not valid: use 2 to {len(groups) + 1}")
-        ranks = jnp.atleast_1d(rank)
+        ranks = jnp.atleast_1d(jnp.clip(rank, 2, len(groups) + 1))
     ranks, starts = jnp.repeat(ranks, len(starts)), jnp.tile(starts, len(ranks))
     return groups[ranks - 2], ranks, starts
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from advloss.attacks import base
 from advloss.attacks.pgd import pgd
+from advloss.errors import InputError, shown
 from advloss.types import Array, AttackResult, Classifier
 
 
@@ -68,11 +69,20 @@ def n_fgsm(
 
     It is not projected onto the ball: images lie within `(spread + reach) * epsilon`.
     So it trains, and measures nothing. Further arguments and the result are those of
-    `pgd` in l-inf, without `step_size`, `steps` and `random_start`.
+    `pgd` in l-inf, without `step_size`, `steps`, `start` and `random_start`; it starts
+    once.
+
+    Raises:
+        InputError: a norm or restarts are given: it has neither.
 
     See "Make Some Noise: Reliable and Efficient Single-Step Adversarial Training" by de
     Jorge et al., Algorithm 1; images stay in [0, 1] here.
     """
+    if taken := sorted(settings.keys() & {"norm", "restart", "restarts"}):
+        raise InputError(
+            f"{taken[0]}={shown(settings[taken[0]])} is no setting of n_fgsm, which "
+            "starts once, in linf: leave it out"
+        )
     base.check_arguments(keys, images, labels)
     noise = base.NORMS["linf"].draw(keys, images, spread * epsilon)
     return pgd(

@@ -218,7 +218,10 @@ def multi_targeted(
         success = base.fooled(logits, labels, None)
         return base.Worst(x, success, objective(logits, labels))
 
-    offsets = jnp.arange(1, classes) if offset is None else jnp.array([offset])
+    if offset is None:
+        offsets = jnp.arange(1, classes)
+    else:  # A traced one that leads back to the label is 1.
+        offsets = jnp.where(jnp.array([offset]) % classes == 0, 1, offset)
     last, worst, spent = jax.lax.map(towards, offsets)
     backward, forward, flat = spent
     last, worst = base.worst_of(last), base.worst_of(worst)

@@ -18,10 +18,7 @@ def warn_in_training(runs: Sequence[ConfigDict], keys: Iterable[str]) -> None:
 
 
 def _reason(config: ConfigDict, key: str) -> str | None:
-    chosen = config.defence
     of_attack = key == "defence.attack" or key.startswith("train.attack.")
-    if of_attack and not DEFENCES[chosen.name].attacks:
-        return f"config.defence.name={chosen.name} attacks no batch"
-    if key == "defence.label_smoothing" and chosen.teacher:
-        return "the teacher that is named takes the place of the labels"
+    if of_attack and not DEFENCES[config.defence.name].attacks:
+        return f"config.defence.name={config.defence.name} attacks no batch"
     return None

@@ -10,6 +10,7 @@ made = config.resolve(made)
 from advloss.config.keys import Key
 from advloss.config.saved import (
     CONFIG,
+    NETWORK,
     command_line,
     flatten_training,
     from_dict,
@@ -23,7 +24,7 @@ from advloss.config.sweep import Variant, expand
 from advloss.config.trees import flatten, put, unknown_key
 
 __all__ = [
-    "CONFIG", "Key", "Variant", "command_line", "default", "expand", "flatten",
-    "flatten_training", "from_dict", "from_saved", "keys", "load_config", "put",
-    "resolve", "swept", "to_json", "training_differences", "unknown_key",
+    "CONFIG", "NETWORK", "Key", "Variant", "command_line", "default", "expand",
+    "flatten", "flatten_training", "from_dict", "from_saved", "keys", "load_config",
+    "put", "resolve", "swept", "to_json", "training_differences", "unknown_key",
 ]  # fmt: skip

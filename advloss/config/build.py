@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from advloss import losses, networks
 from advloss.attacks import ATTACKS, MINIMUM_NORM
-from advloss.defences import DEFENCES
+from advloss.defences import DEFENCES, outcomes
 from advloss.networks import ACTIVATIONS, NETWORKS, Network
 from advloss.registry import Setting
 from advloss.types import Array, AttackResult, Batch, Objective, PyTree
@@ -81,7 +81,8 @@ def defence(config: ConfigDict) -> Callable[..., tuple]:
     """The seam: `(forward, variables, batch, key, hyper, frozen, memory)`.
 
     The loss, the training attack and what is not swept are bound. `through` may be
-    given: a function of the attack, whose result takes its place.
+    given: a function of the attack, whose result takes its place. It raises InputError
+    where a defence of one's own fails, or gives something else than `base.Defence`.
     """
     entry = DEFENCES[config.defence.name]
     bound, _ = _split(config.defence, entry.settings)
@@ -99,12 +100,14 @@ def defence(config: ConfigDict) -> Callable[..., tuple]:
     ) -> tuple:
         numbers = {key: hyper[key] for key in ("loss", "attack", "defence")}
         objective = functools.partial(own, **{**hyper["loss"], **climbed})
-        return entry.function(
-            forward, variables, batch, key, numbers, frozen, memory,
-            loss=losses.smoothed(own, config.defence.label_smoothing),
-            attack=through(training_attack(config, objective)),
-            **bound,
-        )  # fmt: skip
+        with outcomes.told(config.defence.name, entry.function):
+            found = entry.function(
+                forward, variables, batch, key, numbers, frozen, memory,
+                loss=losses.smoothed(own, config.defence.label_smoothing),
+                attack=through(training_attack(config, objective)),
+                **bound,
+            )  # fmt: skip
+        return outcomes.checked(config.defence.name, found, variables, memory)
 
     return defend
 

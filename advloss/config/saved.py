@@ -23,6 +23,7 @@ from advloss.errors import InputError, line
 from advloss.runtime import files
 
 CONFIG = "config.json"
+NETWORK = "network.json"  # Beside it where `Trained.save` wrote.
 # A trained network depends on these sections; the others may change afterwards.
 _TRAINING = ("seed", "loss", "defence", "data", "model", "train")
 # Where data and a teacher lie does not change what they are.

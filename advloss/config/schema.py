@@ -41,6 +41,7 @@ from advloss.config.training_attack import hold
 from advloss.config.trees import get, invalid, put, put_all
 from advloss.data import SOURCES
 from advloss.defences import DEFENCES
+from advloss.errors import InputError
 from advloss.losses import LOSSES
 from advloss.networks import ACTIVATIONS, INITIALISERS, NETWORKS, PRECISIONS
 from advloss.registry import Setting, choice, number, whole
@@ -293,6 +294,11 @@ def _check_together(config: ConfigDict) -> None:
     if train.patience and train.keep != "best":
         raise invalid("train.patience", train.patience, "0 without train.keep=best")
     for key, bound in LOSSES[config.loss.name].bounds.items():
+        if key not in LOSSES[config.loss.name].settings:
+            raise InputError(
+                f"the loss {config.loss.name} has a bound of {key}, which is no "
+                "setting of it"
+            )
         highest = bound(classes)
         if config.loss[key] > highest:
             raise invalid(

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from advloss.attacks.entry import Attack
 from advloss.config.trees import invalid
 from advloss.defences.entry import Entry
+from advloss.errors import InputError
 
 
 def hold(config: ConfigDict, defence: Entry, attacks: Mapping[str, Attack]) -> None:
@@ -33,6 +34,11 @@ def hold(config: ConfigDict, defence: Entry, attacks: Mapping[str, Attack]) -> N
         reason = f"one of {', '.join(names)} {which}"
         raise invalid("defence.attack", config.defence.attack, reason)
     for key, value in defence.held.items():
+        if key not in config.train.attack:
+            raise InputError(
+                f"the defence {config.defence.name} holds {key}, which is a setting of "
+                "no attack"
+            )
         if config.train.attack[key] not in (None, value):
             reason = f"{value!r} {which}"
             raise invalid(f"train.attack.{key}", config.train.attack[key], reason)

@@ -75,7 +75,8 @@ def put_all(config: ConfigDict, values: Mapping[str, Any]) -> None:
         for key, value in values.items():
             section, _, last = key.rpartition(".")
             place = get(config, section) if section else config
-            if isinstance(value, bool | np.bool_) and type(place[last]) in (int, float):
+            truth = isinstance(value, bool | np.bool_)
+            if truth and place.get_type(last) in (int, float):
                 raise invalid(key, value, "a number")
             try:
                 place[last] = value

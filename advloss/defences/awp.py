@@ -5,8 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import get_opaque_trace_state
 
 from advloss.defences.base import Outcome, TrainingAttack
+from advloss.errors import InputError
 from advloss.types import Array, Batch, PyTree
 
 Through = Callable[[TrainingAttack], TrainingAttack]
@@ -29,6 +31,9 @@ def perturbed(
 
     Returns:
         The defence, without `through`.
+
+    Raises:
+        InputError: the defence calls its attack within a function that it has traced.
 
     See "Adversarial Weight Perturbation Helps Robust Generalization" by Wu et al., Eq.
     9 and 10.
@@ -62,8 +67,16 @@ def perturbed(
 
 
 def _kept_in(found: list) -> Through:
+    here = _traced()
+
     def through(attack: TrainingAttack) -> TrainingAttack:
         def keeps(*given: Any, **settings: Any) -> Any:
+            if _traced() != here:  # What is found there can't be kept.
+                raise InputError(
+                    "config.defence.awp is not valid with a defence that calls its "
+                    "attack within a function that JAX traces, as jit, checkpoint and "
+                    "scan do: call it outside"
+                )
             found.append(attack(*given, **settings))
             return found[-1]
 
@@ -72,9 +85,16 @@ def _kept_in(found: list) -> Through:
     return through
 
 
+def _traced() -> Any:
+    """Which function is being traced."""
+    return get_opaque_trace_state(convention="flax")
+
+
 def _step(gamma: float, weights: Array, gradient: Array) -> Array:
     if weights.ndim < 2:
         return jnp.zeros_like(weights)
-    length = jnp.linalg.norm(gradient)
-    shrunk = jnp.where(length > 0, gradient / jnp.where(length > 0, length, 1.0), 0.0)
-    return gamma * jnp.linalg.norm(weights) * shrunk
+    # In units of its largest entry: squares of small ones are 0, of large ones inf.
+    largest = jnp.max(jnp.abs(gradient), initial=0.0)
+    unit = gradient / jnp.where(largest > 0, largest, 1.0)
+    length = jnp.linalg.norm(unit)
+    return gamma * jnp.linalg.norm(weights) * unit / jnp.where(length > 0, length, 1.0)

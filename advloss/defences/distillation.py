@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from advloss.defences import base
+from advloss.losses.smoothing import of_each_class
 from advloss.types import Array, Batch, PyTree
 
 
@@ -24,8 +25,8 @@ def distillation(
 
     The teacher, whose variables are `frozen`, was trained at the same T
     (`natural.natural`). Tested at T = 1, gradients of cross-entropy vanish: this hides
-    them, and defends against nothing. Arguments and result: `base.Defence`; neither
-    `loss`, the softmax's, nor `teacher`, which says where `frozen` is from, is used.
+    them, and defends against nothing. Arguments and result: `base.Defence`; `teacher`
+    says where `frozen` is from.
 
     See "Distillation as a Defense to Adversarial Perturbations against Deep Neural
     Networks" by Papernot et al., Section IV, and "Robust Loss Functions" by Vu and
@@ -35,7 +36,7 @@ def distillation(
     taught, _, _ = forward(frozen, batch.images, False)
     logits, _, variables = forward(variables, batch.images, True)
     likely = jax.nn.softmax(taught / temperature)
-    surprise = -jax.nn.log_softmax(logits / temperature)
+    surprise = of_each_class(loss, logits / temperature, **hyper["loss"])
     value = jnp.sum(likely * surprise, axis=-1).mean()
     metrics = {
         "loss": value,

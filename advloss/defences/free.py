@@ -68,7 +68,11 @@ def _forwards(value: Array, gradient: PyTree, params: PyTree) -> tuple[Array, Py
 
 def _backwards(gradient: PyTree, change: Array) -> tuple:
     nothing = jax.tree.map(jnp.zeros_like, gradient)
-    return change, nothing, jax.tree.map(lambda g: change * g, gradient)
+    return (
+        change,
+        nothing,
+        jax.tree.map(lambda g: (change * g).astype(g.dtype), gradient),
+    )
 
 
 with_gradient.defvjp(_forwards, _backwards)

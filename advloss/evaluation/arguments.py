@@ -12,6 +12,7 @@ import numpy as np
 from advloss import networks
 from advloss.attacks import ATTACKS, SUITES, TRAINING_ONLY, checks, suite
 from advloss.attacks.direct import look
+from advloss.attacks.given import count_classes
 from advloss.attacks.kept import kept, stand_in
 from advloss.errors import InputError, line, shown
 from advloss.evaluation.programs import Target, logits_of
@@ -39,7 +40,7 @@ def check_data(
         "function of images [batch, height, width, channels]"
     ):
         logits = logits_of(target, images.shape)
-    classes = checks.count_classes(logits, len(images))
+    classes = count_classes(logits, len(images))
     return target, images, checks.check_labels(labels, len(images), classes), classes
 
 

@@ -180,6 +180,10 @@ def attack(
     if survivors is not None:
         logits = logits_of(target, (batch_size, *split.images.shape[1:]))
         rounds = adversary.entry.rounds(adversary.settings, logits.shape[-1])
+        if not rounds:
+            raise InputError(
+                f"the attack {adversary.entry.title} has no rounds: give at least one"
+            )
     state = finished.load("state") if finished else None
     if state is None:
         state = _before(split, natural, attacked, right)

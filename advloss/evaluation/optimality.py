@@ -64,7 +64,7 @@ def optimality(distances: ArrayLike, best: ArrayLike, *, joined: bool = False) -
 
 def _checked(name: str, values: ArrayLike) -> np.ndarray:
     array = checks.as_array(values, name)
-    if array.dtype.kind not in "iuf":
+    if not checks.is_of_numbers(array):
         raise InputError(f"{name} are {array.dtype}: use numbers, one for each image")
     array = array.astype(np.float64)
     if array.ndim != 1 or not len(array) or not (array >= 0).all():

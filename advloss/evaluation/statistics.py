@@ -7,7 +7,7 @@ compare({"softmax": {0: 88.1, 1: 88.9}, "lmcl": {0: 90.2, 1: 90.4}}, "softmax")
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -65,7 +65,7 @@ def proportion(correct: np.ndarray) -> Proportion:
     See "Probable Inference, the Law of Succession, and Statistical Inference" by
     Wilson.
     """
-    correct = np.asarray(correct)
+    correct = checks.as_array(correct, "correct")
     if correct.dtype != bool or correct.ndim != 1 or not len(correct):
         raise InputError(
             f"correct of {correct.dtype} {correct.shape} is not valid: use True or "
@@ -79,17 +79,14 @@ def proportion(correct: np.ndarray) -> Proportion:
 def mean_interval(values: Sequence[float] | np.ndarray) -> Interval:
     """The mean with Student's 95 % interval over the values, at least one.
 
+    Where one of them is not finite, the ends are nan.
+
     Raises:
         InputError: there is none, or they are no list of numbers.
     """
-    values = checks.as_array(values, "values")
-    if values.dtype.kind not in "iuf" or values.ndim != 1 or not len(values):
-        raise InputError(
-            f"values of {values.dtype} {values.shape} are not valid: use numbers, at "
-            "least one"
-        )
+    values = _numbers("values", values)
     mean = float(np.mean(values))
-    if len(values) < 2:
+    if len(values) < 2 or not math.isfinite(mean):
         return Interval(mean, math.nan, math.nan)
     error = float(stats.sem(values))
     reach = error * float(stats.t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1))
@@ -115,10 +112,18 @@ def compare(
         reference: the name that the others are compared with.
 
     Raises:
-        InputError: no group has that name.
+        InputError: no group has that name, or a group is no dict of numbers by seed.
 
     See "A Simple Sequentially Rejective Multiple Test Procedure" by Holm.
     """
+    for name, values in groups.items() if isinstance(groups, Mapping) else [("", 0)]:
+        if not isinstance(values, Mapping):
+            raise InputError(
+                f"groups={shown(groups)} is not valid: use dicts of values by seed, "
+                'such as {"softmax": {0: 88.1, 1: 88.9}}'
+            )
+        if values:
+            _numbers(f"groups[{name!r}]", [*values.values()])
     if reference not in groups:
         raise InputError(
             f"reference={shown(reference)} is not valid: use one of {', '.join(groups)}"
@@ -137,6 +142,17 @@ def compare(
         )
     corrected = _holm([difference.p for difference in found])
     return [d._replace(p=p) for d, p in zip(found, corrected, strict=True)]
+
+
+def _numbers(name: str, values: Any) -> np.ndarray:
+    """Numbers of any type as float64 `[n]`, n at least 1. Raises InputError."""
+    numbers = checks.as_array(values, name)
+    if not checks.is_of_numbers(numbers) or numbers.ndim != 1 or not len(numbers):
+        raise InputError(
+            f"{name} of {numbers.dtype} {numbers.shape} are not valid: use numbers, at "
+            "least one"
+        )
+    return numbers.astype(np.float64)
 
 
 def _paired_t(pairs: np.ndarray) -> float:

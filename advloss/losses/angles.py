@@ -8,10 +8,12 @@ sphereface   phi = cos(m theta_y)          on the angle, times
 """
 
 import math
+import operator
 from collections.abc import Callable
 
 import jax.numpy as jnp
 
+from advloss.errors import InputError, shown
 from advloss.losses.gaps import chosen, gaps_of, log1p_sum_exp
 from advloss.types import Array
 
@@ -94,19 +96,37 @@ def sphereface(
     Returns:
         `[...]` the loss of each example, at least 0.
 
+    Raises:
+        InputError: the multiplier is no such number; it can't be traced.
+
     See "SphereFace: Deep Hypersphere Embedding for Face Recognition" by Liu et al.,
     Eq. 6 and 7.
     """
+    multiplier = _whole(multiplier)
     ends = [math.cos(i * math.pi / multiplier) for i in range(1, multiplier)]
 
     def turn(cosine: Array) -> Array:
         before, turned = jnp.ones_like(cosine), cosine  # Chebyshev's, of degree 0, 1.
         for _ in range(multiplier - 1):
             before, turned = turned, 2 * cosine * turned - before
-        k = sum((cosine < end for end in ends), jnp.zeros_like(cosine, int))
+        k = sum(
+            ((cosine < end).astype(int) for end in ends), jnp.zeros_like(cosine, int)
+        )
         return jnp.where(k % 2 == 0, turned, -turned) - 2 * k
 
     return _turned(cosines, labels, turn, scale)
+
+
+def _whole(multiplier: int) -> int:
+    try:
+        count = 0 if isinstance(multiplier, bool) else operator.index(multiplier)
+    except TypeError:  # A float, or what is traced.
+        count = 0
+    if count < 1:
+        raise InputError(
+            f"multiplier={shown(multiplier)} is not valid: use a whole number >= 1"
+        )
+    return count
 
 
 def _turned(

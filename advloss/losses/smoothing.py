@@ -22,11 +22,18 @@ def smoothed(loss: Callable[..., Array], share: float) -> Callable[..., Array]:
         return loss
 
     def soft(logits: Array, labels: Array, **settings: Any) -> Array:
-        def of_class(k: Array) -> Array:
-            return loss(logits, jnp.broadcast_to(k, labels.shape), **settings)
-
-        every = jax.vmap(of_class)(jnp.arange(logits.shape[-1], dtype=labels.dtype))
         own = loss(logits, labels, **settings)
-        return (1 - share) * own + share * every.mean(axis=0)
+        every = of_each_class(loss, logits, **settings)
+        return (1 - share) * own + share * every.mean(axis=-1)
 
     return soft
+
+
+def of_each_class(loss: Callable[..., Array], logits: Array, **settings: Any) -> Array:
+    """`[..., classes]`: the loss of each example, were that class the true one."""
+    shape, classes = logits.shape[:-1], logits.shape[-1]
+
+    def of_class(k: Array) -> Array:
+        return loss(logits, jnp.broadcast_to(k, shape), **settings)
+
+    return jax.vmap(of_class, out_axes=-1)(jnp.arange(classes, dtype=jnp.int32))

@@ -101,7 +101,14 @@ def build(
             logits and what `apply` returns are float32 at each.
         activation: of every hidden layer, a key of `ACTIVATIONS`.
         settings: those of the network and of the activation.
+
+    Raises:
+        InputError: no head of that name.
     """
+    if head not in HEADS:
+        raise InputError(
+            f"the loss asks for the head {head!r}: use one of {', '.join(HEADS)}"
+        )
     entry, chosen = NETWORKS[name], ACTIVATIONS[activation]
     own = {key: value for key, value in settings.items() if key in chosen.settings}
     rest = {key: value for key, value in settings.items() if key not in own}

@@ -75,7 +75,9 @@ class CosineHead(nn.Module):
     @nn.compact
     def __call__(self, features: Array) -> Array:
         shape = (features.shape[-1], self.num_classes)
-        kernel = self.param("kernel", INITIALISERS[self.initialiser][0], shape)
+        kernel = self.param(
+            "kernel", INITIALISERS[self.initialiser][0], shape, jnp.float32
+        )
         vectors = normalise(features, axis=-1), normalise(kernel, axis=0)
         return jnp.matmul(*vectors, precision=PRECISIONS["float32"][1])
 

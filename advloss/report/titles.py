@@ -170,7 +170,7 @@ def defence_title(config: ConfigDict) -> str:
     words, chosen = [_defence(config)], config.defence
     if chosen.awp:
         words.append(f"AWP {value_text(chosen.awp)}")
-    if chosen.label_smoothing and not chosen.teacher:  # One that is named has labels.
+    if chosen.label_smoothing:
         words.append(f"label smoothing {value_text(chosen.label_smoothing)}")
     return ", ".join(words)
 

@@ -8,8 +8,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from advloss.errors import DivergedError, InputError
-from advloss.networks import NETWORKS
-from advloss.types import Dataset, TrainState
+from advloss.losses import LOSSES
+from advloss.networks import NETWORKS, Network, classifier
+from advloss.types import Dataset, PyTree, Split, TrainState
+
+_SOME = 100  # Images that are looked at.
+_ROUNDING = 0.01  # Of a cosine; lower precisions round much.
 
 
 def check_images(dataset: Dataset, config: ConfigDict) -> None:
@@ -20,6 +24,25 @@ def check_images(dataset: Dataset, config: ConfigDict) -> None:
         raise InputError(
             f"the images are {height}x{width}: config.model.name={config.model.name!r} "
             f"needs height and width that are multiples of {divisor}"
+        )
+
+
+def check_logits(network: Network, variables: PyTree, split: Split, loss: str) -> None:
+    """A module of one's own must give what the loss takes. Raises InputError."""
+    found = jax.jit(classifier(network, variables))(split.images[:_SOME])
+    low, high = float(found.min()), float(found.max())
+    largest = max(abs(low), abs(high))
+    right, takes = {
+        "cosine": (largest <= 1 + _ROUNDING, "cosines, from -1 to 1"),
+        "centres": (
+            high <= _ROUNDING * max(largest, 1),
+            "-||z - mu||^2 / 2 of features z and centres mu, none above 0",
+        ),
+    }.get(LOSSES[loss].head, (True, ""))
+    if not right:
+        raise InputError(
+            f"the module gives logits from {low:.3g} to {high:.3g}: "
+            f"config.loss.name={loss!r} takes {takes}"
         )
 
 

@@ -17,6 +17,7 @@ from advloss.attacks.base import KEYS
 from advloss.config import build
 from advloss.data.order import draw
 from advloss.defences import DEFENCES, awp
+from advloss.errors import InputError
 from advloss.networks import Network
 from advloss.training import validation
 from advloss.types import Array, Axis, Batch, PyTree, Split, TrainState
@@ -62,15 +63,28 @@ def init(config: ConfigDict, network: Network, split: Split) -> TrainState:
     """
     split = validation.parts(split, config).train
     variables = network.init(keys(config.seed).init, split.images.shape[1:])
-    memory = DEFENCES[config.defence.name].memory
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         variables=variables,
         opt_state=_optimiser(config).init(variables["params"]),
         average=jax.tree.map(jnp.array, variables) if config.train.average else {},
-        memory=memory(split) if memory else {},
+        memory=_memory(config, split),
         best=validation.nothing_yet(config, variables),
     )
+
+
+def _memory(config: ConfigDict, split: Split) -> PyTree:
+    """What the defence keeps of every example. Raises InputError where it is not so."""
+    first = DEFENCES[config.defence.name].memory
+    kept = first(split) if first else {}
+    for shape in map(jnp.shape, jax.tree.leaves(kept)):
+        if shape[:1] != (len(split.labels),) or 0 in shape:
+            raise InputError(
+                f"config.defence.name={config.defence.name!r}: its memory holds an "
+                f"array {shape}; use [examples, ...], of the {len(split.labels)} "
+                "examples, none of them empty"
+            )
+    return kept
 
 
 TrainStep = Callable[..., tuple[TrainState, Metrics]]

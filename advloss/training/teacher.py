@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from advloss.config import build, schema
 from advloss.defences import DEFENCES
 from advloss.errors import InputError
+from advloss.networks import Network
 from advloss.types import PyTree
 
 FOLDER = "teacher"  # Of a run's own, within its work directory.
@@ -36,9 +38,7 @@ def check_form(
     variables: PyTree, config: ConfigDict, image_shape: tuple[int, ...]
 ) -> None:
     """Raises InputError where a teacher's variables are not those of the network."""
-    network = build.network(config)
-    own = jax.eval_shape(lambda key: network.init(key, image_shape), jax.random.key(0))
-    if _shapes(variables) != _shapes(own):
+    if not _fits(variables, build.network(config), image_shape):
         raise InputError(
             f"config.defence.teacher={config.defence.teacher!r} holds a network of "
             "another form: teacher and student must be of one architecture"
@@ -57,6 +57,38 @@ def another(config: ConfigDict, workdir: Path) -> str:
     return f"{named} {began} use that, or another --workdir"
 
 
+def check_frozen(
+    frozen: PyTree, config: ConfigDict, network: Network, image_shape: tuple[int, ...]
+) -> None:
+    """What the caller gave for the defence to read. Raises InputError."""
+    for leaf in jax.tree.leaves(frozen):
+        if not isinstance(leaf, int | float | np.generic | np.ndarray | jax.Array):
+            raise InputError(
+                f"frozen holds a {type(leaf).__name__}: use arrays, such as "
+                "trained.variables"
+            )
+    if not reads(config):
+        return
+    if config.defence.get("teacher"):
+        raise InputError(
+            f"config.defence.teacher={config.defence.teacher!r} is not valid here: "
+            "give the teacher's variables as frozen, and no folder"
+        )
+    if frozen is None or not _fits(frozen, network, image_shape):
+        raise InputError(
+            f"frozen={'None' if frozen is None else 'a tree of another form'} is not "
+            f"valid with defence={config.defence.name!r}: give the variables of a "
+            "teacher of the module's own architecture, such as trained.variables"
+        )
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(frozen)):
+        raise InputError("frozen holds values that are not finite: use another teacher")
+
+
+def _fits(variables: PyTree, network: Network, image_shape: tuple[int, ...]) -> bool:
+    own = jax.eval_shape(lambda key: network.init(key, image_shape), jax.random.key(0))
+    return _shapes(variables) == _shapes(own)
+
+
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}
+    return {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in leaves}

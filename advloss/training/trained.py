@@ -26,7 +26,7 @@ from advloss.networks import Network
 from advloss.runtime import files
 from advloss.types import Classifier, PyTree
 
-_VARIABLES, _NETWORK = "variables.npz", "network.json"
+_VARIABLES = "variables.npz"
 _SAVED = ("float16", "float32", "float64", "int32", "uint32", "int8", "uint8", "bool")
 _HALF = "bfloat16"  # NumPy's files do not have it: exact as float32.
 _CLOSE = 0.01  # Of the largest answer: other devices round otherwise.
@@ -83,16 +83,17 @@ class Trained:
         }
         files.write_text(folder / configs.CONFIG, text)
         files.write_arrays(folder / _VARIABLES, arrays)
-        files.write_json(folder / _NETWORK, about)
+        files.write_json(folder / configs.NETWORK, about)
 
 
 def _flatten(tree: PyTree) -> dict[str, Any]:
-    """Leaves by their path, its parts joined by "/"."""
+    """Leaves by their path, its parts joined by "/", which in a name is "%2F"."""
     found = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         names = [getattr(key, "key", None) for key in path]
-        if not all(isinstance(name, str) and "/" not in name for name in names):
+        if not all(isinstance(name, str) for name in names):
             raise InputError(f"variables{jax.tree_util.keystr(path)}: use nested dicts")
+        names = [name.replace("%", "%25").replace("/", "%2F") for name in names]
         if leaf.dtype not in (*_SAVED, _HALF):
             where = "/".join(names)
             valid = ", ".join((*_SAVED, _HALF))
@@ -104,7 +105,9 @@ def _flatten(tree: PyTree) -> dict[str, Any]:
 def _unflatten(arrays: Mapping[str, np.ndarray]) -> PyTree:
     tree: dict[str, Any] = {}
     for path, array in arrays.items():
-        *parts, last = path.split("/")
+        *parts, last = (
+            name.replace("%2F", "/").replace("%25", "%") for name in path.split("/")
+        )
         place = tree
         for part in parts:
             place = place.setdefault(part, {})
@@ -130,6 +133,10 @@ def load(folder: str | Path, module: Any = None) -> Trained:
     own = name not in networks.NETWORKS or config.model.name != name
     if own and (module is None or isinstance(module, str)):
         raise InputError(f"{folder} holds a {name} of one's own: give it as module")
+    if isinstance(module, str) and module != name:
+        raise InputError(
+            f"module={module!r} is not what {folder} holds: leave it out, it is {name}"
+        )
     network, _ = network_of(name if module is None else module, config)
     with blamed(f"the module fails for images {shape}"):
         expected = jax.eval_shape(
@@ -166,7 +173,7 @@ def _noted(folder: Path) -> tuple[str, tuple[int, ...], str, dict[str, Any]]:
     try:
         if folder.is_file():
             raise InputError(f"{folder} is a file: name the folder of a network")
-        noted = files.read_json(folder / _NETWORK)
+        noted = files.read_json(folder / configs.NETWORK)
         shape = tuple(map(int, noted["image_shape"]))
         return str(noted["module"]), shape, str(noted["digest"]), noted
     except InputError:

@@ -75,7 +75,10 @@ def load_run(workdir: str | Path, config: ConfigDict | None = None) -> Run:
     saved = configs.load_config(workdir)
     config = saved if config is None else config
     if not checkpoints.steps(workdir):
-        raise InputError(f"--workdir={workdir} has no checkpoint: train a run there")
+        reason = "has no checkpoint: train a run there"
+        if (workdir / configs.NETWORK).exists():
+            reason = "holds a network that Trained.save wrote: use advloss.load"
+        raise InputError(f"--workdir={workdir} {reason}")
     state = _newest_state(workdir, config)
     network = build.network(config)
     variables = validation.evaluated(state, config)

@@ -3,6 +3,7 @@
 Accuracies are in per cent, as text or as numbers; a radius may be a fraction, "8/255".
 """
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -109,23 +110,37 @@ def write_robustbench(path: str | Path, info: ModelInfo) -> None:
         OSError: it can't be written.
     """
     path = files.as_path("path", path, "file")
-    values = {key: getattr(info, key) for key in _ORDER}
-    for key, value in values.items():
+    if not isinstance(info, ModelInfo):
+        raise InputError(f"info={shown(info)} is not valid: use a ModelInfo")
+    known: dict[str, Any] = {}
+    for key in _ORDER:
+        value = getattr(info, key)
         if key in _REQUIRED or value is not None:
             try:
-                _read(key, checks.plain(value))
+                known[key] = _read(key, checks.plain(value))
             except (TypeError, ValueError, OverflowError):
                 raise _invalid(path, key, value) from None
-    if own := sorted(info.others.keys() & values.keys()):
+    _check_others(info.others)
+    for key in _ACCURACIES:
+        if key in known:
+            known[key] = str(round(known[key], 2))
+    known["eps"] = radius_text(known["eps"]) if "eps" in known else None
+    files.write_json(path, {**known, **info.others})
+
+
+def _check_others(others: Any) -> None:
+    """Raises InputError where they are no further keys of a file of JSON."""
+    try:
+        own = sorted(others.keys() & {*_ORDER})
+        json.dumps(dict(others))
+    except (AttributeError, TypeError, ValueError):
+        raise InputError(
+            f"others={shown(others)} is not valid: use a dict of what JSON holds"
+        ) from None
+    if own:
         raise InputError(
             f"others={', '.join(own)} is not valid: give it as {own[0]}=..."
         )
-    for key in _ACCURACIES:
-        if values[key] is not None:
-            values[key] = str(round(values[key], 2))
-    known = {key: value for key, value in values.items() if value is not None}
-    known["eps"] = None if info.eps is None else radius_text(info.eps)
-    files.write_json(path, {**known, **info.others})
 
 
 def radius_text(radius: float) -> str:

@@ -1,0 +1,69 @@
+"""What a defence gives, held to the seam: one line for each mistake of one's own."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from advloss.attacks import checks
+from advloss.defences.base import Outcome
+from advloss.errors import InputError
+from advloss.types import PyTree
+
+# Metrics that the training step adds to every defence's.
+_OF_STEP = ("epsilon", "learning_rate")
+
+
+def told(name: str, function: Callable) -> contextlib.AbstractContextManager:
+    """Whatever a defence of one's own raises becomes one line, with its cause."""
+    if function.__module__.startswith("advloss."):
+        return contextlib.nullcontext()
+    return checks.blamed(f"config.defence.name={name!r}: the defence fails")
+
+
+def checked(name: str, found: Any, variables: PyTree, memory: PyTree) -> Outcome:
+    """What a defence gave, where it is what `base.Defence` says.
+
+    Args:
+        name: of the defence.
+        found: what it gave.
+        variables, memory: what it was given.
+
+    Raises:
+        InputError: it is something else.
+    """
+
+    def wrong(what: str) -> InputError:
+        return InputError(f"config.defence.name={name!r}: the defence gives {what}")
+
+    try:
+        value, (renewed, kept, metrics) = found
+    except (TypeError, ValueError):
+        raise wrong("no (loss, (variables, memory, metrics))") from None
+    if not isinstance(metrics, dict) or not {"loss", "accuracy"} <= metrics.keys():
+        raise wrong("no metrics loss and accuracy: give a dict of scalars by name")
+    for key, number in {"the loss": value, **metrics}.items():
+        if not _is_scalar(number):
+            raise wrong(f"{key} that is no scalar")
+        if key in _OF_STEP:
+            raise wrong(f"a metric {key}, as the training step does: rename it")
+    if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+        raise wrong("a loss that is no float")
+    lost = variables.keys() - {"params"} - getattr(renewed, "keys", set)()
+    if lost:
+        raise wrong(f"variables without {', '.join(sorted(lost))}")
+    if jax.tree.leaves(memory) and _form(kept) != _form(memory):
+        raise wrong("a memory of another form than it was given")
+    return found
+
+
+def _is_scalar(number: Any) -> bool:
+    known = isinstance(number, bool | int | float) or hasattr(number, "dtype")
+    return known and jnp.ndim(number) == 0
+
+
+def _form(tree: PyTree) -> tuple:
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [jnp.shape(leaf) for leaf in leaves]
