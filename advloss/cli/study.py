@@ -135,4 +135,4 @@ def _check_data(stacks: Sequence[Sequence[ConfigDict]], folder: str | Path) -> N
         return
     loaded = {key: folders.load_data(config) for key, config in sources.items()}
     for student in needed.values():
-        taught.named(student, loaded[str(student.data)])
+        taught.named(student, loaded[str(student.data)], folders.load_run)

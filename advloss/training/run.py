@@ -67,7 +67,7 @@ def train_runs(
     guards.check_images(dataset, stacked[0])
     data = folders.digests(dataset)
     members = [
-        member_of(config, workdir, data, named(config, dataset))
+        member_of(config, workdir, data, named(config, dataset, folders.load_run))
         for config, workdir in zip(stacked, checked, strict=True)
     ]
     for member in members:
@@ -122,7 +122,8 @@ def _taught(member: Member, data: dict[str, str], dataset: Dataset) -> Member | 
         return member
     if not hosts.from_first(_is_finished(config, where)):
         return None
-    found = member_of(config, member.workdir, data, read(config, where, dataset))
+    frozen = read(config, where, dataset, folders.load_run)
+    found = member_of(config, member.workdir, data, frozen)
     folders.check_data(config, found.workdir, found.data)
     return found
 

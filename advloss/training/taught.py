@@ -1,18 +1,20 @@
 """A run that is to be trained, with the teacher that its defence reads."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from advloss.errors import InputError
 from advloss.runtime import files
 from advloss.training import teacher
-from advloss.training import workdir as folders
 from advloss.types import Dataset, PyTree
 
 _KEY = "config.defence.teacher"
+Load = Callable[[str | Path], Any]
+"""`workdir.load_run`, which stands on no lower floor."""
 
 
 class Member(NamedTuple):
@@ -36,21 +38,21 @@ def member_of(
 ) -> Member:
     """A run on data of these digests, with what it reads, if that is known."""
     if frozen is not None:
-        data = {**data, folders.TEACHER: files.digest(frozen)}
+        data = {**data, teacher.FOLDER: files.digest(frozen)}
     return Member(config, workdir, data, frozen)
 
 
-def named(config: ConfigDict, dataset: Dataset) -> PyTree:
+def named(config: ConfigDict, dataset: Dataset, load: Load) -> PyTree:
     """The variables of the teacher that a config names; None where it names none.
 
     Raises as `read`.
     """
     if not teacher.reads(config) or teacher.is_own(config):
         return None
-    return read(config, config.defence.teacher, dataset)
+    return read(config, config.defence.teacher, dataset, load)
 
 
-def read(config: ConfigDict, where: str | Path, dataset: Dataset) -> PyTree:
+def read(config: ConfigDict, where: str | Path, dataset: Dataset, load: Load) -> PyTree:
     """The variables of a teacher; warns where it had another temperature.
 
     Raises:
@@ -59,7 +61,7 @@ def read(config: ConfigDict, where: str | Path, dataset: Dataset) -> PyTree:
     files.check_folder(_KEY, where)
     said = f"{_KEY}={str(where)!r}"
     try:
-        run = folders.load_run(where)
+        run = load(where)
     except InputError as error:
         raise InputError(f"{said}: {error}") from error
     if run.step < run.config.train.steps:

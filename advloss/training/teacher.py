@@ -5,8 +5,8 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from advloss import config as configs
 from advloss.config import build
+from advloss.config.schema import resolve
 from advloss.defences import DEFENCES
 from advloss.errors import InputError
 from advloss.types import PyTree
@@ -30,7 +30,7 @@ def config_of(config: ConfigDict) -> ConfigDict:
     teacher = config.copy_and_resolve_references()
     teacher.name = f"{config.name[:_MOST]} teacher"
     teacher.defence.name, teacher.defence.teacher = "natural", None
-    return configs.resolve(teacher)
+    return resolve(teacher)
 
 
 def check_form(
