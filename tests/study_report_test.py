@@ -173,11 +173,11 @@ def test_the_papers_numbers_stand_beside_its_own_network_and_data(tmp_path):
         (
             MNIST,
             {"defence.name": "mart"},
-            "softmax was trained against MART (β=5)",
+            "softmax was trained with defence.name=mart",
         ),
-        (MNIST, {"defence.awp": 0.01}, "softmax was trained against PGD-5 ε=0.3, AWP"),
-        (MNIST, {"defence.attack": "fgsm"}, "softmax was trained against FGSM ε=0.3"),
-        (MNIST, {"defence.name": "natural"}, "softmax was trained against nothing"),
+        (MNIST, {"defence.awp": 0.01}, "softmax was trained with defence.awp=0.01"),
+        (MNIST, {"defence.attack": "fgsm"}, "trained with defence.attack=fgsm"),
+        (MNIST, {"defence.name": "natural"}, "trained with defence.name=natural"),
     ],
 )
 def test_they_are_left_out_beside_others(tmp_path, labels, changes, reason):

@@ -177,9 +177,7 @@ def check_objective(objective: Any) -> None:
     )
 
 
-def epsilons(
-    epsilon: Any, names: Sequence[str], *, several: bool = True
-) -> np.ndarray:
+def epsilons(epsilon: Any, names: Sequence[str], *, several: bool = True) -> np.ndarray:
     """The radii, `[epsilons]`, as they were given; of one alone where not several.
 
     Raises:

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from advloss.report import titles
-
 # Of each network: accuracy under attack, natural accuracy.
 ACCURACY = {
     "undefended": (0.27, 99.13),
@@ -54,10 +52,8 @@ def _differences(
     found = []
     if config.model.name != _NETWORK:
         found.append(f"the network is {config.model.name}, not {_NETWORK}")
-    if not _is_trained_so(config):
-        found.append(
-            f"{config.name} was trained against {titles.defence_title(config)}"
-        )
+    if others := _trained_otherwise(config):
+        found.append(f"{config.name} was trained with {', '.join(others)}")
     if not _is_mnist(config, labels):
         found.append(f"the data are not the whole of MNIST ({config.data.source})")
     if any(settings.get(key) != value for key, value in _ATTACK.items()):
@@ -66,14 +62,19 @@ def _differences(
     return found
 
 
-def _is_trained_so(config: ConfigDict) -> bool:
-    """Against PGD, but for the networks of a natural training; whatever its radius."""
-    defence, against = config.defence, config.defence.name == "adversarial"
-    if defence.awp or defence.label_smoothing or (defence.temperature or 1.0) != 1.0:
-        return False
-    if config.name in ACCURACY and against == (config.name == _NATURAL):
-        return False
-    return defence.attack == "pgd" if against else defence.name == "natural"
+def _trained_otherwise(config: ConfigDict) -> list[str]:
+    """Keys of the defence that are not as in the paper's training, with their values.
+
+    It is natural, or against PGD, whatever its radius.
+    """
+    chosen, against = config.defence, config.defence.name == "adversarial"
+    known = against or chosen.name == "natural"
+    if config.name in ACCURACY:
+        known = known and against == (config.name != _NATURAL)
+    usual = {"awp": 0.0, "label_smoothing": 0.0, "temperature": 1.0}
+    keys = [key for key, value in usual.items() if (chosen[key] or value) != value]
+    keys += ["attack"] * (against and chosen.attack != "pgd")
+    return [f"defence.{key}={chosen[key]}" for key in ["name"] * (not known) + keys]
 
 
 def _is_mnist(config: ConfigDict, labels: np.ndarray) -> bool:
