@@ -26,12 +26,11 @@ from advloss.networks import Network
 from advloss.runtime import environment
 from advloss.training import guards, stack, step, teacher
 from advloss.training.trained import Trained, load, network_of, trained
-from advloss.types import Dataset, PyTree, Split
+from advloss.types import Dataset, PyTree, Split, TrainState
 
 __all__ = ["Diagnosis", "Result", "Trained", "diagnose", "evaluate", "fit", "load"]
 
 
-@jax.numpy_dtype_promotion("standard")  # Whatever holds outside.
 def fit(
     module: Any,
     images: Any,
@@ -125,11 +124,30 @@ def fit(
     if isinstance(module, str):
         guards.check_images(dataset, settings)
     _check_network(network, split, settings.data.num_classes)
-    teacher.check_frozen(frozen, settings, network, split.images.shape[1:])
+    shape = split.images.shape[1:]
+    teacher.check_frozen(frozen, settings, network, shape)
+    own = not isinstance(module, str)
+    state, metrics = _train(network, dataset, settings, own, frozen, progress, chosen)
+    variables = state.average if settings.train.average else state.variables
+    return trained(network, variables, settings, metrics, name, shape)
+
+
+@jax.numpy_dtype_promotion("standard")  # Whatever holds outside.
+def _train(
+    network: Network,
+    dataset: Dataset,
+    settings: ConfigDict,
+    own: bool,
+    frozen: PyTree,
+    progress: bool,
+    devices: Sequence[jax.Device],
+) -> tuple[TrainState, dict[str, np.ndarray]]:
+    """The state after the last step, and the metrics of every step."""
+    split, loss = dataset.train, settings.loss.name
     state = step.init(settings, network, split)
-    if not isinstance(module, str):
-        guards.check_logits(network, state.variables, split, settings.loss.name)
-    where = stack.layout(1, settings.train.batch_size, chosen)
+    if own:
+        guards.check_logits(network, state.variables, split, loss)
+    where = stack.layout(1, settings.train.batch_size, devices)
     chunks = stack.run(
         [settings], network, dataset, [state], where=where, frozen=[frozen]
     )
@@ -145,12 +163,9 @@ def fit(
             if done == settings.train.steps:
                 (state,) = fetch()
     guards.check_state(state, settings)
-    if not isinstance(module, str):
-        guards.check_logits(network, state.variables, split, settings.loss.name)
-    metrics = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
-    variables = state.average if settings.train.average else state.variables
-    shape = split.images.shape[1:]
-    return trained(network, variables, settings, metrics, name, shape)
+    if own:
+        guards.check_logits(network, state.variables, split, loss)
+    return state, jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
 
 
 def _check_heeded(module: Any, config: Mapping[str, Any]) -> None:
