@@ -26,14 +26,13 @@ from advloss.networks import Network
 from advloss.runtime import environment
 from advloss.training import guards, stack, step, teacher, validation
 from advloss.training.trained import Trained, load, network_of, trained
-from advloss.types import Dataset, PyTree, Split
+from advloss.types import Dataset, PyTree, Split, TrainState
 
 __all__ = ["Diagnosis", "Result", "Trained", "diagnose", "evaluate", "fit", "load"]
 
 _GUARDED = 1_000  # Of fewer images none are held out unless it is asked for.
 
 
-@jax.numpy_dtype_promotion("standard")  # Whatever holds outside.
 def fit(
     module: Any,
     images: Any,
@@ -130,15 +129,34 @@ def fit(
     if isinstance(module, str):
         guards.check_images(dataset, settings)
     _check_network(network, split, settings.data.num_classes)
-    teacher.check_frozen(frozen, settings, network, split.images.shape[1:])
+    shape = split.images.shape[1:]
+    teacher.check_frozen(frozen, settings, network, shape)
+    own = not isinstance(module, str)
+    state, metrics = _train(network, dataset, settings, own, frozen, progress, chosen)
+    variables = validation.evaluated(state._asdict(), settings)
+    return trained(network, variables, settings, metrics, name, shape)
+
+
+@jax.numpy_dtype_promotion("standard")  # Whatever holds outside.
+def _train(
+    network: Network,
+    dataset: Dataset,
+    settings: ConfigDict,
+    own: bool,
+    frozen: PyTree,
+    progress: bool,
+    devices: Sequence[jax.Device],
+) -> tuple[TrainState, dict[str, np.ndarray]]:
+    """The state after the last step, and the metrics of every step."""
+    split, loss = dataset.train, settings.loss.name
     state = step.init(settings, network, split)
-    if not isinstance(module, str):
-        guards.check_logits(network, state.variables, split, settings.loss.name)
-    where = stack.layout(1, settings.train.batch_size, chosen)
+    if own:
+        guards.check_logits(network, state.variables, split, loss)
+    where = stack.layout(1, settings.train.batch_size, devices)
     chunks = stack.run(
         [settings], network, dataset, [state], where=where, frozen=[frozen]
     )
-    done, rows = 0, []
+    done, rows, broke = 0, [], False
     with environment.progress_bar(
         f"{settings.defence.name}", settings.train.steps, "step", shown=progress
     ) as bar:
@@ -147,18 +165,15 @@ def fit(
             done += len(metrics["loss"])
             rows.append(metrics)
             bar.update(len(metrics["loss"]))
-            guards.warn_of_collapse(metrics, done, settings)
+            broke = broke or guards.warn_of_collapse(metrics, done, settings)
             ends = validation.ends_early(metrics, settings)
             if ends or done == settings.train.steps:
                 (state,) = fetch()
                 break
     guards.check_state(state, settings)
-    if not isinstance(module, str):
-        guards.check_logits(network, state.variables, split, settings.loss.name)
-    metrics = _joined(rows)
-    variables = validation.evaluated(state._asdict(), settings)
-    shape = split.images.shape[1:]
-    return trained(network, variables, settings, metrics, name, shape)
+    if own:
+        guards.check_logits(network, state.variables, split, loss)
+    return state, _joined(rows)
 
 
 def _joined(rows: Sequence[step.Metrics]) -> dict[str, np.ndarray]:

@@ -53,7 +53,11 @@ CASES = {
     "mart": {},
     "alp": {},
     "free": {"defence.attack": "fgsm", "defence.replays": 3},
-    "atta": {"train.attack.steps": 1, "defence.reset": 2},
+    "atta": {
+        "train.attack.steps": 1,
+        "defence.reset": 2,
+        "train.validation.examples": 0,
+    },
     "distillation": {"defence.temperature": 5.0},
     "trades:normalised": {"model.name": "normalised", "train.average": 0.99},
     "remembers": {},
@@ -177,6 +181,7 @@ def _teacher(config, dataset, case):
 @each_case
 def test_it_learns(config, dataset, case):
     steps = {"train.steps": 80, "train.chunk_steps": 20, "train.checkpoint_every": 80}
+    steps["train.validation.examples"] = 0
     frozen = _teacher(config, dataset, case)
     _, metrics = _train(_config(config, case, **steps), dataset, frozen=frozen)
     assert {"loss", "accuracy", "learning_rate", "epsilon"} <= set(metrics)

@@ -109,9 +109,8 @@ def sphereface(
         before, turned = jnp.ones_like(cosine), cosine  # Chebyshev's, of degree 0, 1.
         for _ in range(multiplier - 1):
             before, turned = turned, 2 * cosine * turned - before
-        k = sum(
-            ((cosine < end).astype(int) for end in ends), jnp.zeros_like(cosine, int)
-        )
+        below = ((cosine < end).astype(cosine.dtype) for end in ends)
+        k = sum(below, jnp.zeros_like(cosine))
         return jnp.where(k % 2 == 0, turned, -turned) - 2 * k
 
     return _turned(cosines, labels, turn, scale)
