@@ -165,7 +165,7 @@ def _train(
             done += len(metrics["loss"])
             rows.append(metrics)
             bar.update(len(metrics["loss"]))
-            broke = broke or guards.warn_of_collapse(metrics, done, settings)
+            broke = broke or guards.warn_of_loss(metrics, done, settings)
             ends = validation.ends_early(metrics, settings)
             if ends or done == settings.train.steps:
                 (state,) = fetch()

@@ -292,13 +292,33 @@ def test_what_is_kept_must_be_known(watched):
 
 
 @pytest.mark.parametrize(
-    ("best", "now", "broke"),
-    [(0.8, 0.3, True), (0.8, 0.4, False), (0.15, 0.0, False), (0.21, 0.1, True)],
+    ("best", "now", "trained", "broke"),
+    [
+        (0.8, 0.3, 0.9, True),  # Less than half of what it was.
+        (0.8, 0.4, 0.9, False),
+        (0.21, 0.1, 0.2, True),
+        (0.15, 0.0, 0.2, False),  # It never knew more than chance.
+        (0.3, 0.25, 0.9, True),  # The attack that trains finds little.
+        (0.3, 0.3, 0.9, False),
+    ],
 )
-def test_robustness_that_falls_to_less_than_half_is_lost(best, now, broke):
-    row = {"best_robust": best, "validation_robust": now}
-    assert guards.collapsed(row, 10) is broke
-    assert not guards.collapsed({"loss": 1.0}, 10)
+def test_robustness_that_is_lost(best, now, trained, broke):
+    settings = advloss_config(examples=100)
+    row = {"best_robust": best, "validation_robust": now, "accuracy": trained}
+    row |= {"step": 300, "best_step": 100}
+    assert bool(guards.lost(row, settings)) is broke
+    assert not guards.lost({"loss": 1.0, "step": 300, "accuracy": 1.0}, settings)
+
+
+def test_while_the_attack_grows_its_batches_are_no_measure():
+    row = {"best_robust": 0.1, "validation_robust": 0.0, "accuracy": 0.9}
+    settings = advloss_config(examples=100)
+    told = [
+        guards.lost({**row, "step": s, "best_step": 100}, settings) for s in (179, 180)
+    ]
+    assert told[0] == "" and told[1].endswith(
+        "0.0% are right under PGD-20, of batches 90.0% under the attack that trains"
+    )
 
 
 def test_a_training_that_breaks_is_warned_of_once(watched, tmp_path, monkeypatch):
@@ -313,6 +333,7 @@ def test_a_training_that_breaks_is_warned_of_once(watched, tmp_path, monkeypatch
                 "validation_robust": next(found),
                 "best_robust": 0.7,
                 "best_step": 4,
+                "accuracy": 0.7,
             }
             yield fetch, [{**own, **{k: np.array([v]) for k, v in made.items()}}]
 

@@ -82,10 +82,10 @@ def seconds(logged: Sequence[Mapping[str, Any]]) -> float:
 
 def broke(logged: Sequence[Mapping[str, Any]], config: ConfigDict) -> list[str]:
     """A sentence on the first validation that shows catastrophic overfitting."""
-    wanted = ("step", "validation_robust", "best_robust", "best_step")
-    rows = [dict(zip(wanted, row, strict=True)) for row in _numbers(logged, *wanted)]
-    broken = [row for row in rows if guards.collapsed(row, config.data.num_classes)]
-    return [guards.collapse_told(row, config) for row in broken[:1]]
+    wanted = ("step", "accuracy", "validation_robust", "best_robust", "best_step")
+    rows = (dict(zip(wanted, row, strict=True)) for row in _numbers(logged, *wanted))
+    told = (guards.lost(row, config) for row in rows)
+    return [first] if (first := next(filter(None, told), "")) else []
 
 
 def _numbers(logged: Sequence[Mapping[str, Any]], *keys: str) -> list[list[float]]:

@@ -71,39 +71,42 @@ def check_finite(
         )
 
 
-def collapsed(row: Mapping[str, float], classes: int) -> bool:
-    """Whether a row of metrics shows catastrophic overfitting.
+def lost(row: Mapping[str, float], config: ConfigDict) -> str:
+    """A sentence where a row of metrics shows catastrophic overfitting, else "".
 
     Held-out images keep less than half of what they once kept under PGD, and that was
-    more than twice what chance gives.
+    more than twice what chance gives. Or, after the warm-up, less than a third of what
+    batches keep under the attack that trains: it no longer finds what PGD finds.
     """
-    best, now = row.get("best_robust", 0.0), row.get("validation_robust", 1.0)
-    return best > 2 / classes and now < best / 2
-
-
-def collapse_told(row: Mapping[str, float], config: ConfigDict) -> str:
-    """A sentence on a row that `collapsed`."""
-    now, best = row["validation_robust"], row["best_robust"]
-    when = f"step {row['best_step']:.0f}"
-    kept = f"train.keep=best would keep {when}"
-    if config.train.keep == "best":
-        kept = f"{when} is kept"
-    return (
-        f"catastrophic overfitting at step {row['step']:.0f}: of held-out images "
-        f"{now:.1%} are right under PGD-{config.train.validation.steps}, {best:.1%} "
-        f"were at {when}; {kept}"
+    if "validation_robust" not in row:
+        return ""
+    now, best, trained = (
+        row[key] for key in ("validation_robust", "best_robust", "accuracy")
     )
+    chance = 1 / config.data.num_classes
+    warm = row["step"] >= config.train.attack.warmup * config.train.steps
+    said = (
+        f"catastrophic overfitting at step {row['step']:.0f}: of held-out images "
+        f"{now:.1%} are right under PGD-{config.train.validation.steps}, "
+    )
+    if best > 2 * chance and now < best / 2:
+        when = f"step {row['best_step']:.0f}"
+        keeps = config.train.keep == "best"
+        kept = f"{when} is kept" if keeps else f"train.keep=best would keep {when}"
+        return f"{said}{best:.1%} were at {when}; {kept}"
+    if warm and trained > 2 * chance and now < trained / 3:
+        return f"{said}of batches {trained:.1%} under the attack that trains"
+    return ""
 
 
-def warn_of_collapse(
+def warn_of_loss(
     chunk: Mapping[str, np.ndarray], done: int, config: ConfigDict
 ) -> bool:
-    """Warns where a chunk's validation shows a collapse, and says whether it does."""
+    """Warns where a chunk shows catastrophic overfitting, and says whether it does."""
     row = {key: float(np.mean(value)) for key, value in chunk.items()}
-    if found := collapsed(row, config.data.num_classes):
-        told = collapse_told({**row, "step": done}, config)
+    if told := lost({**row, "step": done}, config):
         warnings.warn(f"{config.name}: {told}", stacklevel=3)
-    return found
+    return bool(told)
 
 
 def _remedy(updates: int, config: ConfigDict) -> str:

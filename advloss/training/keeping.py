@@ -68,7 +68,7 @@ def keep(
                 failed[run.workdir] = error
 
     def warn(run: Open, chunk: step.Metrics, done: int) -> None:
-        if run.workdir not in warned and guards.warn_of_collapse(
+        if run.workdir not in warned and guards.warn_of_loss(
             chunk, done, run.config
         ):
             warned.add(run.workdir)

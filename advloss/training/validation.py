@@ -2,7 +2,7 @@
 
 No step trains on them, and they are no test images: by what is left of them the best
 weights can be chosen (`train.keep`), a training ended (`train.patience`), and one that
-has lost its robustness be seen (`guards.collapsed`).
+has lost its robustness be seen (`guards.lost`).
 """
 
 import functools
