@@ -738,7 +738,7 @@ def _own(change):
         (lambda v, a, m, t: (v, (a, m, {**t, "x": "a"})), "gives x that is no scalar"),
         (
             lambda v, a, m, t: (v, (a, m, {**t, "epsilon": v})),
-            "gives a metric epsilon, as the training step does: rename it",
+            "gives a metric epsilon, as training itself does: rename it",
         ),
         (lambda v, a, m, t: (v, ({}, m, t)), "gives variables without batch_stats"),
         (lambda v, a, m, t: (v, (a, {}, t)), "gives a memory of another form"),

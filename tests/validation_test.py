@@ -11,6 +11,7 @@ from made_runs import make_run
 import advloss
 from advloss import attacks, config, data, losses, networks
 from advloss.config import build
+from advloss.defences import outcomes
 from advloss.errors import InputError
 from advloss.evaluation.run import evaluate_run
 from advloss.report import rows
@@ -122,6 +123,12 @@ def test_on_several_devices_they_say_the_same(watched, dataset, devices):
     for (_, (first,)), (_, (second,)) in zip(alone, shared, strict=True):
         for key in ("validation_accuracy", "validation_robust", "best_step"):
             np.testing.assert_array_equal(first[key], second[key])
+
+
+def test_no_defence_can_have_metrics_of_these_names(watched, dataset):
+    _, (found,) = _chunks([_resolved(watched)], dataset)[0]
+    own = {"accuracy", "loss"}
+    assert set(found) - own <= set(outcomes._OF_TRAINING)
 
 
 def test_a_validation_is_due_where_a_chunk_passes_its_step(watched):

@@ -12,8 +12,11 @@ from advloss.defences.base import Outcome
 from advloss.errors import InputError
 from advloss.types import PyTree
 
-# Metrics that the training step adds to every defence's.
-_OF_STEP = ("epsilon", "learning_rate")
+# What training adds to every defence's metrics.
+_OF_TRAINING = (
+    "best_robust", "best_step", "epsilon", "learning_rate", "step", "steps_per_second",
+    "validation_accuracy", "validation_robust", "validations_since_best",
+)  # fmt: skip
 
 
 def told(name: str, function: Callable) -> contextlib.AbstractContextManager:
@@ -47,8 +50,8 @@ def checked(name: str, found: Any, variables: PyTree, memory: PyTree) -> Outcome
     for key, number in {"the loss": value, **metrics}.items():
         if not _is_scalar(number):
             raise wrong(f"{key} that is no scalar")
-        if key in _OF_STEP:
-            raise wrong(f"a metric {key}, as the training step does: rename it")
+        if key in _OF_TRAINING:
+            raise wrong(f"a metric {key}, as training itself does: rename it")
     if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
         raise wrong("a loss that is no float")
     lost = variables.keys() - {"params"} - getattr(renewed, "keys", set)()
