@@ -133,7 +133,7 @@ def fit(
     teacher.check_frozen(frozen, settings, network, shape)
     own = not isinstance(module, str)
     state, metrics = _train(network, dataset, settings, own, frozen, progress, chosen)
-    variables = validation.evaluated(state._asdict(), settings)
+    variables = validation.evaluated(state._asdict(), settings.train)
     return trained(network, variables, settings, metrics, name, shape)
 
 

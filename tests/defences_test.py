@@ -705,6 +705,7 @@ def test_a_key_that_changes_nothing_in_training_is_said(config):
         (natural, "train.attack.steps", "name=natural attacks no batch"),
         (natural, "defence.attack", "name=natural attacks no batch"),
         (student, "train.attack.warmup", "name=distillation attacks no batch"),
+        (against, "train.validation.every", "train.validation.examples=0"),
     ):
         with pytest.warns(UserWarning, match=f"config.{key} changes nothing: .*{said}"):
             idle.warn_in_training([run_of], [key])
@@ -741,6 +742,7 @@ def _own(change):
             "gives a metric epsilon, as training itself does: rename it",
         ),
         (lambda v, a, m, t: (v, ({}, m, t)), "gives variables without batch_stats"),
+        (lambda v, a, m, t: (v, (None, m, t)), "gives no variables"),
         (lambda v, a, m, t: (v, (a, {}, t)), "gives a memory of another form"),
         (lambda v, a, m, t: 1 / 0, r"the defence fails \(ZeroDivisionError: division"),
     ],

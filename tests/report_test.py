@@ -632,7 +632,7 @@ def test_another_objective_is_advised_where_there_is_one(tmp_path, attack, advis
         ),
         (
             {"defence.name": "distillation", "defence.teacher": "runs/teacher"},
-            "defensive distillation (T=100)",
+            "defensive distillation (T=100), label smoothing 0.1",
         ),
         (
             {
@@ -640,7 +640,7 @@ def test_another_objective_is_advised_where_there_is_one(tmp_path, attack, advis
                 "defence.teacher": "runs/teacher",
                 "defence.label_smoothing": 0.1,
             },
-            "defensive distillation (T=100)",
+            "defensive distillation (T=100), label smoothing 0.1",
         ),
         (
             {"defence.awp": 0.005, "defence.label_smoothing": 0.1},

@@ -4,6 +4,7 @@ import json
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from conftest import stop_after
 from made_runs import make_run
@@ -13,9 +14,10 @@ from advloss import attacks, config, data, losses, networks
 from advloss.config import build
 from advloss.defences import outcomes
 from advloss.errors import InputError
+from advloss.evaluation import results
 from advloss.evaluation.run import evaluate_run
 from advloss.report import rows
-from advloss.runtime import checkpoints, metrics
+from advloss.runtime import checkpoints, files, metrics
 from advloss.training import guards, run, stack, step, validation
 from advloss.training import workdir as folders
 from advloss.types import Split
@@ -113,7 +115,8 @@ def test_the_numbers_are_those_of_pgd_by_hand(watched, dataset):
 def test_a_defence_without_an_attack_is_judged_by_natural_images(watched, dataset):
     settings = _resolved(watched, defence__name="natural")
     for _, (found,) in _chunks([settings], dataset):
-        assert found["validation_robust"] == found["validation_accuracy"]
+        assert "validation_robust" not in found
+        assert found["best_robust"] >= found["validation_accuracy"]
 
 
 @pytest.mark.parametrize("devices", [2, 4])
@@ -182,6 +185,9 @@ def test_the_best_weights_are_evaluated(watched, tmp_path):
     test = data.load(**settings.data).test
     logits = networks.classifier(network, best.variables)(test.images)
     np.testing.assert_array_equal(measured.natural, np.argmax(logits, axis=-1))
+    # And a report finds what was measured of them.
+    assert [each.identity for each in results.load(tmp_path)] == [measured.identity]
+    assert rows.load_row(tmp_path).status == ""
 
 
 def test_with_an_average_that_is_what_is_kept(watched, dataset):
@@ -224,7 +230,8 @@ def test_a_training_without_progress_ends(impatient, tmp_path, capsys):
     # It is finished: nothing is trained again, and it can be evaluated.
     run.train_runs([impatient], [tmp_path], jax.devices()[:1])
     assert [row["step"] for row in metrics.read(tmp_path)] == [2, 4, 6]
-    evaluate_run(impatient, tmp_path, jax.devices()[:1])
+    (measured,) = evaluate_run(impatient, tmp_path, jax.devices()[:1])
+    assert measured.identity["step"] == folders.load_run(tmp_path).step == 6
 
 
 def test_one_run_that_ends_holds_up_no_other(impatient, tmp_path):
@@ -246,6 +253,57 @@ def test_it_is_patient_while_the_attack_grows(impatient, tmp_path):
     impatient.train.attack.warmup = 1.0
     run.train_runs([impatient], [tmp_path], jax.devices()[:1])
     assert metrics.read(tmp_path)[-1]["step"] == 8
+
+
+def test_nothing_grows_where_nothing_is_attacked(impatient, tmp_path):
+    impatient.train.attack.warmup, impatient.defence.name = 1.0, "natural"
+    run.train_runs([config.resolve(impatient)], [tmp_path], jax.devices()[:1])
+    assert metrics.read(tmp_path)[-1]["step"] == 6
+
+
+def test_an_attack_without_a_pgd_of_its_norm_trains_unwatched(
+    small_config, dataset, monkeypatch
+):
+    own = attacks.ATTACKS["fgsm"]._replace(norm="l1")
+    monkeypatch.setitem(attacks.ATTACKS, "own", own)
+    fresh = config.default()
+    small_config.train.attack.steps = None
+    for key, value in config.flatten(small_config):
+        config.put(fresh, key, value)
+    settings = _resolved(fresh, defence__attack="own")
+    assert settings.train.validation.examples == 0
+    _chunks([settings], dataset)
+    settings = _resolved(settings, train__validation__examples=50)
+    with pytest.raises(InputError, match=r"examples=50 .* use 0 .* no PGD in l1"):
+        _chunks([settings], dataset)
+
+
+def test_a_checkpoint_of_before_there_was_a_best_goes_on(small_config, tmp_path):
+    settings = _resolved(small_config)
+    run.train_runs([settings], [tmp_path / "a"], jax.devices()[:1])
+    state = step.init(
+        settings, build.network(settings), data.load(**settings.data).train
+    )
+    early = {k: v for k, v in state._asdict().items() if k != "best"}
+    with checkpoints.open_folder(tmp_path / "b", together=True) as manager:
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(jax.tree.map(np.asarray, early)),
+            config=ocp.args.JsonSave({}),
+            digest=ocp.args.JsonSave({"blake2b": files.digest(early)}),
+        )
+        manager.save(0, args=args)
+        manager.wait_until_finished()
+        restored = checkpoints.restore(manager, state, 0)
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+
+
+def test_a_saved_config_of_before_held_nothing_out(tmp_path):
+    settings = config.default()
+    settings.defence.attack = "fgsm"
+    saved = config.resolve(settings).to_dict()
+    del saved["train"]["validation"]
+    found = config.from_saved(saved, tmp_path, quiet=True)
+    assert found.train.validation.examples == 0
 
 
 def test_fit_keeps_the_best_and_ends_too(dataset):
@@ -315,6 +373,15 @@ def test_robustness_that_is_lost(best, now, trained, broke):
     row |= {"step": 300, "best_step": 100}
     assert bool(guards.lost(row, settings)) is broke
     assert not guards.lost({"loss": 1.0, "step": 300, "accuracy": 1.0}, settings)
+
+
+@pytest.mark.parametrize("key", ["defence.name=natural", "defence.attack=noise"])
+def test_what_does_not_climb_does_not_overfit_at_a_stroke(key):
+    settings = config.default()
+    settings.train.validation.examples = 100
+    config.put(settings, *key.split("="))
+    row = {"step": 300, "best_step": 100, "best_robust": 0.1, "accuracy": 0.9}
+    assert guards.lost({**row, "validation_robust": 0}, config.resolve(settings)) == ""
 
 
 def test_while_the_attack_grows_its_batches_are_no_measure():

@@ -38,6 +38,12 @@ class Attack(NamedTuple):
     rounds: Callable[[Mapping[str, Any], int], Sequence[Round]] = lambda *_: [Round()]
 
     @property
+    def climbs(self) -> bool:
+        """Whether it follows the gradient of an objective."""
+        without = {"draws", "queries"} & self.settings.keys()
+        return "objective" in self.settings and not without
+
+    @property
     def trains_with(self) -> dict[str, Setting]:
         """Its settings, with the defaults with which it trains."""
         return {

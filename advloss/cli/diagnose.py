@@ -56,7 +56,7 @@ def main(given: flags.Given) -> None:
         )
     devices = flags.devices(given, config.evaluate.batch_size)
     run = workdirs.load_run(given.workdir, config)
-    if run.step < config.train.steps:
+    if not run.finished:
         raise InputError(
             f"--workdir={given.workdir} is trained for {run.step} of "
             f"{config.train.steps} steps: finish it with `advloss train` first"

@@ -21,4 +21,7 @@ def _reason(config: ConfigDict, key: str) -> str | None:
     of_attack = key == "defence.attack" or key.startswith("train.attack.")
     if of_attack and not DEFENCES[config.defence.name].attacks:
         return f"config.defence.name={config.defence.name} attacks no batch"
+    of_validation = key in ("train.validation.every", "train.validation.steps")
+    if of_validation and not config.train.validation.examples:
+        return "config.train.validation.examples=0"
     return None

@@ -133,6 +133,8 @@ def _check_data(stacks: Sequence[Sequence[ConfigDict]], folder: str | Path) -> N
         before |= {workdir_of(config, folder).resolve() for config in together}
     if len(sources) == 1 and not needed:
         return
-    loaded = {key: folders.load_data(config) for key, config in sources.items()}
-    for student in needed.values():
-        named_teacher(student, loaded[str(student.data)])
+    for key, config in sources.items():
+        dataset = folders.load_data(config)
+        for student in needed.values():
+            if str(student.data) == key:
+                named_teacher(student, dataset)

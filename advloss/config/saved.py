@@ -27,6 +27,8 @@ NETWORK = "network.json"  # Beside it where `Trained.save` wrote.
 # A trained network depends on these sections; the others may change afterwards.
 _TRAINING = ("seed", "loss", "defence", "data", "model", "train")
 # Where data and a teacher lie does not change what they are.
+# What was done before there was the key, where that is not the default.
+_BEFORE = {"train.validation.examples": 0}
 _LOCATIONS = ("data.dir", "data.manual_dir", "defence.teacher")
 
 
@@ -140,7 +142,7 @@ def from_saved(
             *path, last = key.split(".")
             section = _section(config, path)
             if section is not None and last not in section:
-                section[last] = value
+                section[last] = _BEFORE.get(key, value)
                 absent.append(key)
     unset = [key for key, value in flatten(config) if value is None]
     resolved = resolve(config)

@@ -237,11 +237,9 @@ def _chosen(
 def _held_out(config: ConfigDict) -> Setting:
     """How many images, where it is not said: a single step may overfit at a stroke."""
     attack, defence = ATTACKS[config.defence.attack], DEFENCES[config.defence.name]
-    climbs = defence.attacks and attack.settings.keys() >= {"objective"}
+    climbs = defence.attacks and attack.climbs and attack.norm in ("linf", "l2")
     if "steps" in attack.settings:
         climbs &= config.train.attack.steps == 1
-    elif {"draws", "queries"} & attack.settings.keys():
-        climbs = False
     return Setting(GUARDED if climbs else 0, whole(), "")
 
 

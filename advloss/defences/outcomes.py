@@ -1,7 +1,7 @@
 """What a defence gives, held to the seam: one line for each mistake of one's own."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -54,8 +54,9 @@ def checked(name: str, found: Any, variables: PyTree, memory: PyTree) -> Outcome
             raise wrong(f"a metric {key}, as training itself does: rename it")
     if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
         raise wrong("a loss that is no float")
-    lost = variables.keys() - {"params"} - getattr(renewed, "keys", set)()
-    if lost:
+    if not isinstance(renewed, Mapping):
+        raise wrong("no variables")
+    if lost := variables.keys() - {"params"} - renewed.keys():
         raise wrong(f"variables without {', '.join(sorted(lost))}")
     if jax.tree.leaves(memory) and _form(kept) != _form(memory):
         raise wrong("a memory of another form than it was given")

@@ -29,6 +29,7 @@ from advloss.evaluation.measured import (
 )
 from advloss.evaluation.statistics import Proportion, proportion
 from advloss.runtime import checkpoints, files
+from advloss.training import validation
 
 __all__ = ["FOLDER", "GALLERY_IMAGES", "Measured", "Proportion", "load_images"]
 
@@ -106,7 +107,8 @@ def network_digest(workdir: Path) -> str:
     """
     with checkpoints.open_folder(workdir) as manager:
         state: Any = checkpoints.restore(manager)
-    return files.digest(state.get("average") or state["variables"])
+        settings = checkpoints.load_origin(manager).config.get("train", {})
+    return files.digest(validation.evaluated(state, settings))
 
 
 def load(workdir: str | Path) -> list[Measured]:

@@ -55,7 +55,7 @@ def evaluate_run(
     runtime_devices.share("evaluate.batch_size", config.evaluate.batch_size, devices)
     workdir = Path(workdir)
     run, dataset = workdirs.load_run(workdir, config), workdirs.load_data(config)
-    if run.step < config.train.steps:
+    if not run.finished:
         raise InputError(
             f"--workdir={workdir} is trained for {run.step} of {config.train.steps} "
             "steps: finish it with `advloss train` first"

@@ -18,6 +18,7 @@ REFERENCE = "pgd"  # The network that the others are compared with, where there 
 _MASKED = 10.0  # Points that PGD leaves and other attacks don't.
 _ROUNDING = 1e-9
 _MADE = ("loss", "trained against")
+_TITLES = (titles.loss_title, titles.defence_title)
 _HOW = (
     "Attacked: by PGD; fast: the suite of that name, see docs/attacks.md; worst: no "
     "iterate of any attack in PGD's ball fools. hidden: points that PGD leaves and the "
@@ -36,16 +37,16 @@ def section(runs: "Study") -> Section:
     table = [["network", *numbers, "seconds", "updates", "seeds", *_MADE]]
     short, records = [["network", *numbers]], []
     for name in names:
-        row, found = next(iter(runs.finished(name).values()), None), measured[name]
-        if row is None:
+        finished, found = list(runs.finished(name).values()), measured[name]
+        if not finished:
             status = next(iter(runs.groups[name].values())).status
             table.append([name, status])
             short.append([name, status])
             continue
-        updates, gradients = _cost(row)
+        updates, gradients = _cost(finished)
         rest = [_hidden(found), f"{gradients:.3g}"]
-        last = [_seconds(runs, name), f"{updates:,}", str(len(found.natural))]
-        titled = [titles.loss_title(row.config), titles.defence_title(row.config)]
+        last = [_seconds(finished), f"{updates:,.0f}", str(len(found.natural))]
+        titled = [title(finished[0].config) for title in _TITLES]
         numbers = [_text(each, found) for each in found[:4]]
         table.append([name, *numbers, *rest, *last, *titled])
         short.append([name, *map(_mean_alone, found[:4]), *rest])
@@ -55,18 +56,18 @@ def section(runs: "Study") -> Section:
     return Section(title, table, notes, drawn, records, terminal=short)
 
 
-def _cost(row: "Row") -> tuple[int, float]:
-    """The updates of a run, and the gradients of images that they took, in millions."""
-    config = row.config
-    # A training may have ended early.
-    steps = int(row.training.steps[-1]) if row.training else config.train.steps
-    images = steps * config.train.batch_size
-    return steps, cost.of_update(config).backward * images / 1e6
+def _cost(finished: Sequence["Row"]) -> tuple[float, float]:
+    """Updates, and the gradients of images that they took in millions: means."""
+    config = finished[0].config
+    # Some may have ended early.
+    updates = _mean([row.measured[0].identity["step"] for row in finished])
+    images = updates * config.train.batch_size
+    return updates, cost.of_update(config).backward * images / 1e6
 
 
-def _seconds(runs: "Study", name: str) -> str:
-    known = [row.seconds for row in runs.finished(name).values() if row.seconds]
-    return f"{sum(known) / len(known):,.0f}" if known else "-"
+def _seconds(finished: Sequence["Row"]) -> str:
+    known = [row.seconds for row in finished if row.seconds]
+    return f"{_mean(known):,.0f}" if known else "-"
 
 
 def _text(values: Mapping[int, float], found: Accuracies) -> str:

@@ -22,6 +22,7 @@ from advloss.evaluation.results import Measured, Summary
 from advloss.report.reading import guarded
 from advloss.report.training_log import Training, broke, points, seconds
 from advloss.runtime import checkpoints, files, metrics
+from advloss.training import teacher
 
 _GALLERY_COLUMNS = 10
 
@@ -133,7 +134,7 @@ def load_row(
         measured,
         summary,
         points(logged),
-        seconds(logged),
+        seconds(logged) + _of_teacher(workdir),
         status,
         tuple(dict.fromkeys(notes)),
     )
@@ -158,6 +159,12 @@ def _config(workdir: Path) -> ConfigDict:
             f"trained by: {'; '.join(differences)}"
         )
     return config
+
+
+def _of_teacher(workdir: Path) -> float:
+    """The seconds of a teacher that was trained with the run."""
+    logged, _ = guarded("teacher", metrics.read, workdir / teacher.FOLDER)
+    return seconds(logged or [])
 
 
 def _taught_otherwise(

@@ -13,7 +13,7 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -216,11 +216,13 @@ def restore(
         InputError: it can't be read.
     """
     step = manager.latest_step() if step is None else step
-    arguments = () if template is None else (jax.tree.map(np.asarray, template),)
     folder = manager.directory / str(step)
     try:
-        _check_claim(folder / "state")
+        told = _check_claim(folder / "state")
+        arguments = () if template is None else (_held(template, told),)
         state = _read(manager, step, state=ocp.args.StandardRestore(*arguments))
+        if template is not None:
+            state = template._replace(**state)
         written = _read(manager, step, digest=ocp.args.JsonRestore())
         if written["blake2b"] != digest(state):
             raise ValueError("its arrays are not those that were written")
@@ -232,8 +234,14 @@ def restore(
     return state
 
 
-def _check_claim(folder: epath.Path) -> None:
-    """Refuses arrays that the files can't hold, before there is memory for them."""
+def _held(template: TrainState, told: Mapping[str, Any]) -> dict[str, Any]:
+    """The template's fields, without those empty ones that an early version lacks."""
+    fields = jax.tree.map(np.asarray, template._asdict())
+    return {k: v for k, v in fields.items() if k in told or jax.tree.leaves(v)}
+
+
+def _check_claim(folder: epath.Path) -> Mapping[str, Any]:
+    """What the files hold; refuses what they can't, before there is memory for it."""
     told = ocp.StandardCheckpointHandler().metadata(folder)
     claimed = sum(
         math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
@@ -244,6 +252,7 @@ def _check_claim(folder: epath.Path) -> None:
     # What a network has learnt hardly compresses; what a defence keeps may at first.
     if claimed > max(100 * held, _HARMLESS_BYTES):
         raise ValueError(f"it claims {claimed} bytes of arrays, in {held} of files")
+    return told.tree
 
 
 def _read(manager: ocp.CheckpointManager, step: int, **item):

@@ -37,7 +37,7 @@ def of_update(config: ConfigDict) -> Passes:
         of_attack = _of_attack(config)
         backward, forward = backward + of_attack.backward, forward + of_attack.forward
     if entry.teacher and not config.defence.teacher:
-        backward += DEFENCES["natural"].backward
+        backward += times * DEFENCES["natural"].backward
     return Passes(backward, forward)
 
 

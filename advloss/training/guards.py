@@ -7,6 +7,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from advloss.attacks import ATTACKS
+from advloss.defences import DEFENCES
 from advloss.errors import DivergedError, InputError
 from advloss.losses import LOSSES
 from advloss.networks import NETWORKS, Network, classifier
@@ -78,7 +80,7 @@ def lost(row: Mapping[str, float], config: ConfigDict) -> str:
     more than twice what chance gives. Or, after the warm-up, less than a third of what
     batches keep under the attack that trains: it no longer finds what PGD finds.
     """
-    if "validation_robust" not in row:
+    if "validation_robust" not in row or not DEFENCES[config.defence.name].attacks:
         return ""
     now, best, trained = (
         row[key] for key in ("validation_robust", "best_robust", "accuracy")
@@ -94,7 +96,8 @@ def lost(row: Mapping[str, float], config: ConfigDict) -> str:
         keeps = config.train.keep == "best"
         kept = f"{when} is kept" if keeps else f"train.keep=best would keep {when}"
         return f"{said}{best:.1%} were at {when}; {kept}"
-    if warm and trained > 2 * chance and now < trained / 3:
+    climbs = ATTACKS[config.defence.attack].climbs
+    if climbs and warm and trained > 2 * chance and now < trained / 3:
         return f"{said}of batches {trained:.1%} under the attack that trains"
     return ""
 

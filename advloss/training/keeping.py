@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from advloss.errors import DivergedError, Stopped
-from advloss.runtime import checkpoints, environment, metrics, signals
+from advloss.runtime import checkpoints, environment, hosts, metrics, signals
 from advloss.training import guards, step, validation
 from advloss.types import TrainState
 
@@ -68,21 +68,22 @@ def keep(
                 failed[run.workdir] = error
 
     def warn(run: Open, chunk: step.Metrics, done: int) -> None:
-        if run.workdir not in warned and guards.warn_of_loss(
-            chunk, done, run.config
-        ):
+        if run.workdir not in warned and guards.warn_of_loss(chunk, done, run.config):
             warned.add(run.workdir)
 
     def end(run: Open, item: tuple[step.Metrics, TrainState], done: int) -> None:
         chunk, state = item
-        if validation.ends_early(chunk, run.config):
+        if not validation.ends_early(chunk, run.config):
+            return
+        if hosts.is_first():
             bar.write(
                 f"{run.config.name}: ends at step {done} of {settings.steps}, after "
                 f"{settings.patience} validations without a better one",
                 file=environment.Unbreakable(),
             )
-            _save(run, state._replace(step=np.int32(settings.steps)))
-            ended.add(run.workdir)
+        best = {**state.best, "ended": np.int32(done)}
+        _save(run, state._replace(step=np.int32(settings.steps), best=best))
+        ended.add(run.workdir)
 
     done, started = start, time.perf_counter()
     for fetch, chunk in trained:
@@ -90,13 +91,18 @@ def keep(
         steps = len(chunk[0]["loss"])
         done += steps
         of_each(warn, chunk, done)
-        if any(validation.ends_early(own, opened[0].config) for own in chunk):
+        finished = done == settings.steps
+        early = (
+            validation.ends_early(own, run.config) and run.workdir not in ended
+            for run, own in zip(opened, chunk, strict=True)
+        )
+        if not finished and any(early):
             of_each(end, list(zip(chunk, fetch(), strict=True)), done)
         if len(failed) + len(ended) == len(opened):
             break
         bar.set_postfix_str(_summary(chunk))
         bar.update(steps)
-        finished, stops = done == settings.steps, signals.requested()
+        stops = signals.requested()
         if done % settings.checkpoint_every == 0 or finished or stops:
             of_each(_save, fetch())
         if stops and not finished:

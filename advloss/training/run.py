@@ -173,7 +173,7 @@ def _read(config: ConfigDict, where: str | Path, dataset: Dataset) -> PyTree:
         run = folders.load_run(where)
     except InputError as error:
         raise InputError(f"{said}: {error}") from error
-    if run.step < run.config.train.steps:
+    if not run.finished:
         raise InputError(
             f"{said} is trained for {run.step} of {run.config.train.steps} steps: "
             "finish it first"

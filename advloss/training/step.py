@@ -211,7 +211,8 @@ def make_chunk(
         is the number of the share to be taken, `parts` those of the training split.
     """
     train_step = make_train_step(config, network, axis)
-    validate = validation.make_validation(config, network, shares, axis)
+    if validates:
+        validate = validation.make_validation(config, network, shares, axis)
     batch_size = config.train.batch_size
     share, replays = batch_size // shares, build.replays(config)
 
@@ -245,7 +246,7 @@ def make_chunk(
                 state.step,
                 parts.held_out,
                 jax.random.fold_in(run_keys.init, 1),
-                hyper["attack"].get("epsilon"),
+                hyper["attack"].get("epsilon", config.train.attack.epsilon),
             )
             state, metrics = state._replace(best=best), {**metrics, **found}
         return state, metrics

@@ -39,10 +39,11 @@ class Trained:
     Attributes:
         classifier: jitted and pure: images -> logits `[batch, classes]`.
         variables: the network's whole tree; where a moving average of the weights is
-            kept, the average.
+            kept, the average; with train.keep=best those that did best on held-out
+            images.
         network: its pure functions.
         config: what it was trained with, every key.
-        metrics: of every step by name, `[steps]`.
+        metrics: of every step by name, `[steps]`; of validations, `[validations]`.
         module: "table1" or another name of the registry, or the class's of one's own.
         image_shape: (height, width, channels).
     """

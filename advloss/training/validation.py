@@ -42,7 +42,8 @@ def parts(split: Split, config: ConfigDict) -> Parts:
     if 2 * count > total:
         raise InputError(
             f"config.train.validation.examples={count} is not valid: use at most half "
-            f"of the {total} training images, or 0"
+            f"of the {total} training images, or 0 (where training attacks by a single "
+            "step it is not 0 by itself)"
         )
     if not count:
         return Parts(split, Split(split.images[:0], split.labels[:0]))
@@ -59,7 +60,11 @@ def is_due(config: ConfigDict, before: int, after: int) -> bool:
 
 
 def nothing_yet(config: ConfigDict, variables: PyTree) -> PyTree:
-    """The best before any validation; {} where there is none to come."""
+    """The best before any validation; {} where there is none to come.
+
+    "ended" is the step at which a training ended early, whose state is kept as that of
+    the last step; 0 of others.
+    """
     if not config.train.validation.examples:
         return {}
     return {
@@ -67,19 +72,25 @@ def nothing_yet(config: ConfigDict, variables: PyTree) -> PyTree:
         "robust": jnp.full((), -1.0, jnp.float32),
         "step": jnp.zeros((), jnp.int32),
         "waited": jnp.zeros((), jnp.int32),
+        "ended": jnp.zeros((), jnp.int32),
     }
 
 
-def evaluated(state: Mapping[str, Any], config: ConfigDict) -> PyTree:
+def evaluated(state: Mapping[str, Any], settings: Mapping[str, Any]) -> PyTree:
     """The variables of a state that its run is evaluated with.
 
     Args:
         state: a `TrainState`'s fields by name.
-        config: resolved. Without a validation yet the best are the last.
+        settings: `config.train`. Without a validation yet the best are the last.
     """
-    if config.train.keep == "best" and int(state["best"]["step"]):
+    if settings.get("keep") == "best" and int(state["best"]["step"]):
         return state["best"]["variables"]
-    return state["average" if config.train.average else "variables"]
+    return state["average" if settings.get("average") else "variables"]
+
+
+def updates(state: Mapping[str, Any]) -> int:
+    """How many updates led to a state."""
+    return int(state.get("best", {}).get("ended", 0)) or int(state["step"])
 
 
 def ends_early(metrics: Mapping[str, np.ndarray], config: ConfigDict) -> bool:
@@ -94,7 +105,8 @@ def make_validation(
     """The pure validation of a run.
 
     PGD in the norm and the radius of the training attack climbs the margin, the same
-    for every loss. A defence that attacks nothing is judged by its natural accuracy.
+    for every loss. A defence that attacks nothing is judged by its natural accuracy,
+    and has no "validation_robust".
 
     Args:
         config: resolved.
@@ -107,10 +119,13 @@ def make_validation(
         metrics)`; metrics are `[1]`: accuracies "validation_accuracy" and
         "validation_robust", "best_robust" with its "best_step", and
         "validations_since_best".
+
+    Raises:
+        InputError: there is no PGD in the norm of the training attack.
     """
     batch_size, patience = config.train.batch_size, config.train.patience
-    warmup_steps = config.train.attack.warmup * config.train.steps
     attack = _attack(config) if DEFENCES[config.defence.name].attacks else None
+    warmup_steps = config.train.attack.warmup * config.train.steps if attack else 0
 
     def look(
         variables: PyTree, held_out: Split, key: Array, epsilon: Array, places: Array
@@ -149,7 +164,7 @@ def make_validation(
         best = renewed(best, variables, step, robust, waits, patience)
         metrics = {
             "validation_accuracy": natural,
-            "validation_robust": robust,
+            **({"validation_robust": robust} if attack else {}),
             "best_robust": best["robust"],
             "best_step": best["step"],
             "validations_since_best": best["waited"],
@@ -161,8 +176,14 @@ def make_validation(
 
 def _attack(config: ConfigDict) -> Callable[..., AttackResult]:
     of_norm = {ATTACKS[name].norm: name for name in ("pgd", "pgd_l2")}
-    pgd = ATTACKS[of_norm[ATTACKS[config.defence.attack].norm]].function
-    steps = config.train.validation.steps
+    norm, settings = ATTACKS[config.defence.attack].norm, config.train.validation
+    if norm not in of_norm:
+        raise InputError(
+            f"config.train.validation.examples={settings.examples} is not valid: use 0 "
+            f"with config.defence.attack={config.defence.attack!r}, as there is no PGD "
+            f"in {norm}"
+        )
+    pgd, steps = ATTACKS[of_norm[norm]].function, settings.steps
 
     def attack(*given: Any, epsilon: Array) -> AttackResult:
         return pgd(
@@ -191,5 +212,6 @@ def renewed(
         better &= best["waited"] < patience
     waited = best["waited"] + waits
     now = {"variables": variables, "robust": robust, "step": step, "waited": 0}
+    now["ended"] = best["ended"]
     then = {**best, "waited": waited}
     return jax.tree.map(lambda new, old: jnp.where(better, new, old), now, then)

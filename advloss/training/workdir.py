@@ -47,6 +47,7 @@ class Run(NamedTuple):
             [0, 1] -> logits `[batch, classes]`.
         step: the updates that it was trained for: of an interrupted run, those of its
             newest checkpoint.
+        finished: whether its training has ended, at its last step or early.
     """
 
     config: ConfigDict
@@ -54,6 +55,7 @@ class Run(NamedTuple):
     variables: PyTree
     classifier: Classifier
     step: int
+    finished: bool
 
 
 def load_data(config: ConfigDict) -> Dataset:
@@ -81,9 +83,11 @@ def load_run(workdir: str | Path, config: ConfigDict | None = None) -> Run:
         raise InputError(f"--workdir={workdir} {reason}")
     state = _newest_state(workdir, config)
     network = build.network(config)
-    variables = validation.evaluated(state, config)
+    variables = validation.evaluated(state, config.train)
     classifier = jax.jit(networks.classifier(network, variables))
-    return Run(config, network, variables, classifier, int(state["step"]))
+    finished = int(state["step"]) == config.train.steps
+    done = validation.updates(state)
+    return Run(config, network, variables, classifier, done, finished)
 
 
 def _newest_state(workdir: Path, config: ConfigDict) -> dict[str, Any]:
