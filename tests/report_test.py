@@ -632,7 +632,7 @@ def test_another_objective_is_advised_where_there_is_one(tmp_path, attack, advis
         ),
         (
             {"defence.name": "distillation", "defence.teacher": "runs/teacher"},
-            "defensive distillation (T=100), label smoothing 0.1",
+            "defensive distillation (T=100)",
         ),
         (
             {
