@@ -22,7 +22,7 @@ from advloss.cli import members, study, train
 from advloss.config.saved import load_config
 from advloss.evaluation import results
 from advloss.evaluation.run import evaluate_run
-from advloss.runtime import checkpoints, metrics
+from advloss.runtime import checkpoints, files, metrics
 from advloss.training import workdir as workdirs
 from advloss.training.run import train_runs
 
@@ -138,7 +138,7 @@ def test_two_hosts_train_and_attack_as_one(flags, tmp_path):
     assert "100%" in said[0] and "trained for 8 steps" in said[0]
     assert "%" not in said[1] and "trained" not in said[1]
     assert [row["step"] for row in metrics.read(two)] == [2, 4, 6, 8]
-    assert len(workdirs.load_environment(two)["devices"]) == 2
+    assert len(files.read_json(two / workdirs.ENVIRONMENT)["devices"]) == 2
 
     # Another number of hosts goes on from where these were.
     shutil.rmtree(two / "checkpoints" / "8")

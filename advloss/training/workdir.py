@@ -221,11 +221,6 @@ def check_checkpoints(workdir: Path, config: ConfigDict) -> None:
             )
 
 
-def load_environment(workdir: str | Path) -> dict[str, Any] | None:
-    """Versions and devices of a training, or None. Raises InputError if damaged."""
-    return files.read_json(Path(workdir) / ENVIRONMENT)
-
-
 def digests(dataset: Dataset) -> dict[str, str]:
     """Of its splits, by name."""
     return {name: files.digest(tuple(getattr(dataset, name))) for name in _SPLITS}
