@@ -79,6 +79,7 @@ def get_config(budget: str = "short") -> ConfigDict:
     if budget == "smoke":
         config.data.source = "mnist_5k"
         config.train.chunk_steps = config.train.checkpoint_every = 10
+        config.train.validation.examples = 0
         config.evaluate.examples = 100
         for attack in ("pgd", "apgd_margin", "apgd_t_margin"):
             config.evaluate[attack].steps = 5

@@ -112,6 +112,7 @@ def shared(budget: str) -> ConfigDict:
         config.train.steps = config.train.checkpoint_every = 20
         config.train.chunk_steps = 10
         config.train.attack.steps = 1
+        config.train.validation.examples = 0
         config.evaluate.examples = 100
         config.evaluate.batch_size = 100
         config.evaluate.pgd.steps = 5
