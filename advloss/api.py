@@ -30,7 +30,7 @@ from advloss.types import Dataset, PyTree, Split, TrainState
 
 __all__ = ["Diagnosis", "Result", "Trained", "diagnose", "evaluate", "fit", "load"]
 
-_GUARDED = 1_000  # Of fewer images none are held out unless it is asked for.
+_ENOUGH = 1_000  # Of fewer images none are held out unless it is asked for.
 
 
 def fit(
@@ -105,7 +105,7 @@ def fit(
         "train.learning_rate": learning_rate,
         "train.chunk_steps": min(50, steps) if type(steps) is int else steps,
         "train.checkpoint_every": min(50, steps) if type(steps) is int else steps,
-        **({} if len(images) >= _GUARDED else {"train.validation.examples": 0}),
+        **({} if len(images) >= _ENOUGH else {"train.validation.examples": 0}),
         **_radius(
             config.get("defence.name", defence),
             config.get("defence.attack", attack),

@@ -47,7 +47,7 @@ def section(runs: "Study") -> Section:
         rest = [_hidden(found), f"{gradients:.3g}"]
         last = [_seconds(finished), f"{updates:,.0f}", str(len(found.natural))]
         titled = [title(finished[0].config) for title in _TITLES]
-        numbers = [_text(each, found) for each in found[:4]]
+        numbers = [found.text(each) for each in found[:4]]
         table.append([name, *numbers, *rest, *last, *titled])
         short.append([name, *map(_mean_alone, found[:4]), *rest])
         records += _records(name, found, runs)
@@ -68,10 +68,6 @@ def _cost(finished: Sequence["Row"]) -> tuple[float, float]:
 def _seconds(finished: Sequence["Row"]) -> str:
     known = [row.seconds for row in finished if row.seconds]
     return f"{_mean(known):,.0f}" if known else "-"
-
-
-def _text(values: Mapping[int, float], found: Accuracies) -> str:
-    return seeds.text(list(values.values()), found.images, len(found.natural))
 
 
 def _mean_alone(values: Mapping[int, float]) -> str:

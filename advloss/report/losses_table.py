@@ -31,11 +31,11 @@ def section(
     for name, found in measured.items():
         cells = []
         for place, values in ((1, found.natural), (0, found.attacked)):
-            cells.append(_text(values, found))
+            cells.append(found.text(values))
             if printed:
                 number = printed[name][place]
                 cells += [f"{number:.2f}", _beside(values, found.images, number)]
-        cells += [_text(values, found) for values in (found.fast, found.worst)]
+        cells += [found.text(values) for values in (found.fast, found.worst)]
         table.append([name, str(len(found.natural)), *cells])
     said = [
         seeds.NOTE,
@@ -57,10 +57,6 @@ def section(
     title = "Table II: how well each loss defends"
     drawn = _figures(measured, printed)
     return Section(title, table, [*said, *notes], drawn, records)
-
-
-def _text(values: Mapping[int, float], found: Accuracies) -> str:
-    return seeds.text(list(values.values()), found.images, len(found.natural))
 
 
 def _beside(values: Mapping[int, float], images: int, printed: float) -> str:

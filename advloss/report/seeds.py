@@ -30,6 +30,10 @@ class Accuracies(NamedTuple):
     worst: Mapping[int, float]
     images: int
 
+    def text(self, values: Mapping[int, float]) -> str:
+        """One of these with its interval, as `text` of a list."""
+        return text(list(values.values()), self.images, len(self.natural))
+
 
 def interval(accuracies: Sequence[float], images: int) -> Interval:
     """The mean of percentages with its interval over seeds and test images.
