@@ -54,10 +54,11 @@ NETWORKS: Mapping[str, Defence] = {
     "pgd": Defence({}, _PGD + 1),
     "pgd_restarts": Defence({"train.attack.restarts": 2}, 2 * _PGD + 1),
     "label_smoothing": Defence({"defence.label_smoothing": 0.1}, _PGD + 1),
-    "awp": Defence({"defence.awp": 0.01}, _PGD + 2),
+    # What did best on held-out digits at this budget. With 0.01 AWP does not train;
+    # with 1, its authors' choice for MNIST, TRADES is behind PGD training.
+    "awp": Defence({"defence.awp": 0.003}, _PGD + 2),
     "alp": Defence({"defence.name": "alp"}, _PGD + 2),
-    # The weight that its authors use on MNIST.
-    "trades": Defence({"defence.name": "trades", "defence.beta": 1.0}, _PGD + 2),
+    "trades": Defence({"defence.name": "trades", "defence.beta": 3.0}, _PGD + 2),
     "mart": Defence({"defence.name": "mart"}, _PGD + 2),
     "hinge": Defence({"loss.name": "hinge"}, _PGD + 1),
     "lmcl": Defence({"loss.name": "lmcl"}, _PGD + 1),
