@@ -1,5 +1,7 @@
 """Our networks in PyTorch, with the parameters of our runs."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import nn
@@ -59,6 +61,23 @@ class _Cosines(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return nn.functional.normalize(features, dim=1, eps=1e-6) @ self.vectors.T
+
+
+def variables_of(parameters: Mapping[str, torch.Tensor]) -> dict:
+    """The variables of a network whose TorchTable1 has these named parameters."""
+    arrays = {name: value.detach().numpy() for name, value in parameters.items()}
+    params: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        layer, kind = name.split(".")
+        if kind == "weight":
+            kind = "kernel"
+            array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+        params.setdefault(layer, {})[kind] = np.array(array)
+    rows = params["fc1"]["kernel"]
+    side = int(np.sqrt(len(rows) // 64))
+    rows = rows.reshape(64, side, side, -1).transpose(1, 2, 0, 3)
+    params["fc1"]["kernel"] = rows.reshape(-1, rows.shape[-1])
+    return {"params": params}
 
 
 def to_torch(images: np.ndarray) -> torch.Tensor:

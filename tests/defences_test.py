@@ -771,6 +771,14 @@ def test_a_memory_is_of_every_example(config, dataset, monkeypatch, shape):
         _train(configs.resolve(config), dataset)
 
 
+def test_a_memory_that_fails_is_one_line(config, dataset, monkeypatch):
+    entry = Entry(_own(lambda *given: given), "own", memory=lambda split: 1 / 0)
+    monkeypatch.setitem(DEFENCES, "own", entry)
+    config.defence.name = "own"
+    with pytest.raises(InputError, match=r"'own': the defence fails \(ZeroDivisionEr"):
+        _train(configs.resolve(config), dataset)
+
+
 def test_what_a_defence_holds_is_a_setting(config, monkeypatch):
     entry = Entry(_own(lambda *given: given), "own", held={"nix": 1})
     monkeypatch.setitem(DEFENCES, "own", entry)

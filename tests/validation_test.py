@@ -75,6 +75,36 @@ def test_more_than_half_is_not_held_out(watched, dataset):
         validation.parts(dataset.train, settings)
 
 
+def test_a_run_can_train_on_the_first_images_alone(watched, dataset):
+    whole = validation.parts(dataset.train, _resolved(watched))
+    few = validation.parts(dataset.train, _resolved(watched, train__examples=30))
+    assert np.array_equal(few.train.images, whole.train.images[:30])
+    assert np.array_equal(few.train.labels, whole.train.labels[:30])
+    assert np.array_equal(few.held_out.images, whole.held_out.images)
+    watched.train.update({"keep": "last", "examples": 30})
+    watched.train.validation.examples = 0
+    all_of_them = validation.parts(dataset.train, _resolved(watched))
+    assert np.array_equal(all_of_them.train.images, dataset.train.images[:30])
+    assert len(all_of_them.held_out.labels) == 0
+
+
+def test_a_run_on_the_first_images_knows_no_others(watched, dataset):
+    """To train on the first 30 is what it is to have no others."""
+    few = _chunks([_resolved(watched, train__examples=30)], dataset)[-1][0][0]
+    cut = Split(*(x[:30] for x in validation.parts(dataset.train, watched).train))
+    watched.train.update({"keep": "last"})
+    watched.train.validation.examples = 0
+    alone = _chunks([_resolved(watched)], dataset._replace(train=cut))[-1][0][0]
+    jax.tree.map(np.testing.assert_array_equal, few.variables, alone.variables)
+
+
+def test_more_images_than_there_are_are_refused(watched, dataset):
+    count = len(dataset.train.labels) - 50
+    message = rf"train.examples={count + 1} is not valid: use at most {count} of"
+    with pytest.raises(InputError, match=message):
+        validation.parts(dataset.train, _resolved(watched, train__examples=count + 1))
+
+
 def test_nothing_is_learnt_from_them(watched, dataset):
     settings = _resolved(watched)
     held_out = np.isin(

@@ -107,6 +107,11 @@ def training() -> dict[str, Setting]:
     """The keys of `config.train`, but for its attack."""
     return {
         "steps": Setting(600, whole(1), "updates in all"),
+        "examples": Setting(
+            0,
+            whole(),
+            "the first so many training images, of those not held out; 0: all",
+        ),
         "batch_size": Setting(50, whole(1), "images an update, over all devices"),
         "learning_rate": Setting(3e-3, positive(), "at its highest", swept=True),
         "schedule": Setting(

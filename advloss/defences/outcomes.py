@@ -20,7 +20,7 @@ _OF_TRAINING = (
 
 
 def told(name: str, function: Callable) -> contextlib.AbstractContextManager:
-    """Whatever a defence of one's own raises becomes one line, with its cause."""
+    """Whatever a defence of one's own raises, or its memory, becomes one line."""
     if function.__module__.startswith("advloss."):
         return contextlib.nullcontext()
     return checks.blamed(f"config.defence.name={name!r}: the defence fails")

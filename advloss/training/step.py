@@ -16,7 +16,7 @@ from advloss import optimisers
 from advloss.attacks.base import KEYS
 from advloss.config import build
 from advloss.data.order import draw
-from advloss.defences import DEFENCES, awp
+from advloss.defences import DEFENCES, awp, outcomes
 from advloss.errors import InputError
 from advloss.networks import Network
 from advloss.training import validation
@@ -76,7 +76,10 @@ def init(config: ConfigDict, network: Network, split: Split) -> TrainState:
 def _memory(config: ConfigDict, split: Split) -> PyTree:
     """What the defence keeps of every example. Raises InputError where it is not so."""
     first = DEFENCES[config.defence.name].memory
-    kept = first(split) if first else {}
+    if first is None:
+        return {}
+    with outcomes.told(config.defence.name, first):
+        kept = first(split)
     for shape in map(jnp.shape, jax.tree.leaves(kept)):
         if shape[:1] != (len(split.labels),) or 0 in shape:
             raise InputError(

@@ -35,8 +35,11 @@ class Parts(NamedTuple):
 def parts(split: Split, config: ConfigDict) -> Parts:
     """Both parts, in the split's order; what is held out is the same for every seed.
 
+    Of what is not held out, the first `train.examples` are trained on.
+
     Raises:
-        InputError: more than half of the images would be held out.
+        InputError: more than half of the images would be held out, or fewer are left
+            than are asked for.
     """
     total, count = len(split.labels), config.train.validation.examples
     if 2 * count > total:
@@ -45,11 +48,19 @@ def parts(split: Split, config: ConfigDict) -> Parts:
             f"of the {total} training images, or 0 (where training attacks by a single "
             "step it is not 0 by itself)"
         )
-    if not count:
-        return Parts(split, Split(split.images[:0], split.labels[:0]))
+    wanted = config.train.examples or total - count
+    if wanted > total - count:
+        raise InputError(
+            f"config.train.examples={wanted} is not valid: use at most {total - count} "
+            f"of {total} training images with train.validation.examples={count}, or 0 "
+            "for all"
+        )
     held_out = np.zeros(total, bool)
     held_out[np.random.default_rng(0).permutation(total)[:count]] = True
-    return Parts(*(Split(*(x[here] for x in split)) for here in (~held_out, held_out)))
+    if held_out.any() or wanted < total:
+        trained = Split(*(x[~held_out][:wanted] for x in split))
+        return Parts(trained, Split(*(x[held_out] for x in split)))
+    return Parts(split, Split(split.images[:0], split.labels[:0]))
 
 
 def is_due(config: ConfigDict, before: int, after: int) -> bool:
