@@ -451,6 +451,26 @@ def test_a_sweep_over_seeds(tmp_path):
     assert "Every network" in page and "How each network was made" in page
 
 
+def test_a_sweep_over_two_keys_has_a_line_for_each_choice_of_one(tmp_path):
+    """The worst case alone is drawn, against the key of most values."""
+    runs = []
+    for scale in (5.0, 10.0):
+        for own, workdir in _sweep(tmp_path / str(scale), count=3):
+            runs.append(({"loss.scale": scale, **own}, workdir))
+    (section,) = report.sections_of_sweep(runs[:-1])
+    (figure,) = section.figures
+    (axes,) = figure.drawing.axes
+    assert axes.get_xlabel() == "loss.margin"
+    (legend,) = figure.drawing.legends
+    titles = [text.get_text() for text in legend.get_texts()]
+    assert titles == ["loss.scale=5", "loss.scale=10"]
+    worst = section.table[0].index("worst linf ε=0.3 %")
+    means = [float(row[worst].split()[0]) for row in section.table[1:]]
+    drawn = [bars.lines[0] for bars in axes.containers]
+    np.testing.assert_allclose(np.concatenate([d.get_ydata() for d in drawn]), means)
+    assert len({d.get_color() for d in drawn}) == 2
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -5,7 +5,7 @@ import pytest
 from advloss import config as configs
 from advloss.config import sweep
 from advloss.errors import InputError
-from configs import lmcl_sweep
+from configs import few_digits, lmcl_sweep
 
 
 @pytest.fixture
@@ -40,6 +40,19 @@ def test_the_margins_of_the_config_are_valid():
     text = config.sweep
     del config.sweep
     assert len(sweep.expand(config, text)) == 15
+
+
+def test_few_digits_are_swept_with_both_losses():
+    config = few_digits.get_config("300")
+    text = config.sweep
+    del config.sweep
+    variants = sweep.expand(config, text)
+    assert len(variants) == 2 * 5 * 5
+    assert {variant.config.train.steps for variant in variants} == {300}
+    margins = {v.config.loss.name: v.config.loss.margin for v in variants}
+    assert margins == {"softmax_cross_entropy": None, "lmcl": 0.3}
+    with pytest.raises(ValueError, match=r"few_digits.py:x: use a whole number"):
+        few_digits.get_config("x")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from advloss.report.figures import Series
 from advloss.report.rows import Row
 from advloss.report.section import Figure, Section
 
+_MOST_LINES = 8  # Of a figure that can be read.
+
 Groups = Sequence[tuple[Mapping[str, Any], Sequence[Row]]]
 """Swept keys but the seed with their values, and the runs that have them."""
 
@@ -49,7 +51,7 @@ def sections_of_sweep(
         *alike.noted(labelled),
     ]
     notes += [f"{row.workdir.name}: {row.status}." for row in loaded if not row.summary]
-    drawn = _figure(keys[0], groups, columns) if len(keys) == 1 else []
+    drawn = _figures(groups, columns)
     records = _records(found, columns)
     return [Section("Accuracy over seeds", table, notes, drawn, records)]
 
@@ -92,28 +94,71 @@ def _records(
     return records
 
 
-def _figure(key: str, groups: Groups, columns: Sequence[Column]) -> list[Figure]:
-    """Every run and the mean over seeds, where the one key's values are numbers."""
-    points = [(values[key], group) for values, group in groups]
-    numbers = all(type(x) in (int, float) for x, _ in points)
-    known = any(row.summary for _, group in points for row in group)
-    if len(points) < 2 or not numbers or not known:
-        return []
-    points.sort(key=lambda point: point[0])
+def _figures(groups: Groups, columns: Sequence[Column]) -> list[Figure]:
+    """Every run and the mean over seeds, against a key whose values are numbers.
 
-    def value(column: Column, group: Sequence[Row]) -> tuple | None:
+    Of one swept key, a line for each accuracy. Of several, the worst cases alone: each
+    a figure against the key of most values, with a line for each choice of the others.
+    """
+    found = {key: [own[key] for own, _ in groups] for key in groups[0][0]}
+    places_of = {
+        key: sorted({*values})
+        for key, values in found.items()
+        if all(type(value) in (int, float) for value in values)
+    }
+    key = max(places_of, key=lambda key: len(places_of[key]), default="")
+    known = any(row.summary for _, group in groups for row in group)
+    if not known or not key or len(places_of[key]) < 2:
+        return []
+    places = places_of[key]
+    lines: dict[str, dict[float, Sequence[Row]]] = {}
+    for own, group in groups:
+        others = [f"{k}={titles.value_text(v)}" for k, v in own.items() if k != key]
         finished = [row for row in group if row.summary]
+        lines.setdefault(" ".join(others), {})[own[key]] = finished
+    if len(lines) == 1:
+        ((_, line),) = lines.items()
+        series = [_series(c.title, c.role, c, line, places) for c in columns]
+        return [_figure("sweep", key, places, series, "Accuracy")]
+    if len(lines) > _MOST_LINES:
+        return []
+    return [
+        _figure(
+            f"sweep_{number}",
+            key,
+            places,
+            [
+                _series(title, figures.ATTACK, column, line, places)
+                for title, line in lines.items()
+            ],
+            f"Accuracy, {column.title},",
+        )
+        for number, column in enumerate(c for c in columns if c.role == figures.WORST)
+    ]
+
+
+def _series(
+    title: str,
+    role: str,
+    column: Column,
+    line: Mapping[float, Sequence[Row]],
+    places: Sequence[float],
+) -> Series:
+    """An accuracy of every run along a line, with its mean and interval."""
+
+    def at(finished: Sequence[Row]) -> tuple | None:
         found = _accuracies(column, finished)
         images = min((row.images for row in finished), default=0)
         return (found, seeds.interval(found, images)) if found else None
 
-    series = [
-        Series(c.title, c.role, [value(c, group) for _, group in points])
-        for c in columns
-    ]
+    return Series(title, role, [at(line.get(x, ())) for x in places])
+
+
+def _figure(
+    name: str, key: str, places: Sequence[float], series: Sequence[Series], what: str
+) -> Figure:
     caption = (
-        f"Accuracy against {key}: pale, every run; the line, the mean over seeds, with "
+        f"{what} against {key}: pale, every run; the line, the mean over seeds, with "
         f"its 95 % interval where there are at least {seeds.FEWEST}."
     )
-    drawing = figures.swept(key, [x for x, _ in points], series)
-    return [Figure("sweep", drawing, caption)]
+    return Figure(name, figures.swept(key, places, series), caption)
