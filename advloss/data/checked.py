@@ -66,16 +66,14 @@ def _split(where: str, images: Any, labels: Any, num_classes: int) -> Split:
             f"{where}: label {worst} is out of range: config.data.num_classes="
             f"{num_classes} allows 0 to {num_classes - 1}"
         )
-    unit = checks.check_images(images, f"{where}: images") if floats else None
-    return Split(
-        _from_bytes(where, images) if unit is None else unit, labels.astype(np.int32)
-    )
-
-
-def _from_bytes(where: str, images: np.ndarray) -> np.ndarray:
-    if images.max() == 1:
+    if floats:
+        images = checks.check_images(images, f"{where}: images")
+    else:
+        images = np.divide(images, 255, dtype=np.float32)
+    if 0 < images.max() < 1.5 / 255:
         raise InputError(
-            f"{where}: images are bytes from 0 to 1, and 1 of 255 is nearly black: use "
-            "bytes from 0 to 255, or floats in [0, 1]"
+            f"{where}: no image is brighter than 1 of 255, as where bytes are 0 and 1 "
+            "or floats were divided by 255 twice: use bytes from 0 to 255, or floats "
+            "in [0, 1]"
         )
-    return np.divide(images, 255, dtype=np.float32)
+    return Split(images, labels.astype(np.int32))

@@ -226,7 +226,8 @@ def make_chunk(
         hyper: build.Hyper,
         frozen: PyTree,
     ) -> tuple[TrainState, Metrics]:
-        split, augment_key = parts.train, jax.random.fold_in(run_keys.init, 2)
+        split = parts.train
+        augment_key = jax.random.fold_in(run_keys.init, 2)  # 1 is validation's.
         # The number of each step's batch, and which there are.
         numbers = (state.step + jnp.arange(steps)) // replays
         first, count = numbers[0], -(-(steps - 1) // replays) + 1
