@@ -17,6 +17,7 @@ from advloss import config as configs
 from advloss.attacks import ATTACKS, checks
 from advloss.attacks.direct import look_at_objective
 from advloss.config import build
+from advloss.data import augment
 from advloss.defences import DEFENCES
 from advloss.errors import InputError, shown
 from advloss.evaluation.arguments import check_devices
@@ -122,6 +123,7 @@ def fit(
             f"least {most + 1}, as labels go up to {most}"
         )
     look_at_objective(build.objective(settings), 2, settings.data.num_classes)
+    augment.check(settings.train.augment, images.shape[1:])
     network, name = network_of(module, settings)
     chosen = jax.local_devices() if devices is None else check_devices(devices)
     chosen = _dividing(chosen, settings.train.batch_size)

@@ -131,6 +131,16 @@ def choices(names: Iterable[str]) -> Valid:
     return Valid(tuple, lambda value: bool(value) and set(value) <= set(known), listed)
 
 
+def each_once(names: Iterable[str]) -> Valid:
+    """A tuple of names, none of them twice; it may be empty."""
+    known = tuple(names)
+
+    def accepts(value: tuple) -> bool:
+        return set(value) <= set(known) and len(set(value)) == len(value)
+
+    return Valid(tuple, accepts, f"none, or each once, of {', '.join(sorted(known))}")
+
+
 def shares() -> Valid:
     """A tuple of growing numbers between 0 and 1."""
 

@@ -14,7 +14,7 @@ from conftest import ROOT
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from advloss import config as configs
-from advloss import losses
+from advloss import losses, optimisers
 from advloss.attacks import ATTACKS, MINIMUM_NORM, TRAINING_ONLY, example_keys
 from advloss.cli import configfile, flags
 from advloss.config import build, saved
@@ -24,7 +24,7 @@ from advloss.errors import InputError
 from advloss.losses import LOSSES, lmcl_margin_bound
 from advloss.networks import ACTIVATIONS, NETWORKS
 from advloss.registry import Setting, positive
-from configs import default, lmcl_sweep, paper, quickstart, table2
+from configs import cifar10, default, lmcl_sweep, paper, quickstart, table2
 
 NAN, INF = float("nan"), float("inf")
 WRONG = [
@@ -472,7 +472,20 @@ def test_losses_fill_in_their_defaults():
     assert config.loss.margin is None
 
 
-@pytest.mark.parametrize("module", ["default", "quickstart", "table2"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "default",
+        "quickstart",
+        "table2",
+        pytest.param(
+            "cifar10",
+            marks=pytest.mark.skipif(
+                "preact_resnet18" not in NETWORKS, reason="its networks are not there"
+            ),
+        ),
+    ],
+)
 def test_every_config_is_valid_and_has_the_default_keys(module):
     module = importlib.import_module(f"configs.{module}")
     names = getattr(module, "ROWS", getattr(module, "VARIANTS", None))
@@ -504,9 +517,60 @@ def test_table_2_is_the_papers_protocol(row, loss, margin):
     assert config.data.source == "tfds"
 
 
-@pytest.mark.parametrize("module", [quickstart, table2])
+def _cifar10(row):
+    """The config of a row, but for its network."""
+    config = cifar10.get_config(row)
+    config.model = default.get_config().model
+    return configs.resolve(config)
+
+
+@pytest.mark.parametrize(
+    ("row", "key", "value"),
+    [
+        ("pgd", "defence.name", "adversarial"),
+        ("trades", "defence.beta", 6.0),
+        ("mart", "defence.beta", 5.0),
+        ("awp", "defence.awp", 0.01),
+        ("he", "loss.margin", 0.2),
+        ("hinge", "loss.name", "hinge"),
+        ("lmcl", "loss.scale", 10.0),
+    ],
+)
+def test_cifar10_is_the_literatures_protocol(row, key, value):
+    config = _cifar10(row)
+    assert dict(configs.flatten(config))[key] == value
+    assert config.name == row
+    train, attack = config.train, config.train.attack
+    assert (train.batch_size, train.learning_rate, train.momentum) == (128, 0.1, 0.9)
+    assert (train.optimiser, train.weight_decay) == ("sgd", 5e-4)
+    assert (train.augment.names, train.augment.padding) == (("crop", "flip"), 4)
+    assert (attack.steps, attack.warmup, attack.random_start) == (10, 0, True)
+    assert (attack.epsilon, attack.step_size) == (8 / 255, 2 / 255)
+    assert config.evaluate.attacks == ("pgd", "fast", "autoattack")
+    assert (config.evaluate.pgd.steps, config.evaluate.pgd.step_size) == (20, 2 / 255)
+    assert (config.evaluate.fmn.step_size, config.evaluate.pgd_l2.epsilon) == (1, 2)
+    for name in ("pgd", "apgd", "apgd_t", "apgd_margin", "fab_t", "square", "fmn"):
+        assert config.evaluate[name].epsilon == 8 / 255
+    assert config.evaluate.fab.radius == 8 / 255
+    # The rate falls at the epochs 100 and 105 of 110.
+    epoch = 50_000 / 128
+    factor = optimisers.SCHEDULES[train.schedule](train.steps, train.milestones)
+    for at, expected in ((99.9, 1.0), (100.1, 0.1), (104.9, 0.1), (105.1, 0.01)):
+        np.testing.assert_allclose(factor(int(at * epoch)), expected, rtol=1e-5)
+    assert abs(train.steps - 110 * epoch) < 1
+
+
+def test_cifar10_on_a_laptop_trains_by_one_step():
+    config = _cifar10("laptop")
+    assert config.defence.attack == "n_fgsm"
+    assert config.train.attack.epsilon == 8 / 255
+    assert config.train.validation.examples > 0
+    assert config.train.steps * config.train.batch_size <= 10 * 50_000
+
+
+@pytest.mark.parametrize("module", [cifar10, quickstart, table2])
 def test_unknown_variants_are_refused(module):
-    with pytest.raises(ValueError, match=r"softmaxx: use one of .*'softmax'"):
+    with pytest.raises(ValueError, match=r"softmaxx: use one of .*'(softmax|pgd)'"):
         module.get_config("softmaxx")
 
 
@@ -571,6 +635,7 @@ def test_differences_that_matter_to_training():
     second = configs.resolve(quickstart.get_config("lmcl"))
     second.evaluate.pgd.steps = 7
     second.name = "other"
+    second.data.dir = second.data.file = "elsewhere"
     assert configs.training_differences(first, second) == []
     second.loss.margin = 0.5
     assert configs.training_differences(first, second) == [

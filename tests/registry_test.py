@@ -7,6 +7,7 @@ import pytest
 
 from advloss import losses, registry
 from advloss.data import SOURCES
+from advloss.data.augment import AUGMENTATIONS
 from advloss.defences import DEFENCES
 from advloss.networks import ACTIVATIONS, NETWORKS
 
@@ -75,6 +76,12 @@ CASES = {
         ((), ("pgd", "cw"), ("",), (1,), ("p", "g")),
         "one or more of fgsm, pgd",
     ),
+    "each_once": (
+        registry.each_once(["crop", "flip"]),
+        ((), ("crop",), ("flip", "crop")),
+        (("crop", "crop"), ("cut",), ("",), (1,)),
+        "none, or each once, of crop, flip",
+    ),
     "shares": (
         registry.shares(),
         ((), (0.5,), (ABOVE, 0.25, 0.75, math.nextafter(1.0, 0.0))),
@@ -88,6 +95,7 @@ REGISTRIES = {
     "activations": ACTIVATIONS,
     "defences": DEFENCES,
     "data": SOURCES,
+    "augmentations": AUGMENTATIONS,
 }  # Attacks: attacks_test.py.
 
 
@@ -143,6 +151,7 @@ def test_names_may_come_once():
     for valid, value in (
         (registry.choice(iter(["pgd"])), "pgd"),
         (registry.choices(iter(["pgd"])), ("pgd",)),
+        (registry.each_once(iter(["pgd"])), ("pgd",)),
     ):
         assert valid.accepts(value)
         assert valid.accepts(value)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from advloss.data.augment import AUGMENTATIONS
 from advloss.optimisers import OPTIMISERS, SCHEDULES
 from advloss.registry import (
     Setting,
@@ -12,6 +13,7 @@ from advloss.registry import (
     boolean,
     choice,
     choices,
+    each_once,
     number,
     positive,
     shares,
@@ -156,6 +158,25 @@ def training() -> dict[str, Setting]:
             100, whole(1), "updates between checkpoints, a multiple of chunk_steps"
         ),
     }
+
+
+WARMUP = {
+    "warmup": Setting(
+        0.3,
+        number(0, 1),
+        "share of training over which radius and step size grow from 0",
+    )
+}
+
+
+def augment() -> dict[str, Setting | Key]:
+    """The keys of `config.train.augment`."""
+    text = titles(
+        "what happens to training images before they are attacked, in this order",
+        AUGMENTATIONS,
+    )
+    own = shared({name: entry.settings for name, entry in AUGMENTATIONS.items()})
+    return join({"names": Setting((), each_once(AUGMENTATIONS), text)}, own)
 
 
 def validation() -> dict[str, Setting | Key]:

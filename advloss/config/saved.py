@@ -29,7 +29,7 @@ _TRAINING = ("seed", "loss", "defence", "data", "model", "train")
 # Where data and a teacher lie does not change what they are.
 # What was done before there was the key, where that is not the default.
 _BEFORE = {"train.validation.examples": 0}
-_LOCATIONS = ("data.dir", "data.manual_dir", "defence.teacher")
+_LOCATIONS = ("data.dir", "data.file", "data.manual_dir", "defence.teacher")
 
 
 def flatten_training(config: ConfigDict) -> Iterator[tuple[str, Any]]:

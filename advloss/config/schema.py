@@ -29,7 +29,9 @@ from advloss.config.checks import check, conform
 from advloss.config.keys import (
     GUARDED,
     NAME,
+    WARMUP,
     Key,
+    augment,
     evaluation,
     join,
     shared,
@@ -39,7 +41,8 @@ from advloss.config.keys import (
 )
 from advloss.config.training_attack import hold
 from advloss.config.trees import get, invalid, put, put_all
-from advloss.data import SOURCES
+from advloss.data import SOURCES, valid_source
+from advloss.data.augment import settings_of
 from advloss.defences import DEFENCES
 from advloss.errors import InputError
 from advloss.losses import LOSSES
@@ -62,7 +65,8 @@ def keys() -> dict[str, Key]:
         "data.": join(_data(), *(source.settings for source in SOURCES.values())),
         "model.": join(_model(), _shared({**NETWORKS, **ACTIVATIONS})),
         "train.": training(),
-        "train.attack.": join(shared(trains), _WARMUP),
+        "train.attack.": join(shared(trains), WARMUP),
+        "train.augment.": augment(),
         "train.validation.": validation(),
         "evaluate.": evaluation([*measuring, *SUITES]),
         **{f"evaluate.{name}.": attack.settings for name, attack in measuring.items()},
@@ -117,7 +121,7 @@ def _defence() -> dict[str, Setting]:
 def _data() -> dict[str, Setting]:
     text = titles("where images come from", SOURCES)
     return {
-        "source": Setting("mnist_5k", choice(SOURCES), text),
+        "source": Setting("mnist_5k", valid_source(), text),
         "num_classes": Setting(10, whole(2), "labels are 0 ... num_classes - 1"),
     }
 
@@ -138,15 +142,6 @@ def _model() -> dict[str, Setting]:
         ),
         "activation": Setting("relu", choice(ACTIVATIONS), activations),
     }
-
-
-_WARMUP = {
-    "warmup": Setting(
-        0.3,
-        number(0, 1),
-        "share of training over which radius and step size grow from 0",
-    )
-}
 
 
 def _shared(registry: Mapping[str, Any]) -> dict[str, Key]:
@@ -230,6 +225,7 @@ def _chosen(
         "defence": DEFENCES[config.defence.name].settings,
         "model": {**NETWORKS[network].settings, **ACTIVATIONS[activation].settings},
         "train.attack": ATTACKS[config.defence.attack].trains_with,
+        "train.augment": settings_of(config.train.augment.names),
         "train.validation": {"examples": _held_out(config)},
     }
 
@@ -250,6 +246,7 @@ _CHOICES = {
     "defence.attack": "train.attack",
     "model.name": "model",
     "model.activation": "model",
+    "train.augment.names": "train.augment",
 }
 
 
@@ -259,7 +256,8 @@ def _fill(
     section, _, last = key.rpartition(".")
     value, setting = get(config, key), chosen[section].get(last)
     if setting is None and value is not None:
-        of = [get(config, name) for name, s in _CHOICES.items() if s == section]
+        of = {n: get(config, n) for n, s in _CHOICES.items() if s == section}
+        of = [f"{n}={v}" if isinstance(v, tuple) else v for n, v in of.items()]
         raise invalid(key, value, f"unset, as {' with '.join(of)} has no {last}")
     if setting is not None and value is None:
         put(config, key, setting.default)

@@ -1,4 +1,4 @@
-"""What a defence asks of its loss, and of the attack that it trains against."""
+"""What a defence asks of its loss, its images and its training attack."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from advloss.errors import InputError
 
 
 def hold(config: ConfigDict, defence: Entry, attacks: Mapping[str, Attack]) -> None:
-    """Loss and attack must be such that the defence can use them.
+    """Loss, images and attack must be such that the defence can use them.
 
     What the defence says itself is filled in.
 
@@ -21,9 +21,13 @@ def hold(config: ConfigDict, defence: Entry, attacks: Mapping[str, Attack]) -> N
         attacks: those that can train.
 
     Raises:
-        InputError: the loss or the attack is another, or a setting of it.
+        InputError: the loss or the attack is another, or a setting of it, or images
+            are moved and the defence's memory knows nothing of that.
     """
     which = f"with defence.name={config.defence.name}"
+    if config.train.augment.names and defence.memory and not defence.moved:
+        reason = f"() {which}: what it keeps of an image fits none that was moved"
+        raise invalid("train.augment.names", config.train.augment.names, reason)
     if defence.losses and config.loss.name not in defence.losses:
         reason = f"one of {', '.join(defence.losses)} {which}"
         raise invalid("loss.name", config.loss.name, reason)

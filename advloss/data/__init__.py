@@ -4,19 +4,18 @@
     dataset.train.images    # float32 [4000, 28, 28, 1] in [0, 1]
 
 `SOURCES` names the places that data come from. To add one: write a function of its
-settings that returns a train and a test split with images of bytes, and enter it in
-`SOURCES` (docs/add-your-data.md).
+settings that returns a train and a test split, and enter it in `SOURCES`; or name a
+function of your own, `my_package.my_module:function` (docs/add-your-data.md).
 """
 
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from advloss import imported
 from advloss.attacks import checks
-from advloss.data import idx, mnist_5k, tfds
-from advloss.errors import InputError, line, shown
+from advloss.data import checked, idx, mnist_5k, npz, tfds
+from advloss.errors import InputError, line
 from advloss.registry import Setting, Valid, text, whole
 from advloss.types import Dataset, Split
 
@@ -25,8 +24,9 @@ class Source(NamedTuple):
     """An entry of the registry.
 
     Attributes:
-        function: `f(*, settings) -> (train, test)`, splits with images uint8
-            `[n, height, width, channels]` and whole numbers as labels `[n]`.
+        function: `f(*, settings) -> (train, test)`, splits with images `[n, height,
+            width, channels]`, uint8 or float in [0, 1], or `[n, height, width]` of
+            one channel, and whole numbers as labels `[n]`.
         title: what it is, in a line.
         settings: its keywords by name; they are keys of `config.data`.
     """
@@ -42,6 +42,11 @@ SOURCES = {
         idx.load,
         "a folder with the four idx files of MNIST's form",
         {"dir": Setting("", text(), "idx: the folder; tfds: where it keeps its data")},
+    ),
+    "npz": Source(
+        npz.load,
+        "an npz file with x_train, y_train, x_test and y_test",
+        {"file": Setting("", text(), "npz: the file")},
     ),
     "tfds": Source(
         tfds.load,
@@ -59,11 +64,21 @@ SOURCES = {
 }
 
 
+def valid_source() -> Valid:
+    """What `data.source` may be: a key of `SOURCES`, or where a function lies."""
+    return Valid(
+        str,
+        lambda value: value in SOURCES or imported.is_path(value),
+        f"one of {', '.join(sorted(SOURCES))}, or {imported.FORM} of your own",
+    )
+
+
 def load(source: str, *, num_classes: int = 10, **settings: Any) -> Dataset:
     """A train and a test split, images in [0, 1], labels below num_classes.
 
     Args:
-        source: a key of `SOURCES`.
+        source: a key of `SOURCES`, or `my_package.my_module:function`, a function
+            without arguments that gives both splits.
         num_classes: labels are 0 ... num_classes - 1.
         **settings: the source's; what is not given has its default, and those of other
             sources are ignored, so that a config's whole section can be given.
@@ -76,11 +91,7 @@ def load(source: str, *, num_classes: int = 10, **settings: Any) -> Dataset:
         InputError: no source or no setting of that name, or the source's files are
             missing, damaged or do not fit together; the message names the file.
     """
-    if not isinstance(source, str) or source not in SOURCES:
-        raise InputError(
-            f"config.data.source={source!r} is not valid: use one of "
-            f"{', '.join(sorted(SOURCES))}"
-        )
+    entry = _entry(source)
     known = {key for each in SOURCES.values() for key in each.settings}
     for key, value in settings.items():
         if key not in known:
@@ -88,7 +99,6 @@ def load(source: str, *, num_classes: int = 10, **settings: Any) -> Dataset:
                 f"config.data.{key}={value!r} is not a setting of any source: use one "
                 f"of {', '.join(sorted(known))}"
             )
-    entry = SOURCES[source]
     num_classes = _valid("num_classes", num_classes, whole(2))
     own = {
         key: _valid(key, settings.get(key, setting.default), setting.valid)
@@ -104,15 +114,24 @@ def load(source: str, *, num_classes: int = 10, **settings: Any) -> Dataset:
         raise InputError(
             f"{where}: the source fails ({type(error).__name__}: {line(error)})"
         ) from error
-    train, test = _splits(where, given)
-    _check_split(f"{where}, train", train, num_classes)
-    _check_split(f"{where}, test", test, num_classes)
-    if train.images.shape[1:] != test.images.shape[1:]:
+    return Dataset(*checked.splits(where, given, num_classes), num_classes)
+
+
+def _entry(source: str) -> Source:
+    """The source of a name, or of a path. Raises InputError where there is none."""
+    valid = valid_source()
+    said = f"config.data.source={source!r} is not valid:"
+    if not isinstance(source, str) or not valid.accepts(source):
+        raise InputError(f"{said} use {valid.text}")
+    if source in SOURCES:
+        return SOURCES[source]
+    function = imported.named(source, "data.source")
+    if not callable(function):
         raise InputError(
-            f"{where}: train images are {train.images.shape[1:]}, test images "
-            f"{test.images.shape[1:]}; they must have one shape"
+            f"{said} it is a {type(function).__name__}; use a function that gives a "
+            "train and a test split"
         )
-    return Dataset(_to_unit_range(train), _to_unit_range(test), num_classes)
+    return Source(function, source)
 
 
 def _valid(key: str, given: Any, valid: Valid) -> Any:
@@ -123,51 +142,3 @@ def _valid(key: str, given: Any, valid: Valid) -> Any:
     if type(value) is not valid.kind or not valid.accepts(value):
         raise InputError(f"config.data.{key}={given!r} is not valid: use {valid.text}")
     return value
-
-
-def _splits(where: str, given: Any) -> list[Split]:
-    """What a source gives, as arrays. Raises InputError where it is no two splits."""
-    try:
-        (images, labels), (more_images, more_labels) = given
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{where}: the source gives {shown(given)}: it must give a train and a "
-            "test split, each of images and labels"
-        ) from error
-    return [
-        Split(
-            checks.as_array(x, f"{where}, {name}: images"),
-            checks.as_array(y, f"{where}, {name}: labels"),
-        )
-        for name, x, y in (
-            ("train", images, labels),
-            ("test", more_images, more_labels),
-        )
-    ]
-
-
-def _check_split(where: str, split: Split, num_classes: int) -> None:
-    images, labels = split
-    if images.dtype != np.uint8 or images.ndim != 4 or labels.dtype.kind not in "iu":
-        raise InputError(
-            f"{where}: images {images.dtype} {images.shape} with labels {labels.dtype} "
-            "can't be used: images of bytes [n, height, width, channels] and whole "
-            "numbers as labels are needed"
-        )
-    if labels.ndim != 1 or len(images) == 0 or len(images) != len(labels):
-        raise InputError(
-            f"{where}: {len(images)} images, labels {labels.shape}; there must be as "
-            "many of one as of the other, and at least one"
-        )
-    checks.check_layout(images.shape, f"{where}: images")
-    if labels.min() < 0 or labels.max() >= num_classes:
-        worst = labels.max() if labels.max() >= num_classes else labels.min()
-        raise InputError(
-            f"{where}: label {worst} is out of range: config.data.num_classes="
-            f"{num_classes} allows 0 to {num_classes - 1}"
-        )
-
-
-def _to_unit_range(split: Split) -> Split:
-    images = split.images.astype(np.float32) / np.float32(255)
-    return Split(images, split.labels.astype(np.int32))

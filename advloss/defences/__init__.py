@@ -69,6 +69,7 @@ DEFENCES: Mapping[str, Entry] = {
         "free adversarial training",
         settings={"replays": Setting(4, whole(1), "updates on one batch, in a row")},
         memory=free_memory,
+        moved=True,  # A start for other images too, as its authors hand it on.
         only=("fgsm",),
         held={"objective": "training", "objective_scale": 1.0, "random_start": False},
         backward=0,  # The attack's moves the weights too.

@@ -19,6 +19,7 @@ class Entry(NamedTuple):
         settings: keys of `config.defence`.
         memory: what is kept of every training example before the first step,
             training split -> a tree of arrays `[examples, ...]`; None where nothing is.
+        moved: its memory serves images that augmentation moves otherwise each time.
         own_objective: its attack climbs an objective of its own, which is flat at the
             natural image and knows no targets: `train.attack.objective` says nothing
             then, the attack must start at random, and must not be targeted.
@@ -36,6 +37,7 @@ class Entry(NamedTuple):
     attacks: bool = True
     settings: Mapping[str, Setting] = {}
     memory: Callable[[Split], PyTree] | None = None
+    moved: bool = False
     own_objective: bool = False
     only: tuple[str, ...] = ()
     held: Mapping[str, Any] = {}

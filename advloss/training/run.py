@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from advloss.config import build
+from advloss.data import augment
 from advloss.errors import DivergedError, InputError
 from advloss.runtime import (
     checkpoints,
@@ -80,6 +81,7 @@ def train_runs(
         folders.check_owner(workdir, config)
     dataset = folders.load_data(stacked[0])
     guards.check_images(dataset, stacked[0])
+    augment.check(stacked[0].train.augment, dataset.train.images.shape[1:])
     data = folders.digests(dataset)
     members = [
         _member(config, workdir, data, named_teacher(config, dataset))

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from advloss import optimisers
-from advloss.attacks.base import KEYS
+from advloss.attacks.base import KEYS, example_keys
 from advloss.config import build
+from advloss.data import augment
 from advloss.data.order import draw
 from advloss.defences import DEFENCES, awp, outcomes
 from advloss.errors import InputError
@@ -218,6 +219,7 @@ def make_chunk(
         validate = validation.make_validation(config, network, shares, axis)
     batch_size = config.train.batch_size
     share, replays = batch_size // shares, build.replays(config)
+    changes = config.train.augment
 
     def chunk(
         rank: Array | int,
@@ -228,6 +230,7 @@ def make_chunk(
         frozen: PyTree,
     ) -> tuple[TrainState, Metrics]:
         split = parts.train
+        augment_key = jax.random.fold_in(run_keys.init, 2)  # 1 is validation's.
         # The number of each step's batch, and which there are.
         numbers = (state.step + jnp.arange(steps)) // replays
         first, count = numbers[0], -(-(steps - 1) // replays) + 1
@@ -237,7 +240,12 @@ def make_chunk(
         mine = jax.lax.dynamic_slice_in_dim(batches, rank * share, share, axis=1)
 
         def body(state: TrainState, indices: Array) -> tuple[TrainState, Metrics]:
-            batch = Batch(split.images[indices], split.labels[indices], indices)
+            images = split.images[indices]
+            if changes.names:
+                key = jax.random.fold_in(augment_key, state.step // replays)
+                keys = example_keys(key, indices)
+                images = augment.apply(changes.names, keys, images, changes)
+            batch = Batch(images, split.labels[indices], indices)
             return train_step(state, batch, run_keys.attack, hyper, frozen)
 
         state, metrics = jax.lax.scan(body, state, mine)

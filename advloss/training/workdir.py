@@ -258,8 +258,9 @@ def check_data(config: ConfigDict, workdir: Path, now: dict[str, str]) -> None:
         if name == TEACHER:
             raise InputError(teacher.another(config, workdir))
         where = f"config.data.source={config.data.source!r}"
-        if config.data.dir:
-            where += f" with config.data.dir={config.data.dir!r}"
+        for key in ("dir", "file"):
+            if config.data[key]:
+                where += f" with config.data.{key}={config.data[key]!r}"
         raise InputError(
             f"{where}: the {name}ing images or labels are not those that "
             f"--workdir={workdir} began with: use these, or another --workdir"
