@@ -4,15 +4,12 @@ Nothing is downloaded. Pages of the registries and of the API are made from the 
 (`pages.py`), notebooks are executed, and a warning ends the build with an error.
 """
 
-import os
 import re
 import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]
-# Notebooks print no bar, and are computed where there is no accelerator, too.
-os.environ.setdefault("TQDM_DISABLE", "1")
 
 import docstrings  # noqa: E402
 import pages  # noqa: E402
@@ -35,7 +32,7 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 300
+nb_execution_timeout = 600  # Seconds a cell.
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_type_aliases = {"Array": "Array", "PyTree": "PyTree"}

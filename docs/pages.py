@@ -4,15 +4,16 @@ They are written anew whenever the site is built. An entry of a registry has its
 without a word here; a new registry or a new module needs a line in the lists below.
 """
 
+import ast
 import functools
 import importlib
 import inspect
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from docstrings import markdown
-from sphinx.pycode import ModuleAnalyzer
 
 import advloss
 from advloss import attacks, data, defences, losses, networks, optimisers
@@ -218,10 +219,15 @@ def public(module: str) -> list[str]:
 
 def _defined(module: Any) -> list[str]:
     """Functions and classes of a module, and what has a docstring below it."""
-    told = ModuleAnalyzer.for_module(module.__name__).find_attr_docs()
+    lines = ast.parse(inspect.getsource(module)).body
+    told = {
+        ast.unparse(line.targets[0])
+        for line, after in itertools.pairwise(lines)
+        if isinstance(line, ast.Assign) and isinstance(after, ast.Expr)
+    }
     return [
         name
         for name, value in vars(module).items()
         if not name.startswith("_")
-        and (getattr(value, "__module__", "") == module.__name__ or ("", name) in told)
+        and (getattr(value, "__module__", "") == module.__name__ or name in told)
     ]
