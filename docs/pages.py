@@ -130,14 +130,17 @@ def _entry(entry: Any, keys: str) -> list[str]:
         if callable(value) and (text := _summary(value)):
             lines += [markdown(text), ""]
             break
+    settings = fields.get("settings", {})
     usual = {"title": fields.get("title"), **getattr(entry, "_field_defaults", {})}
+    bound = getattr(fields.get("function"), "keywords", {})  # Of a functools.partial.
     said = {
         key: value
-        for key, value in {**fields, **_bound(fields.get("function"))}.items()
-        if isinstance(value, _SIMPLE) and (key not in usual or value != usual[key])
+        for key, value in {**fields, **bound}.items()
+        if isinstance(value, _SIMPLE) and key not in settings
+        if key not in usual or value != usual[key]
     }
     lines += [f"- {key.replace('_', ' ')}: {_value(v)}" for key, v in said.items()]
-    if settings := fields.get("settings"):
+    if settings:
         lines += [
             "",
             f"| `config.{keys}` | default | valid | what it is | swept |",
@@ -162,11 +165,6 @@ def _value(value: Any) -> str:
     return ", ".join(f"`{each}`" for each in values)
 
 
-def _bound(function: Any) -> dict[str, Any]:
-    """The keywords that a function of an entry was bound to."""
-    return function.keywords if isinstance(function, functools.partial) else {}
-
-
 def _summary(thing: Any) -> str:
     """The first paragraph of a docstring, of the function that others stand for."""
     while isinstance(thing, functools.partial):
@@ -179,19 +177,12 @@ def api_page(name: str) -> str:
     """The public names of a module and some of its own, for sphinx's autodoc."""
     lines = [f"# `{name}`"]
     for module in (name, *(f"{name}.{each}" for each in MODULES[name])):
-        heading = [] if module == name else ["", f"## `{module}`"]
-        lines += [
-            *heading,
-            "",
-            "```{eval-rst}",
-            f".. automodule:: {module}",
-            *(
-                [f"   :members: {', '.join(names)}"]
-                if (names := public(module))
-                else []
-            ),
-            "```",
-        ]
+        if module != name:
+            lines += ["", f"## `{module}`"]
+        lines += ["", "```{eval-rst}", f".. automodule:: {module}"]
+        if names := public(module):
+            lines.append(f"   :members: {', '.join(names)}")
+        lines.append("```")
     return "\n".join(lines) + "\n"
 
 
