@@ -2,7 +2,7 @@
 # make test             installs what tests need, checks style, runs all tests
 # make fast             the tests that take seconds
 # make soak             trainings killed at 50 random moments
-# make docs             the site, into docs/_build; its notebooks are executed
+# make docs             the site, into docs/_build/html; its notebooks are executed
 # make lint             style, and which part may import which
 # make compare-attacks  our attacks against other packages', on RUNS
 # make compare-autoattack  our AutoAttack against its authors', on RUNS
@@ -49,7 +49,7 @@ lint: .venv/installed-test
 	$(BIN)/lint-imports
 
 docs: .venv/installed-docs
-	$(BIN)/python -m sphinx -E -W --keep-going --quiet docs docs/_build
+	$(BIN)/python -m sphinx -E -W --keep-going --quiet docs docs/_build/html
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -1,4 +1,4 @@
-"""How sphinx builds the site: `make docs`, into docs/_build.
+"""How sphinx builds the site: `make docs`, into docs/_build/html.
 
 Nothing is downloaded. Pages of the registries and of the API are made from the library
 (`pages.py`), notebooks are executed, and a warning ends the build with an error.
