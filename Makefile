@@ -2,6 +2,7 @@
 # make test             installs what tests need, checks style, runs all tests
 # make fast             the tests that take seconds
 # make soak             trainings killed at 50 random moments
+# make docs             the site, into docs/_build/html; its notebooks are executed
 # make lint             style, and which part may import which
 # make compare-attacks  our attacks against other packages', on RUNS
 # make compare-autoattack  our AutoAttack against its authors', on RUNS
@@ -16,7 +17,8 @@ CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
-.PHONY: quickstart test fast lint compare-attacks compare-autoattack bench bench-steps soak clean
+.PHONY: quickstart test fast lint docs compare-attacks compare-autoattack bench \
+	bench-steps soak clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m experiments.quickstart --workdir=runs/quickstart
@@ -46,6 +48,9 @@ lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 
+docs: .venv/installed-docs
+	$(BIN)/python -m sphinx -E -W --keep-going --quiet docs docs/_build/html
+
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
@@ -61,6 +66,10 @@ lint: .venv/installed-test
 
 .venv/installed-test: .venv/installed
 	$(INSTALL) --editable ".[test,tfds]"
+	touch $@
+
+.venv/installed-docs: .venv/installed
+	$(INSTALL) --editable ".[docs]"
 	touch $@
 
 clean:

@@ -69,10 +69,12 @@ Schedule = Callable[[Array], Array]
 
 
 def _constant(steps: int, milestones: tuple[float, ...]) -> Schedule:
+    """1 at every step."""
     return optax.constant_schedule(1.0)
 
 
 def _cosine(steps: int, milestones: tuple[float, ...]) -> Schedule:
+    """Half a wave of a cosine, from 1 to 0 at the last step."""
     return optax.cosine_decay_schedule(1.0, steps)
 
 

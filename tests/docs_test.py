@@ -1,12 +1,15 @@
-"""The documents: their Python runs, and what their commands name is there.
+"""The documents: their Python runs, their commands are valid, what they name is there.
 
 Fenced blocks of Python run in order, those of one file in one namespace; a comment
-`<!-- not run: why -->` before a block leaves it out. docs/keys.md is written by
+`<!-- not run: why -->` before a block leaves it out. Commands of the shell are read as
+they would be when given, config and all, and end there: most train for minutes.
+docs/keys.md is written by
 
     python tests/docs_test.py
 """
 
 import functools
+import importlib
 import re
 import shlex
 import sys
@@ -21,10 +24,13 @@ from conftest import ROOT, write_idx
 
 import advloss
 from advloss import attacks, config, data, defences, losses, networks
-from advloss.cli import main
+from advloss.cli import flags, main
 from advloss.types import Split
 
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 KEYS = ROOT / "docs" / "keys.md"
 WIDTH = 90  # Columns of what is no table and no link.
 # Registries that guides enter something into; they are as before afterwards.
@@ -71,6 +77,22 @@ def _python(path: Path) -> list[Block]:
     return [b for b in _blocks(path) if b.language == "python" and not b.skipped]
 
 
+def _commands(path: Path) -> list[list[str]]:
+    """The words of every command in the shell blocks."""
+    text = "\n".join(b.text for b in _blocks(path) if b.language == "sh")
+    lines = text.replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def _given(path: Path) -> list[list[str]]:
+    """The words after `advloss` of its commands, but for those that leave some out."""
+    return [
+        words[1:]
+        for words in _commands(path)
+        if words[0] == "advloss" and "--config=..." not in words
+    ]
+
+
 @pytest.fixture
 def as_before():
     """Every registry is afterwards what it was."""
@@ -113,23 +135,31 @@ def small(as_before, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in DOCUMENTS if _python(path)],
+    [path for path in DOCUMENTS if _python(path) or _given(path)],
     ids=lambda path: path.name,
 )
-def test_the_code_runs(path, small, monkeypatch):
+def test_the_code_runs(path, small, compiled_quickly, monkeypatch):
+    """And commands are valid after it: what a guide enters, they may name."""
     module = types.ModuleType(path.stem.replace("-", "_").lower())
     monkeypatch.setitem(sys.modules, module.__name__, module)  # Flax looks there.
     for block in _python(path):
         # A traceback has the document's own lines.
         text = "\n" * (block.line - 1) + block.text
         exec(compile(text, str(path), "exec"), module.__dict__)
+    monkeypatch.chdir(ROOT)
+    for command, *arguments in _given(path):
+        _give(command, arguments)
 
 
-def _commands(path: Path) -> list[list[str]]:
-    """The words of every command in the shell blocks."""
-    text = "\n".join(b.text for b in _blocks(path) if b.language == "sh")
-    lines = text.replace("\\\n", " ").splitlines()
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
+def _give(command: str, arguments: list[str]) -> None:
+    """What a command does before its work. Raises InputError."""
+    name = "study" if command == "sweep" else command
+    module = importlib.import_module(f"advloss.cli.{name}")
+    if getattr(module, "SAVED_CONFIG", False):  # Of the run, which is not there.
+        arguments = ["--config=configs/default.py", *arguments]
+    given = flags.parse(module.FLAGS, ["advloss", command], arguments)
+    if given.config is not None and name != "study":  # They have keys of their own.
+        given.resolved()
 
 
 @each_document
