@@ -87,6 +87,10 @@ def forgets(num_classes):
     return network._replace(apply=lambda *given, **modes: network.apply(*given)[:2])
 
 
+def silent(num_classes):
+    return pure(num_classes)._replace(apply=lambda v, x, **modes: (None, {}, v))
+
+
 def renames(num_classes):
     network = pure(num_classes)
 
@@ -245,7 +249,8 @@ def test_a_name_is_its_title():
         ("fewer", {}, r"the network gives float32 \(2, 9\) .*at least 10 classes"),
         ("more", {}, "the network gives logits of 11 classes: .*num_classes=10"),
         ("breaks", {}, "fails: TypeError: .*shape"),
-        ("forgets", {}, r"the network fails for images .*\(IndexError"),
+        ("forgets", {}, r"the network fails for images .*\(ValueError"),
+        ("silent", {}, r"the network fails for images .*\(AttributeError"),
         ("renames", {}, "gives variables of another form"),
         ("unnamed", {}, "gives no activations of fc1, fc2"),
         ("fails", {}, "fails: ValueError: no such size"),

@@ -72,21 +72,20 @@ def check_module(
     ):
         variables, found = jax.eval_shape(look, jax.random.key(0))
         params = variables.get("params", {})
-        found = [(each[0], each[1].keys(), each[2]) for each in found]
+        found = [(y.shape, y.dtype, given.keys(), v) for y, given, v in found]
     kinds = sorted({str(leaf.dtype) for leaf in jax.tree.leaves(params)})
     if not kinds or not all("float" in kind for kind in kinds):
         raise InputError(
             f"{told}'s params are {', '.join(kinds) or 'none'}: use a module with "
             "params, all of them floats"
         )
-    for logits, names, renewed in found:
-        right = logits.ndim == 2 and len(logits) == len(images)
-        right = right and logits.shape[1] >= classes
-        if not right or not np.issubdtype(logits.dtype, np.floating):
+    for shape, dtype, names, renewed in found:
+        right = len(shape) == 2 and shape[0] == len(images) and shape[1] >= classes
+        if not right or not np.issubdtype(dtype, np.floating):
             raise InputError(
-                f"{told} gives {logits.dtype} {logits.shape} for images "
-                f"{images.shape}: it must give logits, float [batch, classes], of at "
-                f"least {classes} classes as the labels say"
+                f"{told} gives {dtype} {shape} for images {images.shape}: it must give "
+                f"logits, float [batch, classes], of at least {classes} classes as the "
+                "labels say"
             )
         if absent := [name for name in network.layers if name not in names]:
             raise InputError(f"{told} gives no activations of {', '.join(absent)}")
@@ -95,7 +94,7 @@ def check_module(
                 f"{told} gives variables of another form than it began with: it must "
                 "give the same arrays, by the same names"
             )
-    return found[0][0].shape[1]
+    return found[0][0][1]
 
 
 def check_form(saved: PyTree, begun: PyTree, config: ConfigDict) -> None:
@@ -103,8 +102,8 @@ def check_form(saved: PyTree, begun: PyTree, config: ConfigDict) -> None:
     if _form(saved) != _form(begun):
         raise InputError(
             f"config.model.name={config.model.name!r}: the network has other "
-            "parameters than the run's checkpoint: use the source that the run began with, or "
-            "another --workdir"
+            "parameters than the run's checkpoint: use the source that the run began "
+            "with, or another --workdir"
         )
 
 
