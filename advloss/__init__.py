@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         load,
     )
     from advloss.errors import DivergedError, InputError
+    from advloss.networks.pytorch import Pretrained, load_pytorch
     from advloss.training.workdir import Run, load_run
 
 __version__ = "0.2.0"
@@ -30,6 +31,7 @@ _HOMES = {
     "Diagnosis": "advloss.api",
     "DivergedError": "advloss.errors",
     "InputError": "advloss.errors",
+    "Pretrained": "advloss.networks.pytorch",
     "Result": "advloss.api",
     "Run": "advloss.training.workdir",
     "Trained": "advloss.api",
@@ -37,12 +39,14 @@ _HOMES = {
     "evaluate": "advloss.api",
     "fit": "advloss.api",
     "load": "advloss.api",
+    "load_pytorch": "advloss.networks.pytorch",
     "load_run": "advloss.training.workdir",
 }
 __all__ = [
     "Diagnosis",
     "DivergedError",
     "InputError",
+    "Pretrained",
     "Result",
     "Run",
     "Trained",
@@ -51,6 +55,7 @@ __all__ = [
     "evaluate",
     "fit",
     "load",
+    "load_pytorch",
     "load_run",
 ]
 

@@ -56,8 +56,8 @@ def fit(
 
     Args:
         module: a flax module, images -> logits; or the name of a network of the
-            library, such as "table1". A loss with a cosine head asks a module of one's
-            own for cosines.
+            library, such as "table1", or of one's own, PACKAGE.MODULE:NAME. A loss with
+            a cosine head asks a module of one's own for cosines.
         images: `[n, height, width, channels]` float in [0, 1]. Of 1,000 or more, 100
             are held out where the attack is a single step: a training that loses its
             robustness is warned of (`train.validation`).
@@ -130,7 +130,8 @@ def fit(
     dataset = Dataset(split, split, settings.data.num_classes)
     if isinstance(module, str):
         guards.check_images(dataset, settings)
-    _check_network(network, split, settings.data.num_classes)
+    else:
+        guards.check_module(network, split, settings.data.num_classes)
     shape = split.images.shape[1:]
     teacher.check_frozen(frozen, settings, network, shape)
     own = not isinstance(module, str)
@@ -198,38 +199,6 @@ def _check_heeded(module: Any, config: Mapping[str, Any]) -> None:
             raise InputError(
                 f"config.{key}={shown(config[key])} is not valid: the data are the "
                 "images and labels that are given"
-            )
-
-
-def _check_network(network: Network, split: Split, classes: int) -> None:
-    """A module must give logits, trained or not. Raises InputError."""
-    images = split.images[:2]
-
-    def look(key: jax.Array) -> tuple[PyTree, list[jax.Array]]:
-        variables = network.init(key, images.shape[1:])
-        modes = (False, True)
-        logits = [network.apply(variables, images, train=t)[0] for t in modes]
-        return variables.get("params", {}), logits
-
-    with checks.blamed(
-        f"the module fails for images {images.shape}: it must give logits [batch, "
-        "classes] and have params"
-    ):
-        params, found = jax.eval_shape(look, jax.random.key(0))
-    kinds = sorted({str(leaf.dtype) for leaf in jax.tree.leaves(params)})
-    if not kinds or not all("float" in kind for kind in kinds):
-        raise InputError(
-            f"the module's params are {', '.join(kinds) or 'none'}: use a module with "
-            "params, all of them floats"
-        )
-    for logits in found:
-        right = logits.ndim == 2 and len(logits) == len(images)
-        right = right and logits.shape[1] >= classes
-        if not right or not np.issubdtype(logits.dtype, np.floating):
-            raise InputError(
-                f"the module gives {logits.dtype} {logits.shape} for images "
-                f"{images.shape}: it must give logits, float [batch, classes], of at "
-                f"least {classes} classes as the labels say"
             )
 
 

@@ -115,13 +115,23 @@ class _Choice(Valid):
 
     @property
     def text(self) -> str:
-        return f"one of {', '.join(sorted(self[2]))}"
+        known, others = self[2]
+        ending = f", or {others}" if others else ""
+        return f"one of {', '.join(sorted(known))}{ending}"
 
 
-def choice(names: Iterable[str]) -> Valid:
-    """One of some names; of a registry, those that it has when a value is checked."""
+def choice(
+    names: Iterable[str],
+    *,
+    beside: Callable[[str], bool] = lambda value: False,
+    others: str = "",
+) -> Valid:
+    """One of some names; of a registry, those that it has when a value is checked.
+
+    `beside` says what else is valid, and `others` what that is.
+    """
     known = names if isinstance(names, Collection) else tuple(names)
-    return _Choice(str, lambda value: value in known, known)
+    return _Choice(str, lambda value: value in known or beside(value), (known, others))
 
 
 def choices(names: Iterable[str]) -> Valid:
@@ -153,3 +163,15 @@ def shares() -> Valid:
         )
 
     return Valid(tuple, accepts, "growing numbers between 0 and 1, such as (0.5, 0.75)")
+
+
+def numbers(*, least: float = -math.inf) -> Valid:
+    """A tuple of finite numbers above `least`, at least one of them."""
+    one = number(least, math.inf, above=True)
+
+    def accepts(value: tuple) -> bool:
+        right = all(type(item) in (int, float) for item in value)
+        return bool(value) and right and all(map(one.accepts, value))
+
+    above = "" if math.isinf(least) else f" > {least:g}"
+    return Valid(tuple, accepts, f"finite numbers{above}, at least one")

@@ -36,6 +36,9 @@ WRONG = [
     ("data.source", "mnist"),
     ("data.num_classes", 1),
     ("model.name", "resnet"),
+    ("model.name", "nets:build:more"),
+    ("model.depth", 28),  # table1 has none.
+    ("model.std", (1.0,)),
     ("model.init", "zeros"),
     ("train.steps", 0),
     ("train.steps", 2**31),

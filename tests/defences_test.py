@@ -39,6 +39,7 @@ CASES = {
     "adversarial:restarts": {"train.attack.restarts": 2},
     "adversarial:l2": {"defence.attack": "pgd_l2"},
     "adversarial:normalised": {"model.name": "normalised"},
+    "adversarial:resnet8": {"model.name": "resnet8"},
     "adversarial:sgd": {
         "train.optimiser": "sgd",
         "train.learning_rate": 0.05,

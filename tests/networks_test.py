@@ -23,6 +23,8 @@ TABLE_1 = {
     "fc1": (1024,),
     "fc2": (10,),
 }
+# Of those that are of one class, the one that compiles soonest.
+_DIFFERENT = ("table1", "mlp", "resnet8")
 
 
 def _build(head, seed=0):
@@ -163,7 +165,7 @@ def test_images_must_be_a_float_batch():
         network.apply(variables, jnp.zeros((1, 28, 28, 1), jnp.uint8))
 
 
-@pytest.mark.parametrize("name", networks.NETWORKS)
+@pytest.mark.parametrize("name", _DIFFERENT)
 @pytest.mark.parametrize("head", networks.HEADS)
 def test_lower_precision_changes_logits_a_little_and_no_type(name, head):
     build = functools.partial(networks.build, name, head=head, num_classes=10)
@@ -186,17 +188,23 @@ def test_lower_precision_changes_logits_a_little_and_no_type(name, head):
 
 @pytest.mark.parametrize("name", networks.NETWORKS)
 def test_entries_hold_to_their_own_rules(name):
-    """Layers as the entry's class names them, logits last; every size it allows."""
-    module = networks.NETWORKS[name].module
+    """Layers by name in their order, logits last; every size it allows."""
     network = networks.build(name, head="linear", num_classes=4)
-    side = 4 * module.divisor
-    variables = network.init(jax.random.key(0), (side, side + module.divisor, 2))
-    images = jnp.zeros((3, side, side + module.divisor, 2))
-    logits, activations, again = network.apply(variables, images, train=True)
-    assert network.layers == module.layers == tuple(activations)
-    assert {len(x) for x in activations.values()} == {3}
-    np.testing.assert_array_equal(activations[network.layers[-1]], logits)
-    assert jax.tree.structure(again) == jax.tree.structure(variables)
+    side = 4 * networks.divisor(name)
+    shape = (side, side + networks.divisor(name), 2)
+
+    def look(key, images):
+        variables = network.init(key, shape)
+        logits, activations, again = network.apply(variables, images, train=True)
+        assert network.layers == tuple(activations)
+        assert activations[network.layers[-1]] is logits
+        return variables, again, activations
+
+    images = jnp.zeros((3, *shape))
+    variables, again, found = jax.eval_shape(look, jax.random.key(0), images)
+    assert again == variables
+    assert {len(x.shape) for x in found.values()} <= {2, 4}
+    assert {x.shape[0] for x in found.values()} == {3}
 
 
 def test_a_classifier_and_a_predictor_see_the_network():
@@ -262,7 +270,7 @@ def test_no_activation_falls(name):
     assert pooled == found.max()
 
 
-@pytest.mark.parametrize("network", networks.NETWORKS)
+@pytest.mark.parametrize("network", ["table1", "mlp"])
 def test_an_activation_and_its_settings_reach_every_hidden_layer(network):
     built = networks.build(
         network,

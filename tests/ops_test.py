@@ -38,6 +38,31 @@ def test_conv2d_and_its_gradients(arrays):
         np.testing.assert_allclose(ours, plain, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("height", [6, 7])
+def test_conv2d_halved_is_a_convolution_with_stride_2(size, height):
+    """With `size // 2` zeros on each side, as PyTorch pads; gradients, too."""
+    pad = size // 2
+
+    def plain(images, kernel):
+        return jax.lax.conv_general_dilated(
+            images, kernel, (2, 2), [(pad, pad)] * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )  # fmt: skip
+
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(3)
+        images = jnp.asarray(rng.normal(size=(2, height, 5, 3)))
+        kernel = jnp.asarray(rng.normal(size=(size, size, 3, 4)))
+        found, pullback = jax.vjp(ops.conv2d_halved, images, kernel)
+        expected, plain_pullback = jax.vjp(plain, images, kernel)
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+        weight = jnp.cos(jnp.arange(found.size, dtype=found.dtype))
+        weight = weight.reshape(found.shape)
+        for ours, theirs in zip(pullback(weight), plain_pullback(weight), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("height", [4, 7, 14])
 def test_many_channels_take_winograd_s_way(height):
     """In float64 to its rounding; in float32 to some more than the definition's."""

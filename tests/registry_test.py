@@ -70,6 +70,24 @@ CASES = {
         ("", "Adam", "ada", "adam "),
         "one of adam, sgd",
     ),
+    "choice beside": (
+        registry.choice(["sgd"], beside=str.isupper, others="capitals"),
+        ("sgd", "ABC"),
+        ("adam", ""),
+        "one of sgd, or capitals",
+    ),
+    "numbers": (
+        registry.numbers(),
+        ((0,), (0.5, -1), (-HUGE, 0.0)),
+        ((), (NAN,), (INF, 1), (True,), ("1",), (None,), *((n,) for n in LOST)),
+        "finite numbers, at least one",
+    ),
+    "numbers above": (
+        registry.numbers(least=0),
+        ((TINY,), (1, 2.0)),
+        ((0,), (1, 0.0), (-1,), (1, ABOVE / 1e9)),
+        "finite numbers > 0, at least one",
+    ),
     "choices": (
         registry.choices(["pgd", "fgsm"]),
         (("pgd",), ("fgsm", "pgd"), ("pgd", "fgsm")),

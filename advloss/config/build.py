@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from advloss import losses, networks
 from advloss.attacks import ATTACKS, MINIMUM_NORM
 from advloss.defences import DEFENCES, outcomes
-from advloss.networks import ACTIVATIONS, NETWORKS, Network
+from advloss.networks import Network
 from advloss.registry import Setting
 from advloss.types import Array, AttackResult, Batch, Objective, PyTree
 
@@ -37,10 +37,6 @@ def _split(
 def network(config: ConfigDict) -> Network:
     """The network, with the head that the loss asks for."""
     model = config.model
-    settings = {
-        **NETWORKS[model.name].settings,
-        **ACTIVATIONS[model.activation].settings,
-    }
     return networks.build(
         model.name,
         head=losses.LOSSES[config.loss.name].head,
@@ -48,7 +44,7 @@ def network(config: ConfigDict) -> Network:
         init=model.init,
         precision=model.precision,
         activation=model.activation,
-        **_given(model, settings),
+        **_given(model, networks.settings_of(model.name, model.activation)),
     )
 
 

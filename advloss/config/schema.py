@@ -16,6 +16,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from advloss import networks
 from advloss.attacks import (
     ATTACKS,
     MINIMUM_NORM,
@@ -46,7 +47,7 @@ from advloss.data.augment import settings_of
 from advloss.defences import DEFENCES
 from advloss.errors import InputError
 from advloss.losses import LOSSES
-from advloss.networks import ACTIVATIONS, INITIALISERS, NETWORKS, PRECISIONS
+from advloss.networks import ACTIVATIONS, INITIALISERS, NETWORKS, PRECISIONS, own
 from advloss.registry import Setting, choice, number, whole
 
 
@@ -128,19 +129,20 @@ def _data() -> dict[str, Setting]:
 
 def _model() -> dict[str, Setting]:
     activations = titles("of every hidden layer", ACTIVATIONS)
+    names, usual = own.names(NETWORKS), own.USUAL
     return {
-        "name": Setting("table1", choice(NETWORKS), titles("the network", NETWORKS)),
+        "name": Setting("table1", names, titles("the network", NETWORKS)),
         "init": Setting(
-            "lecun",
+            usual["init"],
             choice(INITIALISERS),
             "lecun: variance kept from layer to layer; madry: deviation and biases 0.1",
         ),
         "precision": Setting(
-            "float32",
+            usual["precision"],
             choice(PRECISIONS),
             "of products, but for the last layer's; the lower ones are faster on GPUs",
         ),
-        "activation": Setting("relu", choice(ACTIVATIONS), activations),
+        "activation": Setting(usual["activation"], choice(ACTIVATIONS), activations),
     }
 
 
@@ -219,11 +221,10 @@ def _chosen(
     """The settings of the chosen entries, by section, with the defaults they get."""
     for key in _CHOICES:
         check(config, key, known[key].valid)
-    network, activation = config.model.name, config.model.activation
     return {
         "loss": LOSSES[config.loss.name].settings,
         "defence": DEFENCES[config.defence.name].settings,
-        "model": {**NETWORKS[network].settings, **ACTIVATIONS[activation].settings},
+        "model": networks.settings_of(config.model.name, config.model.activation),
         "train.attack": ATTACKS[config.defence.attack].trains_with,
         "train.augment": settings_of(config.train.augment.names),
         "train.validation": {"examples": _held_out(config)},

@@ -8,23 +8,16 @@
 under `jit`, what is not used is not computed. An attack sees
 `networks.classifier(network, variables)`, images -> logits.
 
-To add a network: write a subclass of `layers.Architecture`, and enter it in `NETWORKS`
-(docs/add-a-network.md).
+To add a network: write a subclass of `layers.Architecture`, and enter it in `NETWORKS`;
+or name one's own (docs/add-a-network.md).
 """
 
 import functools
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import chex
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
-from flax.errors import InvalidRngError
-
-from advloss.errors import InputError
-from advloss.networks import mlp, table1
+from advloss.errors import InputError, shown
+from advloss.networks import mlp, own, resnet, table1
 from advloss.networks.layers import (
     ACTIVATIONS,
     HEADS,
@@ -32,13 +25,19 @@ from advloss.networks.layers import (
     PRECISIONS,
     Architecture,
 )
+from advloss.networks.network import (
+    Network,
+    as_network,
+    classifier,
+    from_flax,
+    predictor,
+)
 from advloss.registry import Setting
-from advloss.types import Array, Axis, Classifier, PyTree
 
-# By other names than `train`, modules of one's own are told what they are to do.
-_MODES = ("deterministic", "inference", "is_training", "training")
-
-__all__ = ["ACTIVATIONS", "HEADS", "INITIALISERS", "NETWORKS", "PRECISIONS"]
+__all__ = [
+    "ACTIVATIONS", "HEADS", "INITIALISERS", "NETWORKS", "PRECISIONS", "Network",
+    "build", "classifier", "divisor", "from_flax", "predictor", "settings_of", "title",
+]  # fmt: skip
 
 
 class Entry(NamedTuple):
@@ -58,26 +57,14 @@ class Entry(NamedTuple):
 NETWORKS = {
     "table1": Entry(table1.Table1, "the network of Table I"),
     "mlp": Entry(mlp.Mlp, "a dense network"),
+    "resnet8": Entry(resnet.ResNet8, "a small residual network", resnet.SHARED),
+    "preact_resnet18": Entry(
+        resnet.PreActResNet18, "PreActResNet-18", {**resnet.SHARED, **resnet.PREACT}
+    ),
+    "wide_resnet": Entry(
+        resnet.WideResNet, "WideResNet", {**resnet.SHARED, **resnet.WIDE}
+    ),
 }
-
-
-class Network(NamedTuple):
-    """A network's two pure functions.
-
-    Attributes:
-        init: (key, image_shape) -> variables; image_shape is (height, width,
-            channels).
-        apply: (variables, images, *, train=False, axis=None) -> logits
-            `[batch, classes]`, the activations of every layer by name, each
-            `[batch, ...]`, and the variables, in which `train` renews the statistics
-            of batches, over the devices of the axis.
-        layers: the names of the layers in their order: each but the first takes what
-            the one before it gives.
-    """
-
-    init: Callable[[Array, tuple[int, int, int]], PyTree]
-    apply: Callable[..., tuple[Array, dict[str, Array], PyTree]]
-    layers: tuple[str, ...]
 
 
 def build(
@@ -90,10 +77,10 @@ def build(
     activation: str = "relu",
     **settings: Any,
 ) -> Network:
-    """The network of that name in `NETWORKS`.
+    """The network of that name in `NETWORKS`, or of one's own.
 
     Args:
-        name: a key of `NETWORKS`.
+        name: a key of `NETWORKS`, or PACKAGE.MODULE:NAME (`networks.own`).
         head: of the last layer, a key of `HEADS`.
         num_classes: the number of logits.
         init: how weights and biases begin, a key of `INITIALISERS`.
@@ -103,102 +90,48 @@ def build(
         settings: those of the network and of the activation.
 
     Raises:
-        InputError: no head of that name.
+        InputError: no head of that name, or the value of a setting is not valid; or a
+            network of one's own is none, see `own.load`.
     """
     if head not in HEADS:
         raise InputError(
             f"the loss asks for the head {head!r}: use one of {', '.join(HEADS)}"
         )
-    entry, chosen = NETWORKS[name], ACTIVATIONS[activation]
-    own = {key: value for key, value in settings.items() if key in chosen.settings}
-    rest = {key: value for key, value in settings.items() if key not in own}
-    function = functools.partial(chosen.function, **own) if own else chosen.function
-    module = entry.module(num_classes, head, init, precision, function, **rest)
-    return _network(module, ("train", "axis"), entry.module.layers)
-
-
-def from_flax(module: nn.Module) -> Network:
-    """Any flax module, images -> logits, as a network.
-
-    Where its `__call__` takes `train` it is told whether it is trained, and where it
-    takes `axis` (`types.Axis` or None), over which devices statistics are averaged. One
-    that returns a dict gives activations by name, the logits as "logits" or last.
-
-    Raises:
-        TypeError: `module` is no flax module.
-        InputError: as it is called: it draws random numbers, as dropout does; as it is
-            trained: it keeps statistics, or would be told by another name than `train`
-            that it is.
-    """
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"{module!r} is no flax.linen.Module")
-    taken = inspect.signature(type(module).__call__).parameters
-    taken = tuple(name for name in ("train", "axis", *_MODES) if name in taken)
-    return _network(module, taken, ())
-
-
-def _network(
-    module: nn.Module, taken: tuple[str, ...], layers: tuple[str, ...]
-) -> Network:
-    @functools.partial(jax.jit, static_argnums=1)  # As one program, not twenty.
-    def initialise(key: Array, image_shape: tuple[int, int, int]) -> PyTree:
-        modes = {"train": False, "axis": None}
-        modes = {name: value for name, value in modes.items() if name in taken}
-        return dict(module.init(key, jnp.zeros((1, *image_shape)), **modes))
-
-    def apply(
-        variables: PyTree,
-        images: Array,
-        *,
-        train: bool = False,
-        axis: Axis | None = None,
-    ) -> tuple[Array, dict[str, Array], PyTree]:
-        chex.assert_rank(images, 4)
-        chex.assert_type(images, float)
-        modes = {"train": train, "axis": axis}
-        modes = {name: value for name, value in modes.items() if name in taken}
-        if train and "train" not in taken:
-            _check_untold(taken, variables)
-        # What training renews: all but what gradients change.
-        renewed = [name for name in variables if name != "params"] if train else []
-        try:
-            found, changed = module.apply(variables, images, mutable=renewed, **modes)
-        except InvalidRngError as error:
+    entry = ACTIVATIONS[activation]
+    bound = {key: settings.pop(key) for key in entry.settings if key in settings}
+    function = functools.partial(entry.function, **bound) if bound else entry.function
+    if own.is_own(name):
+        if settings:
+            raise TypeError(f"{name} has no setting {', '.join(settings)}")
+        chosen = {
+            "head": head, "init": init, "precision": precision, "activation": activation
+        }  # fmt: skip
+        given = {**chosen, "activation": function, "num_classes": num_classes}
+        return own.load(name, chosen, given)
+    known = NETWORKS[name].settings
+    for key, value in settings.items():
+        valid = known[key].valid if key in known else None
+        if valid and not (type(value) is valid.kind and valid.accepts(value)):
             raise InputError(
-                "the network draws random numbers as it runs, as dropout does: use one "
-                "that is a function of images alone"
-            ) from error
-        found = found if isinstance(found, dict) else {"logits": found}
-        found = {name: _as_float32(value) for name, value in found.items()}
-        last = "logits" if "logits" in found else list(found)[-1]
-        return found[last], found, {**variables, **changed}
-
-    return Network(initialise, apply, layers)
+                f"config.model.{key}={shown(value)} is not valid: use {valid.text}"
+            )
+    module = NETWORKS[name].module(
+        num_classes, head, init, precision, function, **settings
+    )
+    return as_network(module, ("train", "axis"), module.layers)
 
 
-def _as_float32(value: Array) -> Array:
-    """Floats as float32; what is none, logits must not be, stays what it is."""
-    floats = jnp.issubdtype(value.dtype, jnp.floating)
-    return value.astype(jnp.float32) if floats else value
+def settings_of(name: str, activation: str = "relu") -> Mapping[str, Setting]:
+    """Those of a network and an activation; a network of one's own has none."""
+    own = NETWORKS[name].settings if name in NETWORKS else {}
+    return {**own, **ACTIVATIONS[activation].settings}
 
 
-def _check_untold(taken: tuple[str, ...], variables: PyTree) -> None:
-    """What is not told that it is trained must not need to be. Raises InputError."""
-    kept = ", ".join(name for name in variables if name != "params")
-    asks = ", ".join(name for name in taken if name in _MODES)
-    if kept or asks:
-        reason = f"asks for {asks}" if asks else f"keeps {kept}"
-        raise InputError(
-            f"the network {reason}, but its __call__ takes no `train`: it would never "
-            "be told that it is trained; use __call__(self, images, train=False)"
-        )
+def title(name: str) -> str:
+    """A network's name in tables."""
+    return NETWORKS[name].title if name in NETWORKS else name
 
 
-def classifier(network: Network, variables: PyTree) -> Classifier:
-    """What an attack sees of a network: images -> logits."""
-    return lambda images: network.apply(variables, images)[0]
-
-
-def predictor(network: Network, variables: PyTree) -> Callable[[Array], Array]:
-    """Images -> the most likely class of each, `[batch]`."""
-    return lambda images: jnp.argmax(network.apply(variables, images)[0], axis=-1)
+def divisor(name: str) -> int:
+    """What must divide the images' height and width."""
+    return NETWORKS[name].module.divisor if name in NETWORKS else 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from advloss import networks
 from advloss.attacks import ATTACKS, SUITES
 from advloss.errors import InputError
 from advloss.evaluation import measured as one
@@ -17,7 +18,6 @@ from advloss.evaluation.exchange.robustbench import (
 )
 from advloss.evaluation.measured import Measured
 from advloss.evaluation.results import ThreatModel
-from advloss.networks import NETWORKS
 from advloss.report import titles
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def model_info(row: "Row", threat: ThreatModel, about: About) -> ModelInfo:
         reported=reported if about.reported is None else about.reported,
         autoattack_acc=_autoattack(row.measured, threat),
         external=100 * threat.proportion.accuracy,
-        architecture=about.architecture or NETWORKS[name].title,
+        architecture=about.architecture or networks.title(name),
         authors=about.authors,
         venue=about.venue,
         link=about.link,

@@ -285,7 +285,9 @@ def _state_at(
     """The state of that step; what a run has beyond it is given up."""
     state = step.init(config, network, dataset.train)
     if step_number:
+        begun = state.variables
         state = folders.restore(manager, config, state, step_number)
+        guards.check_form(state.variables, begun, config)
     for later in [saved for saved in manager.all_steps() if saved > step_number]:
         manager.delete(later)
     return state

@@ -22,7 +22,7 @@ from advloss import networks
 from advloss.attacks.checks import blamed
 from advloss.config import build
 from advloss.errors import InputError, shown
-from advloss.networks import Network
+from advloss.networks import Network, own
 from advloss.runtime import files
 from advloss.types import Classifier, PyTree
 
@@ -44,7 +44,8 @@ class Trained:
         network: its pure functions.
         config: what it was trained with, every key.
         metrics: of every step by name, `[steps]`; of validations, `[validations]`.
-        module: "table1" or another name of the registry, or the class's of one's own.
+        module: "table1" or another name that a config takes, or the class's of one's
+            own.
         image_shape: (height, width, channels).
     """
 
@@ -121,7 +122,8 @@ def load(folder: str | Path, module: Any = None) -> Trained:
 
     Args:
         folder: where it was written.
-        module: the flax module, of one's own; not needed for the library's networks.
+        module: the flax module, of one's own; not needed for those that a config
+            names.
 
     Raises:
         InputError: nothing or something else is there, or the module is missing.
@@ -131,8 +133,9 @@ def load(folder: str | Path, module: Any = None) -> Trained:
     config, arrays = configs.load_config(folder), files.read_arrays(folder / _VARIABLES)
     if _digest(files.read_text(folder / configs.CONFIG), arrays) != digest:
         raise InputError(f"{folder} was not saved whole, or was changed: save it again")
-    own = name not in networks.NETWORKS or config.model.name != name
-    if own and (module is None or isinstance(module, str)):
+    named = name in networks.NETWORKS or own.is_own(name)
+    by_itself = named and config.model.name == name
+    if not by_itself and (module is None or isinstance(module, str)):
         raise InputError(f"{folder} holds a {name} of one's own: give it as module")
     if isinstance(module, str) and module != name:
         raise InputError(
@@ -149,12 +152,12 @@ def load(folder: str | Path, module: Any = None) -> Trained:
     for path in more.get("bfloat16", ()):
         arrays[path] = arrays[path].astype(_HALF)
     found = trained(network, _unflatten(arrays), config, {}, name, shape)
-    if module is not None and "answers" in more:
+    if (module is not None or own.is_own(name)) and "answers" in more:
         told, now = np.array(more["answers"]), _answers(found.classifier, shape)
         if not np.allclose(now, told, rtol=0, atol=_CLOSE * np.abs(told).max()):
             raise InputError(
-                f"module={shown(module)} computes something else than the {name} that "
-                f"{folder} holds: give that one"
+                f"module={shown(module or name)} computes something else than the "
+                f"{name} that {folder} holds: give that one"
             )
     return found
 
