@@ -129,7 +129,7 @@ def fit(
     chosen = _dividing(chosen, settings.train.batch_size)
     dataset = Dataset(split, split, settings.data.num_classes)
     if isinstance(module, str):
-        guards.check_images(dataset, settings)
+        guards.check_images(dataset, settings, network)
     else:
         guards.check_module(network, split, settings.data.num_classes)
     shape = split.images.shape[1:]

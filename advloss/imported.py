@@ -36,8 +36,8 @@ def named(text: str, key: str) -> Any:
             f"{missing}."
         ):
             raise InputError(
-                f"{where} there is no module {missing}: use one that Python finds; "
-                "PYTHONPATH=. lets it look in the working directory"
+                f"{where} there is no module {missing}: use one that Python finds, in "
+                "the folder of the command or installed"
             ) from error
         raise InputError(
             f"{where} the module {module} fails as it is imported "

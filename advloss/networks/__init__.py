@@ -16,6 +16,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from advloss import imported
 from advloss.errors import InputError, shown
 from advloss.networks import mlp, own, resnet, table1
 from advloss.networks.layers import (
@@ -100,7 +101,7 @@ def build(
     entry = ACTIVATIONS[activation]
     bound = {key: settings.pop(key) for key in entry.settings if key in settings}
     function = functools.partial(entry.function, **bound) if bound else entry.function
-    if own.is_own(name):
+    if imported.is_path(name):
         if settings:
             raise TypeError(f"{name} has no setting {', '.join(settings)}")
         chosen = {

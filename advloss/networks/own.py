@@ -9,15 +9,14 @@ nothing is said: the head `linear`, and the defaults of `config.model`.
 """
 
 import functools
-import importlib
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 
+from advloss import imported
 from advloss.errors import InputError, line
 from advloss.networks.network import Network, from_flax
 from advloss.registry import Valid, choice
@@ -26,17 +25,11 @@ from advloss.registry import Valid, choice
 USUAL = {
     "head": "linear", "init": "lecun", "precision": "float32", "activation": "relu"
 }  # fmt: skip
-_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
-
-
-def is_own(name: str) -> bool:
-    """Whether a name has the form of a network of one's own."""
-    return bool(_NAME.fullmatch(name))
 
 
 def names(known: Mapping[str, Any]) -> Valid:
     """A name of the registry, or one that has the form of one's own."""
-    return choice(known, beside=is_own, others="PACKAGE.MODULE:NAME of your own")
+    return choice(known, beside=imported.is_path, others=f"{imported.FORM} of your own")
 
 
 def load(name: str, chosen: Mapping[str, str], given: Mapping[str, Any]) -> Network:
@@ -89,20 +82,11 @@ def _told(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _find(name: str) -> Callable[..., Any]:
-    path, _, attribute = name.partition(":")
-    try:
-        module = importlib.import_module(path)
-    except (Exception, SystemExit) as error:
-        raise InputError(
-            f"config.model.name={name!r}: {path} can't be imported "
-            f"({type(error).__name__}: {line(error)}); use a module that Python finds, "
-            "in the folder of the command or installed"
-        ) from error
-    found = getattr(module, attribute, None)
+    found = imported.named(name, "model.name")
     if not callable(found):
         raise InputError(
-            f"config.model.name={name!r}: {path} has no function or class {attribute}: "
-            "use one that takes num_classes and returns a network"
+            f"config.model.name={name!r} is a {type(found).__name__}: use a function "
+            "or class that takes num_classes and returns a network"
         )
     return found
 

@@ -7,21 +7,20 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from advloss import networks
+from advloss import imported, networks
 from advloss.attacks import ATTACKS, checks
-from advloss.config import build
 from advloss.defences import DEFENCES
 from advloss.errors import DivergedError, InputError
 from advloss.losses import LOSSES
-from advloss.networks import Network, classifier, own
+from advloss.networks import Network, classifier
 from advloss.types import Dataset, PyTree, Split, TrainState
 
 _SOME = 100  # Images that are looked at.
 _ROUNDING = 0.01  # Of a cosine; lower precisions round much.
 
 
-def check_images(dataset: Dataset, config: ConfigDict) -> None:
-    """The network must fit the images, and be one. Raises InputError."""
+def check_images(dataset: Dataset, config: ConfigDict, network: Network) -> None:
+    """The config's network must fit the images, and be one. Raises InputError."""
     height, width = dataset.train.images.shape[1:3]
     divisor = networks.divisor(config.model.name)
     if height % divisor or width % divisor or not height or not width:
@@ -29,7 +28,7 @@ def check_images(dataset: Dataset, config: ConfigDict) -> None:
             f"the images are {height}x{width}: config.model.name={config.model.name!r} "
             f"needs height and width that are multiples of {divisor}"
         )
-    network, name = build.network(config), config.model.name
+    name = config.model.name
     told = f"config.model.name={name!r}: the network"
     found = check_module(network, dataset.train, config.data.num_classes, told)
     if found != config.data.num_classes:
@@ -37,7 +36,7 @@ def check_images(dataset: Dataset, config: ConfigDict) -> None:
             f"{told} gives logits of {found} classes: it must give those of "
             f"config.data.num_classes={config.data.num_classes}"
         )
-    if own.is_own(name) and LOSSES[config.loss.name].head != "linear":
+    if imported.is_path(name) and LOSSES[config.loss.name].head != "linear":
         variables = network.init(jax.random.key(0), dataset.train.images.shape[1:])
         check_logits(network, variables, dataset.train, config.loss.name, told)
 

@@ -18,11 +18,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from advloss import config as configs
-from advloss import networks
+from advloss import imported, networks
 from advloss.attacks.checks import blamed
 from advloss.config import build
 from advloss.errors import InputError, shown
-from advloss.networks import Network, own
+from advloss.networks import Network
 from advloss.runtime import files
 from advloss.types import Classifier, PyTree
 
@@ -133,7 +133,7 @@ def load(folder: str | Path, module: Any = None) -> Trained:
     config, arrays = configs.load_config(folder), files.read_arrays(folder / _VARIABLES)
     if _digest(files.read_text(folder / configs.CONFIG), arrays) != digest:
         raise InputError(f"{folder} was not saved whole, or was changed: save it again")
-    named = name in networks.NETWORKS or own.is_own(name)
+    named = name in networks.NETWORKS or imported.is_path(name)
     by_itself = named and config.model.name == name
     if not by_itself and (module is None or isinstance(module, str)):
         raise InputError(f"{folder} holds a {name} of one's own: give it as module")
@@ -152,7 +152,7 @@ def load(folder: str | Path, module: Any = None) -> Trained:
     for path in more.get("bfloat16", ()):
         arrays[path] = arrays[path].astype(_HALF)
     found = trained(network, _unflatten(arrays), config, {}, name, shape)
-    if (module is not None or own.is_own(name)) and "answers" in more:
+    if (module is not None or imported.is_path(name)) and "answers" in more:
         told, now = np.array(more["answers"]), _answers(found.classifier, shape)
         if not np.allclose(now, told, rtol=0, atol=_CLOSE * np.abs(told).max()):
             raise InputError(
