@@ -2,12 +2,12 @@
 # make test             installs what tests need, checks style, runs all tests
 # make fast             the tests that take seconds
 # make soak             trainings killed at 50 random moments
-# make docs             the site, into docs/_build/html; its notebooks are executed
 # make lint             style, and which part may import which
 # make compare-attacks  our attacks against other packages', on RUNS
 # make compare-autoattack  our AutoAttack against its authors', on RUNS
 # make bench            our speed beside other packages'
 # make bench-steps      what a step of each defence costs
+# make docs             the site, into docs/_build/html; its notebooks are executed
 # make clean            removes the environment
 PYTHON ?= python3
 RUNS ?= runs/quickstart/undefended,runs/quickstart/softmax

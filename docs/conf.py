@@ -22,6 +22,8 @@ version = release = advloss.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "sphinx_book_theme"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = f"advloss {release}"
 html_theme_options = {
     "show_toc_level": 2,
