@@ -25,7 +25,7 @@ from advloss.evaluation.diagnosis import Diagnosis, diagnose
 from advloss.evaluation.front import Result, evaluate
 from advloss.networks import Network
 from advloss.runtime import environment
-from advloss.training import guards, stack, step, teacher, validation
+from advloss.training import guards, preflight, stack, step, teacher, validation
 from advloss.training.trained import Trained, load, network_of, trained
 from advloss.types import Dataset, PyTree, Split, TrainState
 
@@ -129,9 +129,9 @@ def fit(
     chosen = _dividing(chosen, settings.train.batch_size)
     dataset = Dataset(split, split, settings.data.num_classes)
     if isinstance(module, str):
-        guards.check_images(dataset, settings, network)
+        preflight.check_images(dataset, settings)
     else:
-        guards.check_module(network, split, settings.data.num_classes)
+        preflight.check_module(network, split, settings.data.num_classes)
     shape = split.images.shape[1:]
     teacher.check_frozen(frozen, settings, network, shape)
     own = not isinstance(module, str)
@@ -154,7 +154,7 @@ def _train(
     split, loss = dataset.train, settings.loss.name
     state = step.init(settings, network, split)
     if own:
-        guards.check_logits(network, state.variables, split, loss)
+        preflight.check_logits(network, state.variables, split, loss)
     where = stack.layout(1, settings.train.batch_size, devices)
     chunks = stack.run(
         [settings], network, dataset, [state], where=where, frozen=[frozen]
@@ -175,7 +175,7 @@ def _train(
                 break
     guards.check_state(state, settings)
     if own:
-        guards.check_logits(network, state.variables, split, loss)
+        preflight.check_logits(network, state.variables, split, loss)
     return state, _joined(rows)
 
 

@@ -97,8 +97,8 @@ class Residual(layers.Architecture):
     @property
     def layers(self) -> tuple[str, ...]:
         blocks, widths = self.stages()
-        numbers = range(1, blocks * len(widths) + 1)
-        return ("stem", *(f"block{i}" for i in numbers), "pool", "fc")
+        places = range(1, blocks * len(widths) + 1)
+        return ("stem", *(f"block{i}" for i in places), "pool", "fc")
 
     @nn.compact
     def __call__(

@@ -27,7 +27,7 @@ from advloss.runtime import (
     metrics,
 )
 from advloss.runtime import devices as on_devices
-from advloss.training import guards, keeping, stack, step, teacher
+from advloss.training import keeping, preflight, stack, step, teacher
 from advloss.training import workdir as folders
 from advloss.types import Dataset, PyTree, TrainState
 
@@ -80,7 +80,7 @@ def train_runs(
     for workdir, config in zip(checked, stacked, strict=True):
         folders.check_owner(workdir, config)
     dataset = folders.load_data(stacked[0])
-    guards.check_images(dataset, stacked[0], build.network(stacked[0]))
+    preflight.check_images(dataset, stacked[0])
     augment.check(stacked[0].train.augment, dataset.train.images.shape[1:])
     data = folders.digests(dataset)
     members = [
@@ -287,7 +287,7 @@ def _state_at(
     if step_number:
         begun = state.variables
         state = folders.restore(manager, config, state, step_number)
-        guards.check_form(state.variables, begun, config)
+        preflight.check_form(state.variables, begun, config)
     for later in [saved for saved in manager.all_steps() if saved > step_number]:
         manager.delete(later)
     return state
