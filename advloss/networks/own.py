@@ -8,7 +8,6 @@ and `activation`, a function of an array. What it does not take must be what it 
 nothing is said: the head `linear`, and the defaults of `config.model`.
 """
 
-import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -66,7 +65,6 @@ def load(name: str, chosen: Mapping[str, str], given: Mapping[str, Any]) -> Netw
 def _told(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """The same function; what it raises becomes one line, but for what JAX runs."""
 
-    @functools.wraps(function)
     def told(*given: Any, **settings: Any) -> Any:
         try:
             return function(*given, **settings)

@@ -77,11 +77,15 @@ class Residual(layers.Architecture):
     """A convolution, blocks, the mean over all places, and the head.
 
     Attributes:
+        blocks: in each stage.
+        widths: features of each stage.
         norm: a key of `norms.NORMS`.
         mean, std: of each channel of the images, or one number for all: what it sees is
             `(images - mean) / std`.
     """
 
+    blocks: ClassVar[int]
+    widths: ClassVar[tuple[int, ...]]
     stem: ClassVar[int] = 16  # Features of the first convolution.
     shortcut: ClassVar[str] = "activated"
     final_norm: ClassVar[bool] = True
@@ -90,14 +94,9 @@ class Residual(layers.Architecture):
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
 
-    def stages(self) -> tuple[int, tuple[int, ...]]:
-        """How many blocks a stage has, and the features of each stage."""
-        raise NotImplementedError
-
     @property
     def layers(self) -> tuple[str, ...]:
-        blocks, widths = self.stages()
-        places = range(1, blocks * len(widths) + 1)
+        places = range(1, self.blocks * len(self.widths) + 1)
         return ("stem", *(f"block{i}" for i in places), "pool", "fc")
 
     @nn.compact
@@ -105,15 +104,15 @@ class Residual(layers.Architecture):
         self, images: Array, *, train: bool = False, axis: Axis | None = None
     ) -> dict[str, Array]:
         given = self.initialiser, self.precision
-        blocks, widths = self.stages()
         x = self._normalised(images)
         x = Conv(self.stem, 3, False, *given, name="stem")(x)
         found = {"stem": x}
-        for i in range(blocks * len(widths)):
-            stage, place = divmod(i, blocks)
+        for i in range(self.blocks * len(self.widths)):
+            stage, place = divmod(i, self.blocks)
             name, halves = f"block{i + 1}", place == 0 and stage > 0
+            activated = self.shortcut == "activated"
             block = Block(
-                widths[stage], halves, self.shortcut == "activated", self.norm, *given,
+                self.widths[stage], halves, activated, self.norm, *given,
                 self.activation, name=name,
             )  # fmt: skip
             x = found[name] = block(x, train=train, axis=axis)
@@ -143,8 +142,8 @@ class Residual(layers.Architecture):
 class ResNet8(Residual):
     """Three stages of one block, 16, 32 and 64 features: for a CPU."""
 
-    def stages(self) -> tuple[int, tuple[int, ...]]:
-        return 1, (16, 32, 64)
+    blocks: ClassVar = 1
+    widths: ClassVar = (16, 32, 64)
 
 
 class PreActResNet18(Residual):
@@ -155,13 +154,12 @@ class PreActResNet18(Residual):
     has no normalisation and activation before the mean over all places.
     """
 
+    blocks: ClassVar = 2
+    widths: ClassVar = (64, 128, 256, 512)
     stem: ClassVar = 64
 
     shortcut: str = "activated"
     final_norm: bool = True
-
-    def stages(self) -> tuple[int, tuple[int, ...]]:
-        return 2, (64, 128, 256, 512)
 
 
 class WideResNet(Residual):
@@ -173,8 +171,13 @@ class WideResNet(Residual):
     depth: int = 28
     widen: int = 10
 
-    def stages(self) -> tuple[int, tuple[int, ...]]:
-        return (self.depth - 4) // 6, tuple(self.widen * n for n in (16, 32, 64))
+    @property
+    def blocks(self) -> int:
+        return (self.depth - 4) // 6
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return tuple(self.widen * n for n in (16, 32, 64))
 
 
 SHARED = {
