@@ -19,9 +19,10 @@ from matplotlib import figure as drawn
 
 from advloss import config as configs
 from advloss import report
+from advloss.config import titles
 from advloss.errors import InputError
 from advloss.evaluation import measured
-from advloss.report import figures, style, tables, titles, training_log
+from advloss.report import figures, style, tables, training_log
 from advloss.report.figures import ATTACK, NATURAL, WORST, Series
 from advloss.report.section import Block, Figure, Section
 from advloss.runtime import checkpoints, files

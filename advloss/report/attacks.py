@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from advloss.attacks import ATTACKS, MINIMUM_NORM
+from advloss.config import titles
 from advloss.evaluation.results import AttackSummary, Measured, Summary
-from advloss.report import tables, titles
+from advloss.report import tables
 from advloss.report.figures import LINES, POINTS, STEPS, Curve
 
 _HEADER = (

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from advloss.config import titles
 from advloss.evaluation.results import Attack, Summary
 from advloss.evaluation.statistics import Proportion
-from advloss.report import titles
 from advloss.report.figures import ATTACK, NATURAL, WORST
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from advloss.config import titles
 from advloss.report import (
     alike,
     attacks,
@@ -17,7 +18,6 @@ from advloss.report import (
     made,
     rows,
     tables,
-    titles,
     training_log,
 )
 from advloss.report.columns import Column
