@@ -22,10 +22,11 @@ from advloss.errors import InputError, shown
 from advloss.evaluation.arguments import check_devices
 from advloss.evaluation.diagnosis import Diagnosis, diagnose
 from advloss.evaluation.front import Result, evaluate
+from advloss.evaluation.loaded import load
 from advloss.networks import Network
 from advloss.runtime import environment
 from advloss.training import guards, stack, step, teacher, validation
-from advloss.training.trained import Trained, load, network_of, trained
+from advloss.training.trained import Trained, network_of, trained
 from advloss.types import Dataset, PyTree, Split, TrainState
 
 __all__ = ["Diagnosis", "Result", "Trained", "diagnose", "evaluate", "fit", "load"]
@@ -134,7 +135,8 @@ def fit(
     own = not isinstance(module, str)
     state, metrics = _train(network, dataset, settings, own, frozen, progress, chosen)
     variables = validation.evaluated(state._asdict(), settings.train)
-    return trained(network, variables, settings, metrics, name, shape)
+    facts = {"data": f"{len(split.labels):,} images that were given to advloss.fit"}
+    return trained(network, variables, settings, metrics, name, shape, facts)
 
 
 @jax.numpy_dtype_promotion("standard")  # Whatever holds outside.
