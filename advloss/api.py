@@ -133,13 +133,14 @@ def fit(
     shape = split.images.shape[1:]
     teacher.check_frozen(frozen, settings, network, shape)
     own = not isinstance(module, str)
-    state, metrics = _train(network, dataset, settings, own, frozen, progress, chosen)
+    with jax.numpy_dtype_promotion("standard"):  # Whatever holds outside.
+        found = _train(network, dataset, settings, own, frozen, progress, chosen)
+    state, metrics = found
     variables = validation.evaluated(state._asdict(), settings.train)
     facts = {"data": f"{len(split.labels):,} images that were given to advloss.fit"}
     return trained(network, variables, settings, metrics, name, shape, facts)
 
 
-@jax.numpy_dtype_promotion("standard")  # Whatever holds outside.
 def _train(
     network: Network,
     dataset: Dataset,
@@ -178,7 +179,7 @@ def _train(
     return state, _joined(rows)
 
 
-def _joined(rows: Sequence[step.Metrics]) -> dict[str, np.ndarray]:
+def _joined(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The metrics of all chunks; validations are fewer than steps."""
     keys = dict.fromkeys(key for row in rows for key in row)
     return {k: np.concatenate([row[k] for row in rows if k in row]) for k in keys}
@@ -203,7 +204,7 @@ def _check_heeded(module: Any, config: Mapping[str, Any]) -> None:
 
 def _check_network(network: Network, split: Split, classes: int) -> None:
     """A module must give logits, trained or not. Raises InputError."""
-    images = split.images[:2]
+    images: Any = split.images[:2]
 
     def look(key: jax.Array) -> tuple[PyTree, list[jax.Array]]:
         variables = network.init(key, images.shape[1:])

@@ -121,7 +121,8 @@ class _Choice(Valid):
 def choice(names: Iterable[str]) -> Valid:
     """One of some names; of a registry, those that it has when a value is checked."""
     known = names if isinstance(names, Collection) else tuple(names)
-    return _Choice(str, lambda value: value in known, known)
+    names_for_text: Any = known  # Of which the property makes the text.
+    return _Choice(str, lambda value: value in known, names_for_text)
 
 
 def choices(names: Iterable[str]) -> Valid:
@@ -134,7 +135,7 @@ def choices(names: Iterable[str]) -> Valid:
 def shares() -> Valid:
     """A tuple of growing numbers between 0 and 1."""
 
-    def accepts(value: tuple) -> bool:
+    def accepts(value: tuple[Any, ...]) -> bool:
         numbers = all(type(item) in (int, float) for item in value)
         return (
             numbers

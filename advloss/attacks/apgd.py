@@ -280,7 +280,8 @@ def _climb(
         flat=~none,
     )
     shares = np.where(np.arange(steps + 1), _MOMENTUM, 1.0).astype(images.dtype)
-    state, _ = jax.lax.scan(iterate, state, (shares, _intervals(steps)))
+    each: Any = (shares, _intervals(steps))  # Of NumPy: the loop takes them as arrays.
+    state, _ = jax.lax.scan(iterate, state, each)
     return state.best, state.worst, state.flat
 
 

@@ -112,10 +112,10 @@ def _accuracies(folder: Path) -> dict[str, str]:
         if not attack.suite:
             found[title] = each.final
     suites = titles.suite_titles(summary.suites)
-    for each, (_, title) in zip(summary.suites, suites, strict=True):
-        found[title] = each.proportion
-    for each in summary.worst:
-        found[titles.worst_title(each.norm, each.epsilon)] = each.proportion
+    for suite, (_, title) in zip(summary.suites, suites, strict=True):
+        found[title] = suite.proportion
+    for threat in summary.worst:
+        found[titles.worst_title(threat.norm, threat.epsilon)] = threat.proportion
     count = f"{len(measured[0].labels):,} test images"
     return {key: f"{_percent(value)} of {count}" for key, value in found.items()}
 

@@ -26,7 +26,7 @@ def flatten(tree: PyTree) -> dict[str, Any]:
     """
     found = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        names = [getattr(key, "key", None) for key in path]
+        names: list[Any] = [getattr(key, "key", None) for key in path]
         if not all(isinstance(name, str) for name in names):
             raise InputError(f"variables{jax.tree_util.keystr(path)}: use nested dicts")
         names = [name.replace("%", "%25").replace("/", "%2F") for name in names]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -198,7 +199,7 @@ def load(folder: str | Path, module: Any = None) -> Trained:
 def _answers(classifier: Classifier, shape: tuple[int, ...]) -> np.ndarray:
     """The logits of two images, the same for every network."""
     images = np.linspace(0, 1, 2 * math.prod(shape), dtype=np.float32)
-    return np.asarray(classifier(images.reshape(2, *shape)))
+    return np.asarray(classifier(jnp.asarray(images.reshape(2, *shape))))
 
 
 def _agree(found: np.ndarray, told: np.ndarray) -> bool:
