@@ -11,6 +11,7 @@ a sweep or a study, then those of its runs with `appendix=True`.
 from advloss.report.diagnosis import sections_of_diagnosis
 from advloss.report.exports import export
 from advloss.report.model_info import About
+from advloss.report.own import check_runs
 from advloss.report.page import write
 from advloss.report.paper import PARTS, Part, sections_of_paper
 from advloss.report.rows import Row, load_row
@@ -26,6 +27,7 @@ __all__ = [
     "Part",
     "Row",
     "Section",
+    "check_runs",
     "export",
     "load_row",
     "sections_of_diagnosis",
