@@ -28,7 +28,7 @@ def text(
     module: str,
     image_shape: tuple[int, ...],
     parameters: int,
-    precision: str,
+    halved: bool,
     own: bool,
 ) -> str:
     """A model card in Markdown, as the Hugging Face Hub shows it.
@@ -41,13 +41,14 @@ def text(
         module: the network's name, or its class's.
         image_shape: (height, width, channels).
         parameters: how many there are.
-        precision: of the weights in the file.
+        halved: the weights in the file are rounded to float16.
         own: the module is one's own, and has to be given to `load`.
     """
     size = " x ".join(map(str, image_shape))
     network = module if own else networks.NETWORKS[module].title
+    rounded = ", rounded to float16" * halved
     known = {
-        "network": f"{network}, {parameters:,} parameters in {precision}",
+        "network": f"{network}, {parameters:,} parameters{rounded}",
         "images": f"{size}, in [0, 1]",
         "classes": config.data.num_classes,
         "loss": titles.loss_title(config),

@@ -111,7 +111,7 @@ class Trained:
             module=self.module,
             image_shape=self.image_shape,
             parameters=sum(leaf.size for leaf in params),
-            precision=precision,
+            halved=precision == "float16",
             own=_is_own(self.module, self.config),
         )
         files.write_text(folder / _CARD, told)
