@@ -2,7 +2,7 @@
 # make test             installs what tests need, checks style, runs all tests
 # make fast             the tests that take seconds
 # make soak             trainings killed at 50 random moments
-# make lint             style, and which part may import which
+# make lint             style, types, and which part may import which
 # make compare-attacks  our attacks against other packages', on RUNS
 # make compare-autoattack  our AutoAttack against its authors', on RUNS
 # make bench            our speed beside other packages'
@@ -47,6 +47,7 @@ bench-steps: .venv/installed
 lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 docs: .venv/installed-docs
 	$(BIN)/python -m sphinx -E -W --keep-going --quiet docs docs/_build/html

@@ -23,10 +23,11 @@ from advloss.errors import InputError, shown
 from advloss.evaluation.arguments import check_devices
 from advloss.evaluation.diagnosis import Diagnosis, diagnose
 from advloss.evaluation.front import Result, evaluate
+from advloss.evaluation.loaded import load
 from advloss.networks import Network
 from advloss.runtime import environment
 from advloss.training import guards, preflight, stack, step, teacher, validation
-from advloss.training.trained import Trained, load, network_of, trained
+from advloss.training.trained import Trained, network_of, trained
 from advloss.types import Dataset, PyTree, Split, TrainState
 
 __all__ = ["Diagnosis", "Result", "Trained", "diagnose", "evaluate", "fit", "load"]
@@ -135,12 +136,14 @@ def fit(
     shape = split.images.shape[1:]
     teacher.check_frozen(frozen, settings, network, shape)
     own = not isinstance(module, str)
-    state, metrics = _train(network, dataset, settings, own, frozen, progress, chosen)
+    with jax.numpy_dtype_promotion("standard"):  # Whatever holds outside.
+        found = _train(network, dataset, settings, own, frozen, progress, chosen)
+    state, metrics = found
     variables = validation.evaluated(state._asdict(), settings.train)
-    return trained(network, variables, settings, metrics, name, shape)
+    facts = {"data": f"{len(split.labels):,} images that were given to advloss.fit"}
+    return trained(network, variables, settings, metrics, name, shape, facts)
 
 
-@jax.numpy_dtype_promotion("standard")  # Whatever holds outside.
 def _train(
     network: Network,
     dataset: Dataset,
@@ -179,7 +182,7 @@ def _train(
     return state, _joined(rows)
 
 
-def _joined(rows: Sequence[step.Metrics]) -> dict[str, np.ndarray]:
+def _joined(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The metrics of all chunks; validations are fewer than steps."""
     keys = dict.fromkeys(key for row in rows for key in row)
     return {k: np.concatenate([row[k] for row in rows if k in row]) for k in keys}

@@ -115,7 +115,8 @@ class _Choice(Valid):
 
     @property
     def text(self) -> str:
-        known, others = self[2]
+        told: Any = self[2]
+        known, others = told
         ending = f", or {others}" if others else ""
         return f"one of {', '.join(sorted(known))}{ending}"
 
@@ -131,7 +132,12 @@ def choice(
     `beside` says what else is valid, and `others` what that is.
     """
     known = names if isinstance(names, Collection) else tuple(names)
-    return _Choice(str, lambda value: value in known or beside(value), (known, others))
+    names_for_text: Any = (known, others)  # Of which the property makes the text.
+
+    def accepts(value: str) -> bool:
+        return value in known or beside(value)
+
+    return _Choice(str, accepts, names_for_text)
 
 
 def choices(names: Iterable[str]) -> Valid:
@@ -145,7 +151,7 @@ def each_once(names: Iterable[str]) -> Valid:
     """A tuple of names, none of them twice; it may be empty."""
     known = tuple(names)
 
-    def accepts(value: tuple) -> bool:
+    def accepts(value: tuple[Any, ...]) -> bool:
         return set(value) <= set(known) and len(set(value)) == len(value)
 
     return Valid(tuple, accepts, f"none, or each once, of {', '.join(sorted(known))}")
@@ -154,7 +160,7 @@ def each_once(names: Iterable[str]) -> Valid:
 def shares() -> Valid:
     """A tuple of growing numbers between 0 and 1."""
 
-    def accepts(value: tuple) -> bool:
+    def accepts(value: tuple[Any, ...]) -> bool:
         numbers = all(type(item) in (int, float) for item in value)
         return (
             numbers
@@ -169,7 +175,7 @@ def numbers(*, least: float = -math.inf) -> Valid:
     """A tuple of finite numbers above `least`, at least one of them."""
     one = number(least, math.inf, above=True)
 
-    def accepts(value: tuple) -> bool:
+    def accepts(value: tuple[Any, ...]) -> bool:
         right = all(type(item) in (int, float) for item in value)
         return bool(value) and right and all(map(one.accepts, value))
 

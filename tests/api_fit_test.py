@@ -265,9 +265,7 @@ def test_a_run_is_not_overwritten(trained, tmp_path):
     workdir = shutil.copytree(trained, tmp_path / "run")
     before = (workdir / "config.json").read_bytes()
     own = _fit(Own(), (_IMAGES, _LABELS), steps=1, batch_size=4)
-    with pytest.raises(
-        InputError, match=r"holds no network .*: use another folder, or load_run"
-    ):
+    with pytest.raises(InputError, match=r"holds no network .*: use another folder"):
         own.save(workdir)
     assert (workdir / "config.json").read_bytes() == before
 
@@ -286,16 +284,16 @@ def test_other_things_are_not_overwritten(tmp_path):
     """An earlier save is; what it left half done is told."""
     own = _fit(Own(), (_IMAGES, _LABELS), steps=1, batch_size=4)
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "network.json").write_text('{"layers": 3}')
+    (tmp_path / "mine" / "model.json").write_text('{"layers": 3}')
     with pytest.raises(InputError, match=r"mine holds no network that Trained\.save"):
         own.save(tmp_path / "mine")
-    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["network.json"]
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["model.json"]
     own.save(tmp_path / "own")
-    before = (tmp_path / "own" / "variables.npz").read_bytes()
+    before = (tmp_path / "own" / "model.safetensors").read_bytes()
     other = _fit(Own(), (_IMAGES, _LABELS), steps=1, batch_size=4, seed=1)
     other.save(tmp_path / "own")
     advloss.load(tmp_path / "own", Own())
-    (tmp_path / "own" / "variables.npz").write_bytes(before)
+    (tmp_path / "own" / "model.safetensors").write_bytes(before)
     with pytest.raises(InputError, match="own was not saved whole, or was changed"):
         advloss.load(tmp_path / "own", Own())
 
@@ -320,8 +318,8 @@ def test_the_arrays_of_another_network_are_refused(tmp_path):
     own.save(tmp_path / "own")
     with pytest.raises(InputError, match="holds the arrays of another network"):
         advloss.load(tmp_path / "own", Narrow())
-    (tmp_path / "own" / "network.json").write_text("{}")
-    with pytest.raises(InputError, match=r"holds no network that Trained\.save wrote"):
+    (tmp_path / "own" / "model.safetensors").write_text("{}")
+    with pytest.raises(InputError, match=r"model.safetensors is missing or damaged"):
         advloss.load(tmp_path / "own", Own())
 
 

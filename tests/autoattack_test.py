@@ -10,8 +10,8 @@ import pytest
 from advloss import attacks, losses
 from advloss import config as configs
 from advloss.attacks.apgd import _intervals
+from advloss.config import titles
 from advloss.errors import InputError
-from advloss.report import titles
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 

@@ -259,6 +259,10 @@ FLAG_CASES = [
     (("report", "--runs=W", "--workdir=W", "--config.seed=1"), r"--config.seed is not"),
     (("report", "--runs=W", "--workdir=W", "--devices=1"), r"--devices is not a flag"),
     (("report", "--runs=~/x", "--workdir=W"), r"--runs=~/x .*write out"),
+    (
+        ("report", "--runs=W", "--workdir=W", "--overwrite=maybe"),
+        r"--overwrite=.maybe. .*True or False",
+    ),
     (("report", "--runs=gs://x", "--workdir=W"), r"--runs=gs://x .*this machine"),
     (("report", "--runs=W.py", "--workdir=W"), r"W.py is not a folder"),
     (("report", "--runs=W", "--runs=W", "--workdir=W"), r"--runs is given twice"),

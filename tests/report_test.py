@@ -19,9 +19,10 @@ from matplotlib import figure as drawn
 
 from advloss import config as configs
 from advloss import report
+from advloss.config import titles
 from advloss.errors import InputError
 from advloss.evaluation import measured
-from advloss.report import figures, style, tables, titles, training_log
+from advloss.report import figures, style, tables, training_log
 from advloss.report.figures import ATTACK, NATURAL, WORST, Series
 from advloss.report.section import Block, Figure, Section
 from advloss.runtime import checkpoints, files
@@ -550,7 +551,8 @@ def test_a_single_radius_is_a_point_and_no_curve(tmp_path):
     assert curve.get_ydata()[-1] == 0
     (note,) = section.notes
     assert note.startswith("a: in linf single radii alone are known.")
-    assert "--config.evaluate.attacks=fmn " in note
+    (block,) = section.blocks
+    assert "--config.evaluate.attacks=fmn " in block.text
 
 
 def test_a_curve_that_ends_above_zero_goes_on(tmp_path):
@@ -579,7 +581,7 @@ def test_distances_of_survivors_make_no_curve_and_no_median(tmp_path):
     section = _sections([workdir])["Accuracy against ε"]
     (points,) = section.figures[0].drawing.axes[0].lines
     np.testing.assert_allclose(points.get_xdata(), [0, 0.3])
-    assert "survivors_only=False" in section.notes[0]
+    assert "survivors_only=False" in section.blocks[0].text
     text = report.terminal_attack_table(report.load_row(workdir))
     assert re.search(r"FAB-T-100 ε=0.3 +50.0 ± \S+ +45.0 ± \S+ +100 ", text)
 
@@ -784,7 +786,7 @@ def test_figures_of_an_earlier_report_do_not_stay(tmp_path):
     folder = tmp_path / "report"
     _write(workdirs, folder)
     (folder / "mine.png").write_bytes(b"kept")
-    _write(workdirs[:1], folder)
+    _write(workdirs[:1], folder, overwrite=True)
     names = {path.name for path in folder.glob("*.png")}
     kept = ("accuracy", "epsilon_linf", "training", "gallery_0", "mine")
     assert names == {f"{name}.png" for name in kept}
@@ -1066,3 +1068,82 @@ def test_no_matplotlibrc_changes_a_figure(tmp_path):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.stdout == "False\n", done.stderr
+
+
+def test_a_report_of_other_runs_is_replaced_only_on_purpose(tmp_path):
+    """One that is of more runs replaces it; and runs may move with their report."""
+    one, two, three = (make_run(tmp_path / "all" / n, n) for n in ("one", "two", "3"))
+    folder = tmp_path / "all" / "report"
+    _write([one], folder, drawn=False)
+    _write([one, two], folder, drawn=False)
+    before = (folder / "report.html").read_bytes()
+    for others in ([two], [one, three], []):
+        with pytest.raises(InputError, match=r"report of other runs \(.*overwrite"):
+            _write(others, folder, drawn=False)
+    assert (folder / "report.html").read_bytes() == before
+    report.check_runs(folder, [three, two, one])
+    with pytest.raises(InputError, match=r"other runs \(\.\./one, \.\./two, from the"):
+        report.check_runs(folder, [three])
+    moved = (tmp_path / "all").rename(tmp_path / "moved")
+    _write([moved / "two", moved / "one"], moved / "report", drawn=False)
+    _write([moved / "3"], moved / "report", drawn=False, overwrite=True)
+    report.check_runs(moved / "report", [moved / "3"])
+
+
+def test_runs_of_several_seeds_have_their_mean(tmp_path):
+    """0, 2 and 4 of 20 images more than 8: the mean is 50 %."""
+    runs = [
+        make_run(tmp_path / f"s{i}", "s", accuracy=0.4 + i / 10, changes={"seed": i})
+        for i in range(3)
+    ]
+    runs += [
+        make_run(tmp_path / f"h{i}", "h", changes={"seed": i, "loss.name": "hinge"})
+        for i in range(2)
+    ]
+    runs += [make_run(tmp_path / "lone", "lone", changes={"loss.name": "lmcl"})]
+    section = _sections(runs)["Means over seeds"]
+    header, *rows = section.table
+    assert header[:3] == ["network", "seeds", "natural %"]
+    assert [row[:2] for row in rows] == [["s", "3"], ["h", "2"]]
+    place = header.index("PGD-100 ε=0.3 %")
+    # Student's interval over 40, 50, 60 is 50 ± 24.8; Wilson's over 10 of 20 ± 20.1.
+    assert rows[0][place] == "50.0 [18.1, 81.9]"
+    assert rows[1][place] == "50.0 (50.0, 50.0)"
+    (record,) = (
+        r for r in section.records if r["network"] == "s" and r["measure"][:3] == "PGD"
+    )
+    assert record["accuracy"] == pytest.approx(0.5) and record["seeds"] == 3
+    assert "Means over seeds" not in _sections(runs[4:])
+
+
+@pytest.mark.parametrize("changes", [{"train.steps": 700}, {"loss.margin": 0.2}])
+def test_other_trainings_and_other_images_are_not_averaged(tmp_path, changes):
+    kinds = {"loss.name": "lmcl"}
+    one = make_run(tmp_path / "one", "a", changes=kinds)
+    other = make_run(tmp_path / "other", "a", changes={**kinds, **changes, "seed": 1})
+    more = make_run(
+        tmp_path / "more", "a", changes={**kinds, "seed": 2}, labels=np.arange(30) % 10
+    )
+    assert "Means over seeds" not in _sections([one, other, more])
+
+
+@pytest.mark.parametrize(
+    ("places", "title"),
+    [
+        (("short/a", "short/b"), "short: a, b"),
+        (("short/a", "long/a"), "short/a, long/a"),
+    ],
+)
+def test_titles_tell_studies_apart(tmp_path, monkeypatch, places, title):
+    from advloss.cli import flags
+    from advloss.cli import report as command
+
+    made = []
+    monkeypatch.setattr(command.report, "sections_of_runs", lambda runs: [])
+    monkeypatch.setattr(
+        command.report, "write", lambda title, *_, **__: made.append(title)
+    )
+    runs = ",".join(str(tmp_path / place) for place in places)
+    arguments = [f"--runs={runs}", f"--workdir={tmp_path / 'report'}"]
+    command.main(flags.parse(command.FLAGS, ["advloss", "report"], arguments))
+    assert made == [title]

@@ -53,11 +53,13 @@ __all__ = [
     "Attack", "Round", "Suite", "example_keys", "for_classes", "suite",
 ]  # fmt: skip
 
-pgd, noise = map(direct.attack, (_pgd.pgd, _pgd.noise))
-fgsm, fgsm_rs, n_fgsm = map(direct.attack, (_fgsm.fgsm, _fgsm.fgsm_rs, _fgsm.n_fgsm))
+pgd, noise = (direct.attack(each) for each in (_pgd.pgd, _pgd.noise))
+fgsm, fgsm_rs, n_fgsm = (
+    direct.attack(each) for each in (_fgsm.fgsm, _fgsm.fgsm_rs, _fgsm.n_fgsm)
+)
 multi_targeted = direct.attack(_pgd.multi_targeted)
-apgd, apgd_t = map(direct.attack, (_apgd.apgd, _apgd.apgd_t))
-fab, fab_t = map(direct.attack, (_fab.fab, _fab.fab_t))
+apgd, apgd_t = (direct.attack(each) for each in (_apgd.apgd, _apgd.apgd_t))
+fab, fab_t = (direct.attack(each) for each in (_fab.fab, _fab.fab_t))
 square = direct.attack(_square.square)
 pgd_l2, multi_targeted_l2, apgd_l2, apgd_t_l2, square_l2 = (
     functools.partial(each, norm="l2")
@@ -123,7 +125,9 @@ def _in_linf(
 
 
 ATTACKS: Mapping[str, Attack] = {
-    "fgsm": _in_linf(fgsm, "FGSM", **_set.random_start(False)),
+    "fgsm": _in_linf(
+        fgsm, "FGSM", random_start=_set.random_start(False)["random_start"]
+    ),
     "fgsm_rs": _in_linf(fgsm_rs, "FGSM-RS", reach=_set.of_epsilon(1.25, "the step")),
     "n_fgsm": _in_linf(
         n_fgsm,

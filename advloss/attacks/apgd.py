@@ -279,8 +279,8 @@ def _climb(
         worst=unseen,
         flat=~none,
     )
-    shares = np.where(np.arange(steps + 1), _MOMENTUM, 1.0).astype(images.dtype)
-    state, _ = jax.lax.scan(iterate, state, (shares, _intervals(steps)))
+    shares = jnp.where(jnp.arange(steps + 1), _MOMENTUM, 1.0).astype(images.dtype)
+    state, _ = jax.lax.scan(iterate, state, (shares, jnp.asarray(_intervals(steps))))
     return state.best, state.worst, state.flat
 
 

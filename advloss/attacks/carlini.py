@@ -19,7 +19,7 @@ with constants, bounds and masks of its own for every example.
 See "Towards Evaluating the Robustness of Neural Networks" by Carlini and Wagner.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -174,7 +174,7 @@ def solve_l2(
     first = to_variables(start)
     anchor = to_images(to_variables(images))
 
-    def objective(variables: Array, constant: Array) -> tuple[Array, tuple]:
+    def objective(variables: Array, constant: Array) -> tuple[Array, tuple[Any, ...]]:
         x = jnp.where(mask, to_images(variables), images)
         logits = classifier(x)
         # From the squeezed original, whose gradient is 0 where nothing has moved.
@@ -182,10 +182,10 @@ def solve_l2(
         values = base.dot(change, change) + constant * aim.excess(logits)
         return values.sum(), (x, aim.surely_fooled(logits))
 
-    def search(carry: tuple[_Search, Found, Array], _) -> tuple:
+    def search(carry: tuple[_Search, Found, Array], _: Any) -> tuple[Any, ...]:
         bounds, found, flat = carry
 
-        def step(carry: tuple, _) -> tuple:
+        def step(carry: tuple[Any, ...], _: None) -> tuple[Any, ...]:
             variables, moments, found, ever, flat = carry
             gradient, (x, success) = jax.grad(objective, has_aux=True)(
                 variables, bounds.constant

@@ -1,6 +1,6 @@
 """Carlini and Wagner's attack for the number of changed pixels."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +92,9 @@ def carlini_l0(
     def margins(x: Array) -> Array:
         return aim.margin(classifier(x)).sum()
 
-    def search(carry: tuple[_Example, carlini.Found, Array], _) -> tuple:
+    def search(
+        carry: tuple[_Example, carlini.Found, Array], _: None
+    ) -> tuple[Any, ...]:
         example, fewest, flat = carry
         allowed = _drop(example.mask, example.use, example.share)
         near, constant, unseen = carlini.solve_l2(

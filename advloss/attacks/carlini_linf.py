@@ -1,6 +1,6 @@
 """Carlini and Wagner's attack for the largest change of any pixel."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +80,7 @@ def carlini_linf(
     adam = optax.scale_by_adam()
     axes = tuple(range(1, images.ndim))
 
-    def objective(variables: Array, example: _Example) -> tuple[Array, tuple]:
+    def objective(variables: Array, example: _Example) -> tuple[Array, tuple[Any, ...]]:
         x = carlini.to_images(variables)
         logits = classifier(x)
         tau = jnp.expand_dims(example.threshold, axes)
@@ -88,10 +88,12 @@ def carlini_linf(
         values = excess + example.constant * aim.excess(logits)
         return values.sum(), (x, aim.surely_fooled(logits))
 
-    def search(carry: tuple[_Example, carlini.Found, Array], _) -> tuple:
+    def search(
+        carry: tuple[_Example, carlini.Found, Array], _: None
+    ) -> tuple[Any, ...]:
         example, found, flat = carry
 
-        def step(carry: tuple, _) -> tuple:
+        def step(carry: tuple[Any, ...], _: None) -> tuple[Any, ...]:
             variables, moments, found, nearest, flat = carry
             gradient, (x, success) = jax.grad(objective, has_aux=True)(
                 variables, example

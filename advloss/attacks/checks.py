@@ -169,7 +169,7 @@ def is_key(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
-def kinds(function: Callable) -> dict[str, frozenset]:
+def kinds(function: Callable[..., Any]) -> dict[str, frozenset[Any]]:
     """The types that each of a function's keyword arguments may have."""
     found = {}
     for name, parameter in inspect.signature(function).parameters.items():
@@ -180,7 +180,7 @@ def kinds(function: Callable) -> dict[str, frozenset]:
     return found
 
 
-def check_setting(name: str, value: Any, kinds: frozenset) -> None:
+def check_setting(name: str, value: Any, kinds: frozenset[Any]) -> None:
     """Raises InputError where an attack's setting is of none of the kinds it may be."""
     if value is None and type(None) in kinds:
         return
@@ -258,7 +258,8 @@ def check_aims(
     if "start" in found and "epsilon" in settings:
         epsilon = float(settings["epsilon"])
         norm = base.NORMS[settings.get("norm", "linf")]
-        farthest = float(jnp.max(norm.distance(start, images)))
+        moved = norm.distance(jnp.asarray(start), jnp.asarray(images))
+        farthest = float(jnp.max(moved))
         if not farthest <= epsilon + _ROUNDING:
             raise InputError(
                 f"start is {farthest:g} from the images, epsilon={epsilon:g}: use "

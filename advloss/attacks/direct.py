@@ -20,7 +20,7 @@ from advloss.registry import Valid
 from advloss.types import Array, AttackResult, Classifier, Objective, PyTree
 
 # What any attack's settings may be: some hand on those of others.
-_KINDS: dict[str, frozenset] = {}
+_KINDS: dict[str, frozenset[Any]] = {}
 # Of arrays in programs, whatever JAX's own default is.
 _TYPES = {"f": np.float32, "i": np.int32}
 # Where functions stay as they are.
@@ -61,7 +61,7 @@ def attack(
         classifier: Classifier,
         keys: Array,
         images: Array,
-        labels: Array,
+        labels: Any,
         **settings: Any,
     ) -> AttackResult:
         traced = functools.partial(_within, function, classifier, keys, images, labels)
@@ -142,7 +142,7 @@ class Look(NamedTuple):
     result: Any
 
 
-def look(classifier: Callable, images: Any, *variables: PyTree) -> Look:
+def look(classifier: Callable[..., Any], images: Any, *variables: PyTree) -> Look:
     """A classifier's program; nothing is computed.
 
     Args:
@@ -211,7 +211,7 @@ def look_at_attack(
     return found.program
 
 
-def _fingerprint(function: Callable, *arrays: Any) -> Look:
+def _fingerprint(function: Callable[..., Any], *arrays: Any) -> Look:
     # A function that is new to JAX, which would answer for an old one from its cache.
     made, result = jax.make_jaxpr(lambda *xs: function(*xs), return_shape=True)(*arrays)
     found, equations = [made], [e for each in _programs(made) for e in each.eqns]
@@ -231,7 +231,7 @@ def _fingerprint(function: Callable, *arrays: Any) -> Look:
     return Look(hashlib.blake2b(text.encode()).digest() + digest, digest, result)
 
 
-def _gradient(function: Callable) -> Callable:
+def _gradient(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function's pull of ones back to its first argument."""
 
     def pulled(first: Array, *rest: Any) -> Array:
@@ -276,13 +276,18 @@ def _programs(program: Any) -> Iterator[Any]:
 
 @kept
 def _program(
-    classifier: Classifier, function: Callable, static: tuple, held: bytes
-) -> Callable:
+    classifier: Classifier,
+    function: Callable[..., Any],
+    static: tuple[Any, ...],
+    held: bytes,
+) -> Callable[..., Any]:
     fixed = dict(static)
     if (objective := fixed.get("objective")) is not None:
         fixed["objective"] = in_float32(objective)
 
-    def run(keys: Array, images: Array, labels: Array, arrays: dict) -> tuple:
+    def run(
+        keys: Array, images: Array, labels: Array, arrays: dict[str, Any]
+    ) -> tuple[Any, ...]:
         result = function(classifier, keys, images, labels, **fixed, **arrays)
         seen = classifier(images), classifier(result.images)
         return result, jnp.isfinite(jnp.stack(seen)).all(axis=(0, 2))

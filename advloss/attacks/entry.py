@@ -71,7 +71,7 @@ class Suite(NamedTuple):
 
 def in_both(
     name: str,
-    functions: tuple[Callable[..., AttackResult], Callable[..., AttackResult]],
+    functions: Sequence[Callable[..., AttackResult]],
     title: str,
     settings: Callable[[str], Mapping[str, Setting]],
     training: Callable[[str], Mapping[str, Any]] = lambda norm: {},

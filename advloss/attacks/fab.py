@@ -95,10 +95,10 @@ def fab(
     groups = likely[None] if target_classes is None else likely[:target_classes, None]
     runs = _runs(groups, rank, jnp.arange(restarts) if restart is None else restart)
 
-    def run(carry: tuple[Found, Array], given: tuple[Array, Array, Array]) -> tuple:
+    def run(carry: tuple[Found, Array], given: tuple[Array, ...]) -> tuple[Any, ...]:
         (found, flat), (rivals, rank, number) = carry, given
 
-        def step(carry: tuple[Array, Found, Array], _) -> tuple:
+        def step(carry: tuple[Array, Found, Array], _: None) -> tuple[Any, ...]:
             x, found, flat = carry
             gap, normal = _nearest_plane(classifier, x, labels, rivals, norm)
             flat = flat & base.has_zero_gradient(normal)
@@ -172,7 +172,7 @@ def fab_t(
 
 def fab_rounds(settings: Mapping[str, Any], classes: int) -> list[base.Round]:
     """Start by start, class by class."""
-    starts, ranks = [{}], [{}]
+    starts = ranks = [dict[str, int]()]
     if settings["restarts"] > 1:
         starts = [{"restart": number} for number in range(settings["restarts"])]
     if "target_classes" in settings:
@@ -290,7 +290,7 @@ def _draw_in(
     """
     change, ball = found.images - images, base.NORMS[norm]
 
-    def look(carry: tuple, _) -> tuple:
+    def look(carry: tuple[Any, ...], _: None) -> tuple[Any, ...]:
         low, high, found = carry
         (share, missing), gap = high, low[1] - high[1]
         back = (share - low[0]) * missing / gap

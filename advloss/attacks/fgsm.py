@@ -27,7 +27,7 @@ def fgsm(
     See "Explaining and Harnessing Adversarial Examples" by Goodfellow et al., and
     "Robust Loss Functions" by Vu and Tran, Section II-B3 (FGS, there targeted).
     """
-    radius = {"epsilon": epsilon, "step_size": epsilon, "steps": 1}
+    radius: dict[str, Any] = {"epsilon": epsilon, "step_size": epsilon, "steps": 1}
     how = {"random_start": random_start, **radius}
     return pgd(classifier, keys, images, labels, **how, **settings)
 
@@ -50,7 +50,11 @@ def fgsm_rs(
     See "Fast is better than free: Revisiting adversarial training" by Wong et al.,
     Algorithm 3.
     """
-    step = {"step_size": reach * epsilon, "steps": 1, "random_start": True}
+    step: dict[str, Any] = {
+        "step_size": reach * epsilon,
+        "steps": 1,
+        "random_start": True,
+    }
     return pgd(classifier, keys, images, labels, epsilon=epsilon, **step, **settings)
 
 

@@ -5,6 +5,8 @@ on or into the ball of that radius. It shrinks where the image fools and grows w
 doesn't. Of all iterates that fool, the nearest is kept.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -78,7 +80,7 @@ def ddn(
         value = sign * losses.softmax_cross_entropy(logits, goal)
         return value.sum(), aim.surely_fooled(logits)
 
-    def step(carry: tuple, share: Array) -> tuple:
+    def step(carry: tuple[Any, ...], share: Array) -> tuple[Any, ...]:
         x, radius, found, flat = carry
         gradient, success = jax.grad(climbed, has_aux=True)(x)
         found = found.closer(x, norm.distance(x, images), success)
@@ -158,7 +160,7 @@ def fmn(
         margin = base.finite(aim.margin(logits))
         return margin.sum(), (margin, aim.surely_fooled(logits))
 
-    def step(carry: tuple, share: Array) -> tuple:
+    def step(carry: tuple[Any, ...], share: Array) -> tuple[Any, ...]:
         x, radius, found, flat = carry
         gradient, (margin, success) = jax.grad(behind, has_aux=True)(x)
         distance = ball.distance(x, images)

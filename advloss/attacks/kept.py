@@ -18,7 +18,9 @@ import jax.numpy as jnp
 
 _MOST = 16  # Functions of callers, and what each keeps of a kind.
 # By identity: of two that are equal, one may compute something else.
-_stand_ins: dict[tuple[int, ...], tuple[weakref.ref, bytes, Callable]] = {}
+_stand_ins: dict[
+    tuple[int, ...], tuple[weakref.ref[Any], bytes, Callable[..., Any]]
+] = {}
 
 
 def kept(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -30,7 +32,7 @@ def kept(make: Callable[..., Any]) -> Callable[..., Any]:
     name = f"{make.__module__}.{make.__qualname__}"
 
     @functools.wraps(make)
-    def once(function: Callable, *key: Any) -> Any:
+    def once(function: Callable[..., Any], *key: Any) -> Any:
         try:
             hash(key)
         except TypeError:
@@ -43,7 +45,7 @@ def kept(make: Callable[..., Any]) -> Callable[..., Any]:
     return once
 
 
-def in_float32(function: Callable) -> Callable:
+def in_float32(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that gives in float32 what another gives in floats of any type."""
 
     def converted(*given: Any) -> Any:
@@ -55,14 +57,15 @@ def in_float32(function: Callable) -> Callable:
     return converted
 
 
-def stand_in(function: Callable, arrays: bytes) -> Callable:
+def stand_in(function: Callable[..., Any], arrays: bytes) -> Callable[..., Any]:
     """A function that calls another, and gives float32, without keeping it alive.
 
     It is the same object for the same function as long as that lives and holds the
     same arrays, of which `arrays` is the digest. Of what can't be referred to weakly it
     is a new one, which keeps it.
     """
-    refer, key = weakref.ref, (id(function),)
+    refer: Any = weakref.ref
+    key: tuple[int, ...] = (id(function),)
     if inspect.ismethod(function):  # Every look at one gives a new object.
         refer, key = weakref.WeakMethod, (id(function.__self__), id(function.__func__))
     try:

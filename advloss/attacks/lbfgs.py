@@ -1,6 +1,6 @@
 """The paper's Eq. 1: the closest image that fools, by box-constrained L-BFGS."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -112,14 +112,16 @@ def lbfgs(
         values = constant * squares + objective(logits, goal).astype(squares.dtype)
         return values.sum(), (values, look(x, logits, jnp.sqrt(squares)))
 
-    def step(carry: tuple[_Descent, _Closest, Array], constant: Array) -> tuple:
+    def step(
+        carry: tuple[_Descent, _Closest, Array], constant: Array
+    ) -> tuple[Any, ...]:
         descent, closest, flat = carry
         trial = _trial(descent)
         gradient, (value, seen) = jax.grad(evaluate, has_aux=True)(trial, constant)
         descent = _judge(descent, trial, value, gradient, seen.success)
         return descent, _closer(closest, seen), flat & base.has_zero_gradient(gradient)
 
-    def search(carry: tuple[_Bracket, _Closest, Array], _) -> tuple:
+    def search(carry: tuple[_Bracket, _Closest, Array], _: None) -> tuple[Any, ...]:
         bracket, closest, flat = carry
         (descent, closest, flat), _ = jax.lax.scan(
             lambda carry, _: (step(carry, bracket.constant), None),

@@ -83,7 +83,7 @@ def pgd(
         success = base.fooled(logits, labels, targets)
         return values.sum(), base.Worst(x, success, values)
 
-    def step(carry: tuple[Array, base.Worst, Array], _) -> tuple:
+    def step(carry: tuple[Array, base.Worst, Array], _: None) -> tuple[Any, ...]:
         x, worst, flat = carry
         gradient, seen = jax.grad(evaluate, has_aux=True)(x)
         flat = flat & base.has_zero_gradient(gradient)
@@ -159,7 +159,7 @@ def noise(
 
     See "Robust Loss Functions" by Vu and Tran, Section III-A (there one draw).
     """
-    none = {"step_size": 0.0, "steps": 0}
+    none: dict[str, Any] = {"step_size": 0.0, "steps": 0}
     return pgd(classifier, keys, images, labels, restarts=draws, **none, **settings)
 
 
@@ -199,7 +199,7 @@ def multi_targeted(
             f"offset={offset} leads back to the label: use 1 to {classes - 1}"
         )
 
-    def towards(offset: Array) -> tuple[base.Worst, base.Worst, tuple]:
+    def towards(offset: Array) -> tuple[base.Worst, base.Worst, tuple[Any, ...]]:
         result = pgd(
             classifier,
             jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, offset),

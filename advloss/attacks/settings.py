@@ -125,7 +125,7 @@ def fab(norm: str) -> dict[str, Setting]:
     }
 
 
-def carlini(norm: str, initial_constant: float, **settings: Setting) -> dict:
+def carlini(norm: str, initial_constant: float, **settings: Setting) -> dict[str, Any]:
     """Settings of Carlini and Wagner's attacks, and one's own."""
     return {
         **epsilon(norm),

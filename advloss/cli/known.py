@@ -45,6 +45,9 @@ FLAGS = {
         "Work directories of other runs, whose attacked images are shown to this one: "
         "FOLDER,FOLDER.",
     ),
+    "overwrite": Setting(
+        False, boolean(), "Replace a report of other runs that is in the folder."
+    ),
     "report_only": Setting(False, boolean(), "Train and attack nothing."),
     "config": Setting(
         None,

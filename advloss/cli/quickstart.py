@@ -37,6 +37,8 @@ def main(given: flags.Given) -> None:
         configs.resolve(configfile.load(f"configs/quickstart.py:{name}"))
         for name in NETWORKS
     ]
+    workdirs = [given.workdir / config.name for config in recipes]
+    report.check_runs(given.workdir, workdirs)  # Not after minutes.
     sizes = {size for config in recipes for size in flags.batch_sizes(config)}
     devices = flags.devices(given, *sizes)
 
@@ -50,7 +52,6 @@ def main(given: flags.Given) -> None:
     shares = _split(devices, len(lanes))
     with ThreadPoolExecutor(1 if shares[0] is devices else len(shares)) as pool:
         _finish(list(map(partial(pool.submit, train), lanes, shares)))
-    workdirs = [given.workdir / config.name for config in recipes]
     for config, workdir in zip(recipes, workdirs, strict=True):
         evaluate_run(config, workdir, devices)
     flags.show(

@@ -24,7 +24,7 @@ from advloss.training import stack
 from advloss.training import workdir as folders
 from advloss.training.run import named_teacher, train_runs
 
-FLAGS = ("config", "workdir", "report_only", *flags.DEVICES)
+FLAGS = ("config", "workdir", "report_only", "overwrite", *flags.DEVICES)
 RESUMES = True
 
 
@@ -44,11 +44,13 @@ def main(given: flags.Given) -> None:
         runs, swept = members.networks(config, tuple(report.PARTS)), []
     idle.warn_in_training(runs, [*given.keys, *swept])
     files.check_folder("--workdir", given.workdir / "report")  # Not after hours.
+    workdirs = [workdir_of(run, given.workdir) for run in runs]
+    if not given.flags.overwrite:
+        report.check_runs(given.workdir / "report", workdirs)
     devices = flags.devices(given, *(s for c in runs for s in flags.batch_sizes(c)))
     diverged = []
     if not given.flags.report_only:
         diverged = run(runs, given.workdir, devices)
-    workdirs = [workdir_of(run, given.workdir) for run in runs]
 
     def write() -> str:
         if members.is_sweep(config):
@@ -57,7 +59,10 @@ def main(given: flags.Given) -> None:
             pairs = list(zip(values, workdirs, strict=True))
             own = report.sections_of_sweep(pairs, runs)
         else:
-            title, notes = f"Study: {', '.join(config.parts)}", [config.budget]
+            title, notes = (
+                f"{given.flags.config}: {', '.join(config.parts)}",
+                [config.budget],
+            )
             own = report.sections_of_paper(config.parts, workdirs, runs)
         return report.write(
             title,
@@ -65,6 +70,7 @@ def main(given: flags.Given) -> None:
             given.workdir / "report",
             notes=notes,
             command=given.line,
+            overwrite=given.flags.overwrite,
         )
 
     flags.show(write)

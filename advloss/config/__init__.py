@@ -16,6 +16,7 @@ from advloss.config.saved import (
     from_dict,
     from_saved,
     load_config,
+    recipe,
     to_json,
     training_differences,
 )
@@ -26,5 +27,6 @@ from advloss.config.trees import flatten, put, unknown_key
 __all__ = [
     "CONFIG", "NETWORK", "Key", "Variant", "command_line", "default", "expand",
     "flatten", "flatten_training", "from_dict", "from_saved", "keys", "load_config",
-    "put", "resolve", "swept", "to_json", "training_differences", "unknown_key",
+    "put", "recipe", "resolve", "swept", "to_json", "training_differences",
+    "unknown_key",
 ]  # fmt: skip

@@ -23,12 +23,12 @@ from advloss.errors import InputError, line
 from advloss.runtime import files
 
 CONFIG = "config.json"
-NETWORK = "network.json"  # Beside it where `Trained.save` wrote.
+NETWORK = "model.safetensors"  # Beside it where `Trained.save` wrote.
 # A trained network depends on these sections; the others may change afterwards.
 _TRAINING = ("seed", "loss", "defence", "data", "model", "train")
-# Where data and a teacher lie does not change what they are.
 # What was done before there was the key, where that is not the default.
 _BEFORE = {"train.validation.examples": 0}
+# Where data and a teacher lie does not change what they are.
 _LOCATIONS = ("data.dir", "data.file", "data.manual_dir", "defence.teacher")
 
 
@@ -70,6 +70,14 @@ def command_line(
     changes = _changes(base, config)
     words += [f"--config.{key}={_flag_text(value)}" for key, value in changes]
     return shlex.join(words)
+
+
+def recipe(config: ConfigDict) -> Iterator[tuple[str, str]]:
+    """What a network depends on and is not the default, with the text of a flag."""
+    known = dict(flatten_training(config))
+    for key, value in _changes(default(), config):
+        if key in known:
+            yield key, _flag_text(value)
 
 
 def _flag_text(value: Any) -> str:

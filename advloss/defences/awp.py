@@ -40,10 +40,10 @@ def perturbed(
     """
 
     def at_the_worst(
-        forward: Callable, variables: PyTree, batch: Batch, *rest: Any
+        forward: Callable[..., Any], variables: PyTree, batch: Batch, *rest: Any
     ) -> Outcome:
-        def first(params: PyTree) -> tuple[Array, list]:
-            found: list = []
+        def first(params: PyTree) -> tuple[Array, list[Any]]:
+            found: list[Any] = []
             own = {**variables, "params": params}
             value, _ = defend(forward, own, batch, *rest, through=_kept_in(found))
             return value, found
@@ -66,7 +66,7 @@ def perturbed(
     return at_the_worst
 
 
-def _kept_in(found: list) -> Through:
+def _kept_in(found: list[Any]) -> Through:
     here = _traced()
 
     def through(attack: TrainingAttack) -> TrainingAttack:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from advloss.defences.base import Defence
+from advloss.defences.base import Outcome
 from advloss.registry import Setting
 from advloss.types import PyTree, Split
 
@@ -12,7 +12,7 @@ class Entry(NamedTuple):
     """An entry of the registry.
 
     Attributes:
-        function: the defence.
+        function: the defence, a `base.Defence` with its settings.
         title: its name in tables.
         attacks: whether it attacks its batches: `defence.attack` and `train.attack`
             mean something then.
@@ -32,7 +32,7 @@ class Entry(NamedTuple):
         forward: passes of an image without a gradient, beside its attack's.
     """
 
-    function: Defence
+    function: Callable[..., Outcome]
     title: str
     attacks: bool = True
     settings: Mapping[str, Setting] = {}

@@ -1,5 +1,7 @@
 """Free adversarial training: one gradient moves the weights and the image."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -35,7 +37,7 @@ def free(
     change = kept.unpacked(memory["change"], epsilon)
     attacked = project(batch.images + change, batch.images, epsilon)
 
-    def objective(params: PyTree, images: Array) -> tuple:
+    def objective(params: PyTree, images: Array) -> tuple[Any, ...]:
         logits, _, renewed = forward({**variables, "params": params}, images, True)
         value = loss(logits, batch.labels, **hyper["loss"]).mean()
         return value, (logits, renewed)
@@ -66,7 +68,7 @@ def _forwards(value: Array, gradient: PyTree, params: PyTree) -> tuple[Array, Py
     return value, gradient
 
 
-def _backwards(gradient: PyTree, change: Array) -> tuple:
+def _backwards(gradient: PyTree, change: Array) -> tuple[Any, ...]:
     nothing = jax.tree.map(jnp.zeros_like, gradient)
     return (
         change,

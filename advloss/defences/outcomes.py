@@ -19,7 +19,9 @@ _OF_TRAINING = (
 )  # fmt: skip
 
 
-def told(name: str, function: Callable) -> contextlib.AbstractContextManager:
+def told(
+    name: str, function: Callable[..., Any]
+) -> contextlib.AbstractContextManager[None]:
     """Whatever a defence of one's own raises, or its memory, becomes one line."""
     if function.__module__.startswith("advloss."):
         return contextlib.nullcontext()
@@ -68,6 +70,6 @@ def _is_scalar(number: Any) -> bool:
     return known and jnp.ndim(number) == 0
 
 
-def _form(tree: PyTree) -> tuple:
+def _form(tree: PyTree) -> tuple[Any, ...]:
     leaves, structure = jax.tree.flatten(tree)
     return structure, [jnp.shape(leaf) for leaf in leaves]

@@ -13,6 +13,7 @@ epsilons share compiled programs, and so does a later call with the same classif
 import contextlib
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -165,7 +166,7 @@ def evaluate(
     seed, batch_size = checks.plain(seed), checks.plain(batch_size)
     arguments.check_seed(seed)
     devices = arguments.check_devices(devices)
-    how = {
+    how: dict[str, Any] = {
         "batch_size": arguments.batch_size(
             batch_size, min(_BATCH_SIZE, len(labels)), len(devices)
         ),
@@ -196,6 +197,8 @@ def evaluate(
         for row in rows
     ]
     intervals = np.array([proportion(each) for each in robust])
+    backward: Any = sum(row.backward_passes for row in rows)
+    forward: Any = sum(row.forward_passes for row in rows)
     return Result(
         norm=norm,
         epsilons=epsilons,
@@ -205,9 +208,9 @@ def evaluate(
         natural=proportion(natural == labels),
         robust=robust,
         attacks=tuple(rows),
-        backward_passes=sum(row.backward_passes for row in rows),
+        backward_passes=backward,
         # One more for the natural image.
-        forward_passes=1 + sum(row.forward_passes for row in rows),
+        forward_passes=1 + forward,
         seconds=sum(row.seconds for row in rows),
     )
 
@@ -238,7 +241,7 @@ def _adversary(
     values |= {key: value for key, value in given.items() if key in values}
     values["epsilon"] = epsilon
     numbers = [key for key, setting in entry.settings.items() if setting.swept]
-    traced = {key: np.float32(values[key]) for key in numbers}
+    traced: dict[str, Any] = {key: np.float32(values[key]) for key in numbers}
     if entry.kind == MINIMUM_NORM:
         del traced["epsilon"]  # By which the result is judged.
     fixed = {key: value for key, value in values.items() if key not in numbers}
@@ -268,7 +271,7 @@ def _function(
             held = look_at_objective(loss, classes + 1, classes)
         bound["objective"] = named, chosen, scale
     how = target.classifier_of, ATTACKS[name].function, tuple(bound.items())
-    alone = functools.partial(_bound.__wrapped__(*how, held), **traced)
+    alone = functools.partial(inspect.unwrap(_bound)(*how, held), **traced)
     return _bound(*how, held + look_at_attack(alone, (1, *shape), classes))
 
 

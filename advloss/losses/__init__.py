@@ -20,7 +20,7 @@ it in `LOSSES` with its head and its settings (docs/add-a-loss.md).
 import functools
 from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from advloss.errors import InputError, shown
 from advloss.losses.angles import (
@@ -134,7 +134,7 @@ LOSSES = {
 
 
 # What an attack can climb, by name: others, and the losses as they are registered.
-_OTHERS = dict.fromkeys(("training", "margin", "dlr"))
+_OTHERS: dict[str, Any] = dict.fromkeys(("training", "margin", "dlr"))
 OBJECTIVES: Collection[str] = ChainMap(LOSSES, _OTHERS)
 
 

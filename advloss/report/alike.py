@@ -4,8 +4,8 @@ import collections
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from advloss.config import titles
 from advloss.evaluation.measured import Attack, Measured
-from advloss.report import titles
 
 if TYPE_CHECKING:
     from advloss.report.rows import Row

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from advloss.attacks import ATTACKS, MINIMUM_NORM
+from advloss.config import titles
 from advloss.evaluation.results import AttackSummary, Measured, Summary
-from advloss.report import tables, titles
+from advloss.report import tables
 from advloss.report.figures import LINES, POINTS, STEPS, Curve
+from advloss.report.section import Block
 
 _HEADER = (
     "network",
@@ -168,22 +170,31 @@ def _within(title: str, measured: Measured) -> Curve:
     return Curve(title, [0.0, *fooled.tolist()], percents, STEPS)
 
 
-def without_curve(known: Sequence[tuple[str, Sequence[Curve]]], norm: str) -> list[str]:
+def without_curve(
+    known: Sequence[tuple[str, Sequence[Curve]]], norm: str
+) -> tuple[list[str], list[Block]]:
     """How the whole curve is had, of networks of which only points are known.
 
     Args:
         known: labels and `curves` in the norm.
         norm: of them.
+
+    Returns:
+        A sentence and a command, or nothing.
     """
     names = [
         label for label, curves in known if STEPS not in {each.form for each in curves}
     ]
     if not names:
-        return []
+        return [], []
     whose = "Every network" if len(names) == len(known) else ", ".join(names)
     attack = next(name for name in _NEAREST if ATTACKS[name].norm == norm)
-    return [
+    command = (
+        f"advloss evaluate --workdir=RUN --config.evaluate.attacks={attack} "
+        "--config.evaluate.survivors_only=False"
+    )
+    note = (
         f"{whose}: in {norm} single radii alone are known. One minimum-norm attack "
-        "gives the whole curve of a network: advloss evaluate --workdir=RUN "
-        f"--config.evaluate.attacks={attack} --config.evaluate.survivors_only=False"
-    ]
+        "gives the whole curve of a network, by the command below."
+    )
+    return [note], [Block(f"The whole curve in {norm} of the run in RUN", command)]

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from advloss.evaluation.results import Attack, Summary
+from advloss.config import titles
 from advloss.evaluation.statistics import Proportion
-from advloss.report import titles
 from advloss.report.figures import ATTACK, NATURAL, WORST
 
 if TYPE_CHECKING:
+    from advloss.evaluation.results import Attack, Summary
     from advloss.report.rows import Row
 
 
@@ -57,13 +57,13 @@ def of_rows(rows: Sequence["Row"]) -> list[Column]:
 
 
 def _of(
-    measure: Callable[[Summary], Proportion | None],
+    measure: Callable[["Summary"], Proportion | None],
 ) -> Callable[["Row"], Proportion | None]:
     return lambda row: measure(row.summary) if row.summary else None
 
 
 def _of_threat(norm: str, epsilon: float) -> Callable[["Row"], Proportion | None]:
-    def measure(summary: Summary) -> Proportion | None:
+    def measure(summary: "Summary") -> Proportion | None:
         for threat in summary.worst:
             if (threat.norm, threat.epsilon) == (norm, epsilon):
                 return threat.proportion
@@ -72,8 +72,8 @@ def _of_threat(norm: str, epsilon: float) -> Callable[["Row"], Proportion | None
     return _of(measure)
 
 
-def _of_attack(attack: Attack) -> Callable[["Row"], Proportion | None]:
-    def measure(summary: Summary) -> Proportion | None:
+def _of_attack(attack: "Attack") -> Callable[["Row"], Proportion | None]:
+    def measure(summary: "Summary") -> Proportion | None:
         left = (each.final for each in summary.attacks if each.attack == attack)
         return next(left, None)
 
@@ -81,7 +81,7 @@ def _of_attack(attack: Attack) -> Callable[["Row"], Proportion | None]:
 
 
 def _of_suite(suite: titles.Suite) -> Callable[["Row"], Proportion | None]:
-    def measure(summary: Summary) -> Proportion | None:
+    def measure(summary: "Summary") -> Proportion | None:
         left = (s.proportion for s in summary.suites if (s.name, s.attacks) == suite)
         return next(left, None)
 

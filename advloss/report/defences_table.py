@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from advloss.report import figures, seeds, titles
+from advloss.config import titles
+from advloss.report import figures, seeds
 from advloss.report.figures import ATTACK, NATURAL, WORST, Series
 from advloss.report.section import Figure, Section
 from advloss.report.seeds import Accuracies

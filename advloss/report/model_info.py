@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from advloss import networks
 from advloss.attacks import ATTACKS, SUITES
+from advloss.config import titles
 from advloss.errors import InputError
 from advloss.evaluation import measured as one
 from advloss.evaluation.exchange.robustbench import (
@@ -18,7 +19,6 @@ from advloss.evaluation.exchange.robustbench import (
 )
 from advloss.evaluation.measured import Measured
 from advloss.evaluation.results import ThreatModel
-from advloss.report import titles
 
 if TYPE_CHECKING:
     from advloss.report.rows import Row

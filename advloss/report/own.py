@@ -3,7 +3,8 @@
     with own.replacing(folder, ["report.md", "accuracy.png"]):
         ...     # write them
 
-It lists its files before it writes them, so that a kill leaves none that is not listed.
+It lists its files before it writes them, so that a kill leaves none that is not listed,
+and the runs that it is of: a report of other runs is not replaced by accident.
 What is there and not in the list is somebody else's, and is never touched.
 """
 
@@ -16,13 +17,16 @@ from pathlib import Path
 from advloss.errors import InputError
 from advloss.runtime import files
 
-_FILES = "files"
+_FILES, _RUNS = "files", "runs"
 _NAME = re.compile(r"([\w-]+/)*[\w-]+\.(html|md|csv|json|npz|png|svg)", re.ASCII)
 
 
 @contextlib.contextmanager
 def replacing(
-    folder: Path, names: Collection[str], what: str = "report"
+    folder: Path,
+    names: Collection[str],
+    what: str = "report",
+    runs: Collection[str | Path] = (),
 ) -> Iterator[None]:
     """Writes files of these names within, in the place of an earlier report's.
 
@@ -30,6 +34,7 @@ def replacing(
         folder: of the report.
         names: of its files; "run/images.npz" lies in a folder in it.
         what: it is, "report" or "export": each has a list of its own.
+        runs: that it is of.
 
     Raises:
         InputError: one of them is there and no report's, or the list is damaged;
@@ -37,7 +42,7 @@ def replacing(
         OSError: the list can't be written.
     """
     listed = folder / f".{what}.json"
-    earlier = _listed(listed)
+    earlier, earlier_runs = _listed(listed)
     for name in (name for name in names if name not in earlier):
         for path in _paths(folder, name):
             if os.path.lexists(path):
@@ -45,7 +50,10 @@ def replacing(
                     f"{path} is there, and no {what}'s list names it: move it, or use "
                     "another folder"
                 )
-    files.write_json(listed, {_FILES: sorted({*earlier, *names})})
+    of = sorted(_from(folder, runs))
+    # Until it is whole, those of the earlier one: the same command goes on.
+    until = {_FILES: sorted({*earlier, *names}), _RUNS: sorted(earlier_runs) or of}
+    files.write_json(listed, until)
     yield
     for name in earlier - {*names}:
         for path in _paths(folder, name):
@@ -53,7 +61,30 @@ def replacing(
         with contextlib.suppress(OSError):  # Something else lies there, too.
             for parent in Path(name).parents[:-1]:
                 (folder / parent).rmdir()
-    files.write_json(listed, {_FILES: sorted(names)})
+    files.write_json(listed, {_FILES: sorted(names), _RUNS: of})
+
+
+def check_runs(folder: str | Path, runs: Collection[str | Path]) -> None:
+    """A report in the folder must be of these runs, or of some of them.
+
+    Raises:
+        InputError: it is of others; or its list is damaged.
+    """
+    folder = Path(folder)
+    _, earlier = _listed(folder / ".report.json")
+    if others := sorted(earlier - _from(folder, runs)):
+        more = f" and {len(others) - 3} more" * (len(others) > 3)
+        raise InputError(
+            f"{folder} holds a report of other runs ({', '.join(others[:3])}{more}, "
+            "from there): use another folder, or --overwrite"
+        )
+
+
+def _from(folder: Path, runs: Collection[str | Path]) -> set[str]:
+    """Where runs lie, seen from the report: they may be moved together."""
+    here = folder.resolve()
+    found = (os.path.relpath(Path(run).resolve(), here) for run in runs)
+    return {Path(path).as_posix() for path in found}
 
 
 def _paths(folder: Path, name: str) -> tuple[Path, Path]:
@@ -61,11 +92,15 @@ def _paths(folder: Path, name: str) -> tuple[Path, Path]:
     return folder / name, folder / f"{name}.tmp"
 
 
-def _listed(path: Path) -> set[str]:
+def _listed(path: Path) -> tuple[set[str], set[str]]:
+    """The files, and the runs where they are known."""
     content = files.read_json(path)
-    listed = [] if content is None else content.get(_FILES)
-    if not isinstance(listed, list) or not all(
-        isinstance(name, str) and _NAME.fullmatch(name) for name in listed
-    ):
+    content = {_FILES: []} if content is None else content
+    listed, runs = content.get(_FILES), content.get(_RUNS, [])
+    right = all(
+        isinstance(each, list) and all(isinstance(name, str) for name in each)
+        for each in (listed, runs)
+    )
+    if not right or not all(map(_NAME.fullmatch, listed)):
         raise InputError(f"{path} is damaged: use another folder")
-    return set(listed)
+    return set(listed), set(runs)

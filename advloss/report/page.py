@@ -34,6 +34,7 @@ def write(
     *,
     notes: Sequence[str] = (),
     command: str = "",
+    overwrite: bool = False,
 ) -> str:
     """Writes a report of any sections.
 
@@ -49,13 +50,15 @@ def write(
         folder: made if need be; an earlier report there is replaced, and nothing else.
         notes: sentences that hold for all sections.
         command: makes the report again; "" where there is none.
+        overwrite: an earlier report is replaced though it is of runs that this one is
+            not of.
 
     Returns:
         The tables and the page's path, for a terminal of 80 columns.
 
     Raises:
-        InputError: a file of that name is there that no report wrote; nothing was
-            written.
+        InputError: a file of that name is there that no report wrote, or a report of
+            other runs; nothing was written.
         OSError: a file can't be written.
     """
     folder = Path(folder)
@@ -63,11 +66,20 @@ def write(
     sections = _with_own_names(sections)
     drawn = [figure for section in sections for figure in section.figures]
     pictures = [f"{figure.name}{ending}" for figure in drawn for ending in style.SAVED]
-    with own.replacing(folder, [*_FILES, *pictures]):
+    runs = _runs(sections)
+    if not overwrite:
+        own.check_runs(folder, runs)
+    with own.replacing(folder, [*_FILES, *pictures], runs=runs):
         for figure in drawn:
             style.save(figure.drawing, folder / figure.name)
         _write(title, sections, folder, notes, command)
     return terminal_text(sections, notes, folder / "report.html")
+
+
+def _runs(sections: Sequence[Section]) -> list[str]:
+    """The work directories that the numbers are of."""
+    places = (r.get("workdir") for section in sections for r in section.records)
+    return [*dict.fromkeys(place for place in places if isinstance(place, str))]
 
 
 def _write(

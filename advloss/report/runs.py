@@ -10,14 +10,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from advloss.config import titles
 from advloss.report import (
     alike,
     attacks,
     figures,
     made,
     rows,
+    seed_means,
     tables,
-    titles,
     training_log,
 )
 from advloss.report.columns import Column
@@ -60,6 +61,7 @@ def sections_of_runs(
     else:
         sections = [
             _accuracies(found, "Accuracy"),
+            seed_means.section(found, columns_of(found)),
             _against_epsilon(found),
             _training(found),
             _galleries(found),
@@ -251,7 +253,7 @@ def _training(found: Sequence[Row]) -> Section | None:
 
 def _against_epsilon(found: Sequence[Row]) -> Section | None:
     """Figures for each norm that was attacked, of a few networks each."""
-    drawn, notes = [], []
+    drawn, notes, blocks = [], [], []
     for norm in ("linf", "l2", "l1", "l0"):
         each = [(n, attacks.curves(n, s, norm)) for n, s in _labelled(found)]
         known = [(label, curves) for label, curves in each if curves]
@@ -265,8 +267,11 @@ def _against_epsilon(found: Sequence[Row]) -> Section | None:
             )
             drawing = figures.against_epsilon(some, norm)
             drawn.append(Figure(f"epsilon_{norm}", drawing, caption))
-        notes += attacks.without_curve(known, norm)
-    return Section("Accuracy against ε", (), notes, drawn) if drawn else None
+        more = attacks.without_curve(known, norm)
+        notes, blocks = [*notes, *more[0]], [*blocks, *more[1]]
+    if not drawn:
+        return None
+    return Section("Accuracy against ε", (), notes, drawn, blocks=blocks)
 
 
 def _galleries(found: Sequence[Row]) -> Section | None:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ml_collections import ConfigDict
 
+from advloss.config import titles
 from advloss.errors import InputError
 from advloss.evaluation.measured import Attack
 from advloss.evaluation.statistics import Proportion
-from advloss.report import alike, seeds, titles
+from advloss.report import alike, seeds
 from advloss.report.seeds import Accuracies
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from advloss.report import alike, figures, rows, seeds, titles
+from advloss.config import titles
+from advloss.report import alike, figures, rows, seeds
 from advloss.report.columns import Column
 from advloss.report.columns import of_rows as columns_of
 from advloss.report.figures import Series

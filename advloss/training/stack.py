@@ -100,7 +100,7 @@ def run(
     *,
     where: Layout,
     frozen: Sequence[PyTree] = (),
-) -> Iterator[tuple[Fetch, list[steps_of.Metrics]]]:
+) -> Iterator[tuple[Fetch, list[dict[str, np.ndarray]]]]:
     """Trains runs of one program together, yielding after every chunk.
 
     Args:

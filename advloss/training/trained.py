@@ -1,40 +1,43 @@
 """A trained network that stands alone: what `advloss.fit` gives, saved and loaded.
 
 folder/
-  config.json     every key that it was trained with
-  variables.npz   the arrays of the variables, by their path
-  network.json    the module's name, the shape of an image, the digest of the others,
-                  which arrays are bfloat16, and what the network answers to two images
+  config.json        every key that it was trained with
+  model.safetensors  the arrays of the variables, by their path; what the network is,
+                     what is known of it, and the digest of all
+  README.md          its model card
 """
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from advloss import config as configs
 from advloss import imported, networks
-from advloss.attacks.checks import blamed
+from advloss.attacks.checks import blamed, plain
 from advloss.config import build
 from advloss.errors import InputError, shown
 from advloss.networks import Network
-from advloss.runtime import files
+from advloss.runtime import files, tensors
+from advloss.training import card, portable
 from advloss.types import Classifier, PyTree
 
-_VARIABLES = "variables.npz"
-_SAVED = ("float16", "float32", "float64", "int32", "uint32", "int8", "uint8", "bool")
-_HALF = "bfloat16"  # NumPy's files do not have it: exact as float32.
+_CARD = "README.md"
+FILES = (configs.CONFIG, configs.NETWORK, _CARD)
+_ABOUT = ("module", "image_shape", "dtypes", "answers", "facts")
 _CLOSE = 0.01  # Of the largest answer: other devices round otherwise.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trained:
-    """A network that `fit` has trained.
+    """A network that has been trained.
 
     Attributes:
         classifier: jitted and pure: images -> logits `[batch, classes]`.
@@ -47,6 +50,8 @@ class Trained:
         module: "table1" or another name that a config takes, or the class's of one's
             own.
         image_shape: (height, width, channels).
+        facts: what is known of it, by what it is: where its data come from, and of a
+            run its accuracies. Its model card says them.
     """
 
     classifier: Classifier
@@ -56,65 +61,96 @@ class Trained:
     metrics: dict[str, np.ndarray]
     module: str
     image_shape: tuple[int, ...]
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    def save(self, folder: str | Path) -> None:
-        """Writes the network into a folder, for `advloss.load`.
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        precision: str = "float32",
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Writes the network into a folder, for `advloss.load` and for others.
+
+        Args:
+            folder: made if need be; an earlier save there is replaced, its card too.
+            precision: "float32" keeps every bit; "float16" takes half of the bytes,
+                and rounds the weights to 11 bits.
+            facts: what the model card is to say beside what is known, in its order,
+                texts or numbers by what they are: {"PGD-100, epsilon 0.3": "93.1 %"}.
 
         Raises:
             InputError: the folder's path is not valid, or it holds anything but an
                 earlier save; or the variables are no nested dicts of arrays of NumPy's
-                types.
+                types; or a fact is neither text nor number; or float16 changes the
+                logits by more than 1 % of the largest.
             OSError: it can't be written.
         """
         folder = files.check_folder("folder", folder)
         if folder.exists() and any(folder.iterdir()):
             _noted(folder)  # An earlier save, which is replaced.
-        leaves = _flatten(self.variables)
-        halves = [path for path, leaf in leaves.items() if leaf.dtype == _HALF]
-        arrays = {
-            path: np.asarray(leaf, np.float32 if path in halves else leaf.dtype)
-            for path, leaf in leaves.items()
-        }
-        text = configs.to_json(self.config)
+        known = {**self.facts, **_checked(facts or {})}
+        leaves = portable.flatten(self.variables)
+        arrays, dtypes = portable.stored(leaves, precision=precision)
         about = {
             "module": self.module,
             "image_shape": list(self.image_shape),
-            "bfloat16": halves,
-            "answers": _answers(self.classifier, self.image_shape).tolist(),
-            "digest": _digest(text, arrays),
+            "dtypes": dtypes,
+            "answers": self._answers_of(arrays, dtypes).tolist(),
+            "facts": known,
         }
+        text = configs.to_json(self.config)
         files.write_text(folder / configs.CONFIG, text)
-        files.write_arrays(folder / _VARIABLES, arrays)
-        files.write_json(folder / configs.NETWORK, about)
+        noted = {"about": about, "digest": _digest(text, about, arrays)}
+        tensors.write(folder / configs.NETWORK, arrays, noted)
+        params = jax.tree.leaves(self.variables.get("params", {}))
+        told = card.text(
+            folder.absolute().name,
+            self.config,
+            configs.recipe(self.config),
+            known,
+            module=self.module,
+            image_shape=self.image_shape,
+            parameters=sum(leaf.size for leaf in params),
+            halved=precision == "float16",
+            own=_is_own(self.module, self.config),
+        )
+        files.write_text(folder / _CARD, told)
+
+    def _answers_of(
+        self, arrays: Mapping[str, np.ndarray], dtypes: Mapping[str, str]
+    ) -> np.ndarray:
+        """What the network answers as it is written. Raises InputError as `save`."""
+        own = _answers(self.classifier, self.image_shape)
+        if not any(arrays[path].dtype == np.float16 for path in dtypes):
+            return own
+        written = portable.unflatten(portable.restored(arrays, dtypes))
+        classifier = jax.jit(networks.classifier(self.network, written))
+        answers = _answers(classifier, self.image_shape)
+        if not _agree(answers, own):
+            raise InputError(
+                "precision='float16' is not valid: it changes a logit by "
+                f"{np.abs(answers - own).max():.2g}; use float32"
+            )
+        return answers
 
 
-def _flatten(tree: PyTree) -> dict[str, Any]:
-    """Leaves by their path, its parts joined by "/", which in a name is "%2F"."""
-    found = {}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        names = [getattr(key, "key", None) for key in path]
-        if not all(isinstance(name, str) for name in names):
-            raise InputError(f"variables{jax.tree_util.keystr(path)}: use nested dicts")
-        names = [name.replace("%", "%25").replace("/", "%2F") for name in names]
-        if leaf.dtype not in (*_SAVED, _HALF):
-            where = "/".join(names)
-            valid = ", ".join((*_SAVED, _HALF))
-            raise InputError(f"{where} is {leaf.dtype}: use one of {valid}")
-        found["/".join(names)] = leaf
+def _checked(facts: Any) -> dict[str, Any]:
+    """Facts that a card can show. Raises InputError."""
+    said = "use a dict of texts or numbers by name"
+    if not isinstance(facts, Mapping):
+        raise InputError(f"facts={shown(facts)} is not valid: {said}")
+    found = {key: plain(value) for key, value in facts.items()}
+    for key, value in found.items():
+        if not (isinstance(key, str) and isinstance(value, str | int | float)):
+            raise InputError(f"facts={{{key!r}: {shown(value)}}} is not valid: {said}")
     return found
 
 
-def _unflatten(arrays: Mapping[str, np.ndarray]) -> PyTree:
-    tree: dict[str, Any] = {}
-    for path, array in arrays.items():
-        *parts, last = (
-            name.replace("%2F", "/").replace("%25", "%") for name in path.split("/")
-        )
-        place = tree
-        for part in parts:
-            place = place.setdefault(part, {})
-        place[last] = array
-    return tree
+def _is_own(module: str, config: ConfigDict) -> bool:
+    """Whether a network is a module of one's own, which no name stands for."""
+    named = module in networks.NETWORKS or imported.is_path(module)
+    return not named or config.model.name != module
 
 
 def load(folder: str | Path, module: Any = None) -> Trained:
@@ -129,13 +165,13 @@ def load(folder: str | Path, module: Any = None) -> Trained:
         InputError: nothing or something else is there, or the module is missing.
     """
     folder = files.as_path("folder", folder)
-    name, shape, digest, more = _noted(folder)
-    config, arrays = configs.load_config(folder), files.read_arrays(folder / _VARIABLES)
-    if _digest(files.read_text(folder / configs.CONFIG), arrays) != digest:
+    about, digest, stored = _noted(folder)
+    config = configs.load_config(folder)
+    if _digest(files.read_text(folder / configs.CONFIG), about, stored) != digest:
         raise InputError(f"{folder} was not saved whole, or was changed: save it again")
-    named = name in networks.NETWORKS or imported.is_path(name)
-    by_itself = named and config.model.name == name
-    if not by_itself and (module is None or isinstance(module, str)):
+    name, shape = about["module"], tuple(about["image_shape"])
+    own = _is_own(name, config)
+    if own and (module is None or isinstance(module, str)):
         raise InputError(f"{folder} holds a {name} of one's own: give it as module")
     if isinstance(module, str) and module != name:
         raise InputError(
@@ -146,15 +182,16 @@ def load(folder: str | Path, module: Any = None) -> Trained:
         expected = jax.eval_shape(
             lambda key: network.init(key, shape), jax.random.key(0)
         )
-        wanted = {path: leaf.shape for path, leaf in _flatten(expected).items()}
-    if {path: array.shape for path, array in arrays.items()} != wanted:
-        raise InputError(f"{folder / _VARIABLES} holds the arrays of another network")
-    for path in more.get("bfloat16", ()):
-        arrays[path] = arrays[path].astype(_HALF)
-    found = trained(network, _unflatten(arrays), config, {}, name, shape)
-    if (module is not None or imported.is_path(name)) and "answers" in more:
-        told, now = np.array(more["answers"]), _answers(found.classifier, shape)
-        if not np.allclose(now, told, rtol=0, atol=_CLOSE * np.abs(told).max()):
+        wanted = {path: leaf.shape for path, leaf in portable.flatten(expected).items()}
+    if {path: array.shape for path, array in stored.items()} != wanted:
+        raise InputError(
+            f"{folder / configs.NETWORK} holds the arrays of another network"
+        )
+    variables = portable.unflatten(portable.restored(stored, about["dtypes"]))
+    found = trained(network, variables, config, {}, name, shape, about["facts"])
+    if module is not None or imported.is_path(name):
+        told, now = np.array(about["answers"]), _answers(found.classifier, shape)
+        if not _agree(now, told):
             raise InputError(
                 f"module={shown(module or name)} computes something else than the "
                 f"{name} that {folder} holds: give that one"
@@ -165,33 +202,41 @@ def load(folder: str | Path, module: Any = None) -> Trained:
 def _answers(classifier: Classifier, shape: tuple[int, ...]) -> np.ndarray:
     """The logits of two images, the same for every network."""
     images = np.linspace(0, 1, 2 * math.prod(shape), dtype=np.float32)
-    return np.asarray(classifier(images.reshape(2, *shape)))
+    return np.asarray(classifier(jnp.asarray(images.reshape(2, *shape))))
 
 
-def _noted(folder: Path) -> tuple[str, tuple[int, ...], str, dict[str, Any]]:
-    """What a folder says of the network in it: module, shape of images, digest, all.
+def _agree(found: np.ndarray, told: np.ndarray) -> bool:
+    return found.shape == told.shape and np.allclose(
+        found, told, rtol=0, atol=_CLOSE * np.abs(told).max()
+    )
+
+
+def _noted(folder: Path) -> tuple[dict[str, Any], str, dict[str, np.ndarray]]:
+    """What a folder says of the network in it, the digest of all, and the arrays.
 
     Raises:
         InputError: the folder holds something else.
     """
-    try:
-        if folder.is_file():
-            raise InputError(f"{folder} is a file: name the folder of a network")
-        noted = files.read_json(folder / configs.NETWORK)
-        shape = tuple(map(int, noted["image_shape"]))
-        return str(noted["module"]), shape, str(noted["digest"]), noted
-    except InputError:
-        raise
-    except (KeyError, TypeError, ValueError):
+    if folder.is_file():
+        raise InputError(f"{folder} is a file: name the folder of a network")
+    path = folder / configs.NETWORK
+    if not path.exists():
         raise InputError(
             f"{folder} holds no network that Trained.save wrote: use another folder"
-            + (", or load_run" if (folder / configs.CONFIG).exists() else "")
-        ) from None
+        )
+    arrays, noted = tensors.read(path)
+    about, digest = noted.get("about"), noted.get("digest")
+    if not isinstance(about, dict) or not {*_ABOUT} <= about.keys():
+        raise InputError(f"{path} is damaged: it does not say what it holds")
+    return about, str(digest), arrays
 
 
-def _digest(config: str, arrays: Mapping[str, np.ndarray]) -> str:
-    text = np.frombuffer(config.encode("utf-8"), np.uint8)
-    return files.digest({"config": text, "arrays": dict(arrays)})
+def _digest(
+    config: str, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> str:
+    texts = {"config": config, "about": json.dumps(about, sort_keys=True)}
+    said = {key: np.frombuffer(t.encode("utf-8"), np.uint8) for key, t in texts.items()}
+    return files.digest({**said, "arrays": dict(arrays)})
 
 
 def trained(
@@ -201,10 +246,13 @@ def trained(
     metrics: dict[str, np.ndarray],
     name: str,
     image_shape: tuple[int, ...],
+    facts: Mapping[str, Any],
 ) -> Trained:
     """A network with its variables; the arguments are `Trained`'s attributes."""
     classifier = jax.jit(networks.classifier(network, variables))
-    return Trained(classifier, variables, network, config, metrics, name, image_shape)
+    return Trained(
+        classifier, variables, network, config, metrics, name, image_shape, facts
+    )
 
 
 def network_of(module: Any, config: ConfigDict) -> tuple[Network, str]:

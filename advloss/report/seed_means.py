@@ -1,0 +1,79 @@
+"""Networks that differ in their seed alone: means over seeds, with intervals."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from advloss.config import saved
+from advloss.report import alike, seeds
+from advloss.report.columns import Column
+from advloss.report.section import Section
+
+if TYPE_CHECKING:
+    from advloss.report.rows import Row
+
+
+def section(rows: Sequence["Row"], columns: Sequence[Column]) -> Section | None:
+    """A row for each training of several seeds, or None where there is none.
+
+    Args:
+        rows: of a report.
+        columns: its accuracies.
+    """
+    groups = [group for group in _groups(rows) if len(group) > 1]
+    if not groups:
+        return None
+    table = [["network", "seeds", *(f"{column.title} %" for column in columns)]]
+    records: list[dict[str, Any]] = []
+    for name, group in zip(_labels(groups), groups, strict=True):
+        found = {column.title: _percents(column, group) for column in columns}
+        count = min(row.images for row in group)
+        cells = [seeds.text([*v.values()], count, len(group)) for v in found.values()]
+        table.append([name, str(len(group)), *cells])
+        records += _records(name, found, count)
+    return Section("Means over seeds", table, [seeds.NOTE], records=records)
+
+
+def _groups(rows: Sequence["Row"]) -> list[list["Row"]]:
+    """Evaluated rows of one training, measured on the same images, by seeds."""
+    found: dict[str, dict[int, Row]] = {}
+    for row in rows:
+        if row.config is not None and row.summary:
+            values = dict(saved.flatten_training(row.config))
+            seed = values.pop("seed")
+            key = repr((sorted(values.items()), row.measured_on))
+            found.setdefault(key, {}).setdefault(seed, row)
+    return [[*group.values()] for group in found.values()]
+
+
+def _labels(groups: Sequence[Sequence["Row"]]) -> list[str]:
+    """What all runs of a group are called, or the first of them."""
+    names = [group[0].name for group in groups]
+    longer = alike.labels([group[0] for group in groups])
+    return [
+        name if names.count(name) == 1 else label
+        for name, label in zip(names, longer, strict=True)
+    ]
+
+
+def _percents(column: Column, group: Sequence["Row"]) -> dict[int, float]:
+    """By seed, of those that have it."""
+    cells = {row.config.seed: column.of(row) for row in group if row.config}
+    return {seed: 100 * cell.accuracy for seed, cell in cells.items() if cell}
+
+
+def _records(
+    name: str, found: Mapping[str, Mapping[int, float]], images: int
+) -> list[dict[str, Any]]:
+    made = []
+    for title, values in found.items():
+        if values:
+            cell = seeds.interval([*values.values()], images)
+            mean, low, high = (value / 100 for value in cell)
+            made.append(
+                {
+                    "part": "means over seeds", "network": name, "measure": title,
+                    "seeds": len(values), "accuracy": mean, "low95": low,
+                    "high95": high,
+                }
+            )  # fmt: skip
+    return made
