@@ -7,6 +7,7 @@
 # make compare-autoattack  our AutoAttack against its authors', on RUNS
 # make bench            our speed beside other packages'
 # make bench-steps      what a step of each defence costs
+# make speedrun         one network from nothing by the recipe, beside PyTorch's loop
 # make docs             the site, into docs/_build/html; its notebooks are executed
 # make clean            removes the environment
 PYTHON ?= python3
@@ -18,7 +19,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
 .PHONY: quickstart test fast lint docs compare-attacks compare-autoattack bench \
-	bench-steps soak clean
+	bench-steps speedrun soak clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m experiments.quickstart --workdir=runs/quickstart
@@ -40,6 +41,9 @@ compare-autoattack: .venv/installed-peers
 
 bench: .venv/installed-peers
 	$(BIN)/python benchmarks/speed.py
+
+speedrun: .venv/installed-peers
+	PYTHONPATH=. $(BIN)/python benchmarks/speedrun.py $(FLAGS)
 
 bench-steps: .venv/installed
 	PYTHONPATH=. $(BIN)/python benchmarks/step_costs.py $(FLAGS)
