@@ -159,7 +159,7 @@ def numbers(*, least: float = -math.inf) -> Valid:
     """A tuple of finite numbers above `least`, at least one of them."""
     one = number(least, math.inf, above=True)
 
-    def accepts(value: tuple) -> bool:
+    def accepts(value: tuple[Any, ...]) -> bool:
         right = all(type(item) in (int, float) for item in value)
         return bool(value) and right and all(map(one.accepts, value))
 

@@ -140,7 +140,7 @@ def _text(name: str, settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={own[key]!r}" for key in shape if key in own)
 
 
-def _pytorch_name(name: str, path: tuple, blocks: int) -> str:
+def _pytorch_name(name: str, path: tuple[Any, ...], blocks: int) -> str:
     """What PyTorch calls a leaf of the variables: ("params", "block1", ...)."""
     _, *parts, leaf = (key.key for key in path)
     calls = _LAYERS[name]
