@@ -36,7 +36,8 @@ from advloss.registry import Setting
 
 __all__ = [
     "ACTIVATIONS", "HEADS", "INITIALISERS", "NETWORKS", "PRECISIONS", "Network",
-    "build", "check_settings", "classifier", "divisor", "from_flax", "predictor", "settings_of", "title",
+    "build", "check_settings", "classifier", "divisor", "from_flax", "predictor",
+    "settings_of", "title",
 ]  # fmt: skip
 
 
