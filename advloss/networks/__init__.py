@@ -37,7 +37,8 @@ from advloss.registry import Setting
 
 __all__ = [
     "ACTIVATIONS", "HEADS", "INITIALISERS", "NETWORKS", "PRECISIONS", "Network",
-    "build", "classifier", "divisor", "from_flax", "predictor", "settings_of", "title",
+    "build", "check_settings", "classifier", "divisor", "from_flax", "predictor",
+    "settings_of", "title",
 ]  # fmt: skip
 
 
@@ -109,13 +110,7 @@ def build(
         }  # fmt: skip
         given = {**chosen, "activation": function, "num_classes": num_classes}
         return own.load(name, chosen, given)
-    known = NETWORKS[name].settings
-    for key, value in settings.items():
-        valid = known[key].valid if key in known else None
-        if valid and not (type(value) is valid.kind and valid.accepts(value)):
-            raise InputError(
-                f"config.model.{key}={shown(value)} is not valid: use {valid.text}"
-            )
+    check_settings(name, settings)
     module = NETWORKS[name].module(
         num_classes, head, init, precision, function, **settings
     )
@@ -126,6 +121,17 @@ def settings_of(name: str, activation: str = "relu") -> Mapping[str, Setting]:
     """Those of a network and an activation; a network of one's own has none."""
     own = NETWORKS[name].settings if name in NETWORKS else {}
     return {**own, **ACTIVATIONS[activation].settings}
+
+
+def check_settings(name: str, given: Mapping[str, Any]) -> None:
+    """Values must be valid for a network of the library. Raises InputError."""
+    known = NETWORKS[name].settings
+    for key, value in given.items():
+        valid = known[key].valid if key in known else None
+        if valid and not (type(value) is valid.kind and valid.accepts(value)):
+            raise InputError(
+                f"config.model.{key}={shown(value)} is not valid: use {valid.text}"
+            )
 
 
 def title(name: str) -> str:

@@ -89,7 +89,9 @@ def _find(name: str) -> Callable[..., Any]:
     return found
 
 
-def _taken(name: str, function: Callable[..., Any], given: Mapping[str, Any]) -> list:
+def _taken(
+    name: str, function: Callable[..., Any], given: Mapping[str, Any]
+) -> list[str]:
     """What it takes of what is given. Raises InputError: it is no such function."""
     try:
         parameters = inspect.signature(function).parameters

@@ -7,8 +7,9 @@ The names are those of RobustBench's PreActResNet and WideResNet, which are TRAD
 Rice et al.'s, too; `module.` and `model.` before them are taken off.
 """
 
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ from advloss.networks import state_dicts
 from advloss.networks.network import Network
 from advloss.types import Array, Classifier, PyTree
 
-# Of each network, blocks in a stage by our name, and the names of its layers there.
+# Of each network, what its layers are called there.
 _LAYERS = {
     "preact_resnet18": {
         "stem": "conv1", "norm": "bn", "fc": "linear", "block": "layer{}.{}",
@@ -31,6 +32,7 @@ _LAYERS = {
         "shortcut": "convShortcut",
     },
 }  # fmt: skip
+_STAGES = {"preact_resnet18": 4, "wide_resnet": 3}
 _LEAVES = {
     "kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean",
     "var": "running_var",
@@ -89,11 +91,11 @@ def load_pytorch(name: str, weights: Any, **settings: Any) -> Pretrained:
             "shortcut is missing, and no weight tells it: use shortcut='activated' "
             "(Rice et al.'s PreActResNet-18) or 'input' (Wong et al.'s)"
         )
+    for key in {"mean", "std"} & settings.keys():
+        settings[key] = tuple(np.ravel(settings[key]).tolist())
+    networks.check_settings(name, settings)
     arrays = state_dicts.arrays(weights)
     settings = {**_of_images(arrays, settings), **settings}
-    for key in ("mean", "std"):
-        if key in settings:
-            settings[key] = tuple(np.ravel(settings[key]).tolist())
     stem, last = (f"{_LAYERS[name][each]}.weight" for each in ("stem", "fc"))
     for key, rank in ((stem, 4), (last, 2)):
         if key not in arrays or arrays[key].ndim != rank:
@@ -103,19 +105,30 @@ def load_pytorch(name: str, weights: Any, **settings: Any) -> Pretrained:
     )
     shape = (8, 8, arrays[stem].shape[1])  # The parameters are those of any size.
     form = jax.eval_shape(lambda key: network.init(key, shape), jax.random.key(0))
-    variables = _filled(name, form, arrays, settings)
+    blocks = sum(each.startswith("block") for each in network.layers)
+    calls = functools.partial(_pytorch_name, name, blocks=blocks // _STAGES[name])
+    variables = _filled(calls, f"{name} with {_text(name, settings)}", form, arrays)
     return Pretrained(
         network, variables, jax.jit(networks.classifier(network, variables))
     )
 
 
 def _filled(
-    name: str, form: PyTree, arrays: Mapping[str, np.ndarray], settings: dict[str, Any]
+    calls: Callable[[tuple[Any, ...]], str],
+    told: str,
+    form: PyTree,
+    arrays: Mapping[str, np.ndarray],
 ) -> PyTree:
-    """The variables. Raises InputError where names or shapes are others."""
-    blocks = 2 if name == "preact_resnet18" else (settings.get("depth", 28) - 4) // 6
+    """The variables. Raises InputError where names or shapes are others.
+
+    Args:
+        calls: what PyTorch calls a leaf of the variables, by its path.
+        told: what the network is, for errors.
+        form: the variables' shapes.
+        arrays: by PyTorch's names.
+    """
     leaves, tree = jax.tree_util.tree_flatten_with_path(form)
-    named = [_pytorch_name(name, path, blocks) for path, _ in leaves]
+    named = [calls(path) for path, _ in leaves]
     for what, found in (
         ("lack", set(named) - arrays.keys()),
         ("hold, beside those of that network,", arrays.keys() - set(named)),
@@ -123,8 +136,8 @@ def _filled(
         if found:
             first = ", ".join(sorted(found)[:4]) + ("" if len(found) < 5 else ", ...")
             raise InputError(
-                f"weights {what} {first} ({len(found)} in all): {name} with "
-                f"{_text(name, settings)} is another network"
+                f"weights {what} {first} ({len(found)} in all): {told} is "
+                "another network"
             )
     values = [
         _leaf(key, arrays[key], leaf.shape)
@@ -140,8 +153,8 @@ def _text(name: str, settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={own[key]!r}" for key in shape if key in own)
 
 
-def _pytorch_name(name: str, path: tuple, blocks: int) -> str:
-    """What PyTorch calls a leaf of the variables: ("params", "block1", ...)."""
+def _pytorch_name(name: str, path: tuple[Any, ...], *, blocks: int) -> str:
+    """What PyTorch calls a leaf of the variables, of so many blocks in a stage."""
     _, *parts, leaf = (key.key for key in path)
     calls = _LAYERS[name]
     if place := re.fullmatch(r"block(\d+)", parts[0]):
@@ -170,9 +183,9 @@ def _leaf(key: str, array: np.ndarray, shape: tuple[int, ...]) -> Array:
 
 def _of_images(
     arrays: dict[str, np.ndarray], settings: Mapping[str, Any]
-) -> dict[str, np.ndarray]:
+) -> dict[str, tuple[float, ...]]:
     """Mean and deviation of images that the weights hold; they are taken out."""
-    found: dict[str, np.ndarray] = {}
+    found: dict[str, tuple[float, ...]] = {}
     for key in [key for key in arrays if _IMAGES.fullmatch(key)]:
         which = "mean" if _IMAGES.fullmatch(key)[1] in ("mean", "mu") else "std"
         value = arrays.pop(key).ravel()
@@ -182,7 +195,7 @@ def _of_images(
                 f"{which}={shown(given)} is not what the weights hold as {key}, "
                 f"{value.tolist()}: leave it out"
             )
-        found[which] = value
+        found[which] = tuple(value.tolist())
     for which, other in (("mean", "std"), ("std", "mean")):
         if which in found and other not in {*found, *settings}:
             raise InputError(f"weights hold {which} of images alone: give {other}, too")

@@ -1,5 +1,7 @@
 """What must hold of a network and its images before training."""
 
+from typing import Any
+
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -57,7 +59,7 @@ def check_module(
     """
     images = split.images[:2]
 
-    def look(key: jax.Array) -> tuple[PyTree, list[tuple]]:
+    def look(key: jax.Array) -> tuple[PyTree, list[tuple[Any, ...]]]:
         variables = network.init(key, images.shape[1:])
         modes = (False, True)
         return variables, [network.apply(variables, images, train=t) for t in modes]
