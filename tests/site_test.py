@@ -76,6 +76,17 @@ def test_public_names_are_on_a_page_of_the_api(site):
             assert id(value) in shown or not callable(value), (found.name, name)
 
 
+def test_pages_that_are_no_more_go(site, tmp_path):
+    (tmp_path / "api").mkdir()
+    (tmp_path / "api" / "gone.md").write_text("# Gone\n", encoding="utf-8")
+    site.pages.write(tmp_path)
+    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.md")}
+    assert found == {
+        *(f"registries/{name}.md" for name in site.pages.REGISTRIES),
+        *(f"api/{name.removeprefix('advloss.')}.md" for name in site.pages.MODULES),
+    }
+
+
 def test_docstrings_become_what_sphinx_reads(site):
     lines = [
         "A loss of `x_*`, |x| and *args, name_.",
