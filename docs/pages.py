@@ -67,7 +67,7 @@ _SIMPLE = bool, int, str, tuple  # Of an entry's fields, what is said in a word.
 
 
 def write(folder: Path) -> None:
-    """Writes all pages into folder/registries and folder/api; of old ones none stays."""
+    """Writes all pages into folder/registries and folder/api, and removes old ones."""
     made = {
         f"registries/{name}.md": registry_page(registry)
         for name, registry in REGISTRIES.items()
@@ -75,14 +75,12 @@ def write(folder: Path) -> None:
     made |= {
         f"api/{name.removeprefix('advloss.')}.md": api_page(name) for name in MODULES
     }
-    for path in folder.glob("*/*.md"):
-        if path.relative_to(folder).as_posix() not in made:
-            path.unlink()
+    for old in folder.glob("*/*.md"):
+        old.unlink()
     for name, text in made.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
 
 
 def registry_page(registry: Registry) -> str:
