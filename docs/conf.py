@@ -4,12 +4,16 @@ Nothing is downloaded. Pages of the registries and of the API are made from the 
 (`pages.py`), notebooks are executed, and a warning ends the build with an error.
 """
 
+import os
 import re
 import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]
+# What notebooks compile serves the other ones, and the next build.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(DOCS / "_build" / "compiled"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import docstrings  # noqa: E402
 import pages  # noqa: E402

@@ -9,6 +9,7 @@ import functools
 import importlib
 import inspect
 import itertools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,7 +67,7 @@ _SIMPLE = bool, int, str, tuple  # Of an entry's fields, what is said in a word.
 
 
 def write(folder: Path) -> None:
-    """Writes all pages into folder/registries and folder/api, where they differ."""
+    """Writes all pages into folder/registries and folder/api, and removes old ones."""
     made = {
         f"registries/{name}.md": registry_page(registry)
         for name, registry in REGISTRIES.items()
@@ -74,11 +75,12 @@ def write(folder: Path) -> None:
     made |= {
         f"api/{name.removeprefix('advloss.')}.md": api_page(name) for name in MODULES
     }
+    for old in folder.glob("*/*.md"):
+        old.unlink()
     for name, text in made.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
 
 
 def registry_page(registry: Registry) -> str:
@@ -91,11 +93,11 @@ def registry_page(registry: Registry) -> str:
         f"`--config.{registry.chosen_by}=NAME{',NAME' if several else ''}`",
         *_kind(registry),
         "",
-        "| name | title |",
-        "|---|---|",
+        *_rows(("name", "title"), ("---", "---")),
     ]
     for name, entry in registry.entries.items():
-        lines.append(f"| [`{name}`](#{_anchor(name)}) | {markdown(_title(entry))} |")
+        link = f"[`{name}`](#{_anchor(name)})"
+        lines += _rows((link, markdown(_title(entry))))
     for name, entry in registry.entries.items():
         keys = f"{section}.{name}" if several else section
         if getattr(entry, "kind", None) == attacks.TRAINING_ONLY:
@@ -141,21 +143,20 @@ def _entry(entry: Any, keys: str) -> list[str]:
     }
     lines += [f"- {key.replace('_', ' ')}: {_value(v)}" for key, v in said.items()]
     if settings:
-        lines += [
-            "",
-            f"| `config.{keys}` | default | valid | what it is | swept |",
-            "|---|---|---|---|---|",
-        ]
+        heads = (f"`config.{keys}`", "default", "valid", "what it is", "swept")
+        lines += ["", *_rows(heads, ("---",) * len(heads))]
         for key, setting in settings.items():
-            cells = (
-                f"`{key}`",
-                f"`{setting.default!r}`",
-                markdown(setting.valid.text),
-                markdown(setting.help),
-                "yes" if setting.swept else "",
-            )
-            lines.append(f"| {' | '.join(cells)} |")
+            valid, text = markdown(setting.valid.text), markdown(setting.help)
+            swept = "yes" if setting.swept else ""
+            cells = (f"`{key}`", f"`{setting.default!r}`", valid, text, swept)
+            lines += _rows(cells)
     return lines
+
+
+def _rows(*rows: tuple[str, ...]) -> list[str]:
+    """Rows of a table; a bar ends a cell, of code, too, unless it is escaped."""
+    escaped = ([re.sub(r"(?<!\\)\|", r"\|", cell) for cell in row] for row in rows)
+    return [f"| {' | '.join(row)} |" for row in escaped]
 
 
 def _value(value: Any) -> str:
