@@ -1082,7 +1082,7 @@ def test_a_report_of_other_runs_is_replaced_only_on_purpose(tmp_path):
             _write(others, folder, drawn=False)
     assert (folder / "report.html").read_bytes() == before
     report.check_runs(folder, [three, two, one])
-    with pytest.raises(InputError, match=r"other runs \(\.\./one, \.\./two, from the"):
+    with pytest.raises(InputError, match=r"other runs \(\.\./one, \.\./two, seen from"):
         report.check_runs(folder, [three])
     moved = (tmp_path / "all").rename(tmp_path / "moved")
     _write([moved / "two", moved / "one"], moved / "report", drawn=False)

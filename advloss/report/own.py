@@ -76,7 +76,7 @@ def check_runs(folder: str | Path, runs: Collection[str | Path]) -> None:
         more = f" and {len(others) - 3} more" * (len(others) > 3)
         raise InputError(
             f"{folder} holds a report of other runs ({', '.join(others[:3])}{more}, "
-            "from there): use another folder, or --overwrite"
+            "seen from it): use another folder, or --overwrite"
         )
 
 
