@@ -156,7 +156,7 @@ def test_images_are_normalised_as_the_weights_say(names):
     for more in ({}, {"mean": mean, "std": std}):
         loaded = advloss.load_pytorch("wide_resnet", given, **WIDE, **more)
         np.testing.assert_allclose(loaded.classifier(images), expected, atol=1e-4)
-    with pytest.raises(InputError, match=r"^std=\[1.0, 2.0, 1.0\] is not what"):
+    with pytest.raises(InputError, match=r"^std=\(1.0, 2.0, 1.0\) is not what"):
         advloss.load_pytorch("wide_resnet", given, **WIDE, std=[1.0, 2.0, 1.0])
     del given[names[1]]
     with pytest.raises(InputError, match=r"^weights hold mean of images alone"):
