@@ -213,6 +213,9 @@ def test_fit_takes_it_saves_and_loads(folder, tmp_path):
     trained = _fitted("Small")
     assert trained.module == "my_nets:Small"
     trained.save(tmp_path / "saved")
+    card = (tmp_path / "saved" / "README.md").read_text(encoding="utf-8")
+    assert "| network | my\\_nets:Small, " in card
+    assert 'advloss.load("FOLDER")\n' in card
     again = advloss.load(tmp_path / "saved")
     images = np.ones((2, 4, 4, 1), np.float32)
     np.testing.assert_array_equal(again.classifier(images), trained.classifier(images))

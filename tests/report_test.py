@@ -1147,3 +1147,20 @@ def test_titles_tell_studies_apart(tmp_path, monkeypatch, places, title):
     arguments = [f"--runs={runs}", f"--workdir={tmp_path / 'report'}"]
     command.main(flags.parse(command.FLAGS, ["advloss", "report"], arguments))
     assert made == [title]
+
+
+@pytest.mark.parametrize("other", ["train", "teacher"])
+def test_trainings_on_other_images_or_by_another_teacher_are_not_averaged(
+    tmp_path, other
+):
+    """Of which a config says where they lie alone."""
+    taught = {"defence.name": "distillation", "defence.teacher": "teacher"}
+    runs = []
+    for seed in range(3):
+        run = make_run(tmp_path / f"{seed}", "a", changes={**taught, "seed": seed})
+        noted = {"train": "a", "test": "b", "teacher": "c"}
+        noted[other] = "d" if seed == 2 else noted[other]
+        files.write_json(run / "data.json", noted)
+        runs.append(run)
+    _, row = _sections(runs)["Means over seeds"].table
+    assert row[:2] == ["a", "2"]

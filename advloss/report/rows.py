@@ -35,6 +35,8 @@ class Row(NamedTuple):
         name: what its config calls it, or its folder's name where there is no config.
         config: None where it could not be read.
         environment: versions and devices of its training, {} where unknown.
+        data: digests of its training images ("train") and of a teacher's weights
+            ("teacher"), {} where unknown.
         measured: what is shown of its evaluation, () where there is nothing.
         summary: of `measured`, or None.
         training: its accuracy and loss, by steps, or None.
@@ -47,6 +49,7 @@ class Row(NamedTuple):
     name: str
     config: ConfigDict | None = None
     environment: Mapping[str, Any] = {}
+    data: Mapping[str, Any] = {}
     measured: Sequence[Measured] = ()
     summary: Summary | None = None
     training: Training | None = None
@@ -108,6 +111,8 @@ def load_row(
         "environment.json", files.read_json, workdir / "environment.json"
     )
     notes += more
+    data, more = guarded("data.json", files.read_json, workdir / "data.json")
+    notes += more
     logged, more = guarded("metrics.jsonl", metrics.read, workdir)
     logged, notes = logged or [], [*notes, *more, *broke(logged or [], config)]
     evaluation, more = guarded("evaluation", _evaluation, workdir, beside, expected)
@@ -131,6 +136,7 @@ def load_row(
         config.name,
         config,
         environment or {},
+        data or {},
         measured,
         summary,
         points(logged),

@@ -34,13 +34,20 @@ def section(rows: Sequence["Row"], columns: Sequence[Column]) -> Section | None:
 
 
 def _groups(rows: Sequence["Row"]) -> list[list["Row"]]:
-    """Evaluated rows of one training, measured on the same images, by seeds."""
+    """Evaluated rows of one training, measured on the same images, by seeds.
+
+    Trainings on other images, or by another teacher that the config names, are others,
+    though the config may say the same of them.
+    """
     found: dict[str, dict[int, Row]] = {}
     for row in rows:
         if row.config is not None and row.summary:
             values = dict(saved.flatten_training(row.config))
             seed = values.pop("seed")
-            key = repr((sorted(values.items()), row.measured_on))
+            seen = [row.data.get("train")]
+            if row.config.defence.teacher:
+                seen.append(row.data.get("teacher"))
+            key = repr((sorted(values.items()), row.measured_on, seen))
             found.setdefault(key, {}).setdefault(seed, row)
     return [[*group.values()] for group in found.values()]
 

@@ -45,7 +45,8 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         files.check_regular(path)
         with safetensors.safe_open(path, framework="np") as content:
             said = (content.metadata() or {}).get(_ABOUT)
-            arrays = dict(content.get_tensors()) if said else {}
+            names = content.keys() if said else ()
+            arrays = {name: content.get_tensor(name) for name in names}
     except (
         OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError,
         MemoryError,

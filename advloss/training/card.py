@@ -45,7 +45,7 @@ def text(
         own: the module is one's own, and has to be given to `load`.
     """
     size = " x ".join(map(str, image_shape))
-    network = module if own else networks.NETWORKS[module].title
+    network = module if own else networks.title(module)
     rounded = ", rounded to float16" * halved
     known = {
         "network": f"{network}, {parameters:,} parameters{rounded}",
