@@ -279,9 +279,8 @@ def _climb(
         worst=unseen,
         flat=~none,
     )
-    shares = np.where(np.arange(steps + 1), _MOMENTUM, 1.0).astype(images.dtype)
-    each: Any = (shares, _intervals(steps))  # Of NumPy: the loop takes them as arrays.
-    state, _ = jax.lax.scan(iterate, state, each)
+    shares: Any = np.where(np.arange(steps + 1), _MOMENTUM, 1.0).astype(images.dtype)
+    state, _ = jax.lax.scan(iterate, state, (shares, jnp.asarray(_intervals(steps))))
     return state.best, state.worst, state.flat
 
 

@@ -95,9 +95,7 @@ def fab(
     groups = likely[None] if target_classes is None else likely[:target_classes, None]
     runs = _runs(groups, rank, jnp.arange(restarts) if restart is None else restart)
 
-    def run(
-        carry: tuple[Found, Array], given: tuple[Array, Array, Array]
-    ) -> tuple[Any, ...]:
+    def run(carry: tuple[Found, Array], given: tuple[Array, ...]) -> tuple[Any, ...]:
         (found, flat), (rivals, rank, number) = carry, given
 
         def step(carry: tuple[Array, Found, Array], _: None) -> tuple[Any, ...]:
@@ -174,8 +172,7 @@ def fab_t(
 
 def fab_rounds(settings: Mapping[str, Any], classes: int) -> list[base.Round]:
     """Start by start, class by class."""
-    starts: list[dict[str, int]] = [{}]
-    ranks: list[dict[str, int]] = [{}]
+    starts = ranks = list[dict[str, int]]([{}])
     if settings["restarts"] > 1:
         starts = [{"restart": number} for number in range(settings["restarts"])]
     if "target_classes" in settings:
