@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 from advloss.config import saved
 from advloss.report import alike, seeds
-from advloss.report.columns import Column
 from advloss.report.section import Section
 
 if TYPE_CHECKING:
+    from advloss.report.columns import Column
     from advloss.report.rows import Row
 
 
-def section(rows: Sequence["Row"], columns: Sequence[Column]) -> Section | None:
+def section(rows: Sequence["Row"], columns: Sequence["Column"]) -> Section | None:
     """A row for each training of several seeds, or None where there is none.
 
     Args:
@@ -62,7 +62,7 @@ def _labels(groups: Sequence[Sequence["Row"]]) -> list[str]:
     ]
 
 
-def _percents(column: Column, group: Sequence["Row"]) -> dict[int, float]:
+def _percents(column: "Column", group: Sequence["Row"]) -> dict[int, float]:
     """By seed, of those that have it."""
     cells = {row.config.seed: column.of(row) for row in group if row.config}
     return {seed: 100 * cell.accuracy for seed, cell in cells.items() if cell}
