@@ -80,7 +80,7 @@ def train_runs(
     for workdir, config in zip(checked, stacked, strict=True):
         folders.check_owner(workdir, config)
     dataset = folders.load_data(stacked[0])
-    preflight.check_images(dataset, stacked[0])
+    preflight.check_images(dataset, stacked[0], build.network(stacked[0]))
     augment.check(stacked[0].train.augment, dataset.train.images.shape[1:])
     data = folders.digests(dataset)
     members = [
