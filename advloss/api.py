@@ -130,7 +130,7 @@ def fit(
     chosen = _dividing(chosen, settings.train.batch_size)
     dataset = Dataset(split, split, settings.data.num_classes)
     if isinstance(module, str):
-        preflight.check_images(dataset, settings)
+        preflight.check_images(dataset, settings, network)
     else:
         preflight.check_module(network, split, settings.data.num_classes)
     shape = split.images.shape[1:]

@@ -2,9 +2,11 @@
 
 import importlib
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from advloss.errors import InputError, line
+from advloss.registry import Valid, choice
 
 FORM = "PACKAGE.MODULE:NAME"
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -13,6 +15,11 @@ _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 def is_path(text: str) -> bool:
     """Whether a text has that form."""
     return bool(_PATH.fullmatch(text))
+
+
+def or_own(registry: Mapping[str, Any]) -> Valid:
+    """A name of a registry, or one's own by its path."""
+    return choice(registry, beside=is_path, others=f"{FORM} of your own")
 
 
 def named(text: str, key: str) -> Any:

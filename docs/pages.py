@@ -18,6 +18,7 @@ from docstrings import markdown
 
 import advloss
 from advloss import attacks, data, defences, losses, networks, optimisers
+from advloss.data import augment
 
 
 class Registry(NamedTuple):
@@ -36,6 +37,9 @@ REGISTRIES = {
     "networks": Registry("Networks", networks.NETWORKS, "model.name"),
     "activations": Registry("Activations", networks.ACTIVATIONS, "model.activation"),
     "sources": Registry("Sources of data", data.SOURCES, "data.source"),
+    "augmentations": Registry(
+        "Augmentations", augment.AUGMENTATIONS, "train.augment.names"
+    ),
     "optimisers": Registry("Optimisers", optimisers.OPTIMISERS, "train.optimiser"),
     "schedules": Registry("Schedules", optimisers.SCHEDULES, "train.schedule"),
 }
@@ -46,7 +50,7 @@ MODULES = {
     "advloss.attacks": [],
     "advloss.defences": ["base"],
     "advloss.networks": ["layers"],
-    "advloss.data": [],
+    "advloss.data": ["augment"],
     "advloss.optimisers": [],
     "advloss.evaluation": [
         "diagnosis",
@@ -86,7 +90,7 @@ def write(folder: Path) -> None:
 def registry_page(registry: Registry) -> str:
     """A registry's entries: titles, what they are, settings."""
     section, _, last = registry.chosen_by.rpartition(".")
-    several = last == "attacks"
+    several = last in ("attacks", "names")
     lines = [
         f"# {registry.title}",
         "",
@@ -99,7 +103,7 @@ def registry_page(registry: Registry) -> str:
         link = f"[`{name}`](#{_anchor(name)})"
         lines += _rows((link, markdown(_title(entry))))
     for name, entry in registry.entries.items():
-        keys = f"{section}.{name}" if several else section
+        keys = f"{section}.{name}" if last == "attacks" else section
         if getattr(entry, "kind", None) == attacks.TRAINING_ONLY:
             keys = "train.attack"
         lines += ["", f"({_anchor(name)})=", f"## `{name}`", "", *_entry(entry, keys)]

@@ -616,6 +616,15 @@ def test_a_teacher_is_trained_first_and_stays_the_same(config, tmp_path):
     if teacher.config.model.name != "mlp":
         with pytest.raises(InputError, match=r"a network of another form: teacher and"):
             run.train_runs([other], [tmp_path / "third"], devices)
+    # Another function of the same parameters.
+    other = again.copy_and_resolve_references()
+    other.model.activation = "bounded_relu"
+    other.defence.teacher = str(tmp_path / "moved")
+    with pytest.raises(
+        InputError, match=r"has config.model.activation='relu', and the run 'bounded"
+    ):
+        run.train_runs([configs.resolve(other)], [tmp_path / "third"], devices)
+    assert not (tmp_path / "third").exists()
     with pytest.raises(
         InputError, match=r"loss.name='hinge' .*use one of softmax_cros"
     ):

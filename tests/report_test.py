@@ -1116,6 +1116,18 @@ def test_runs_of_several_seeds_have_their_mean(tmp_path):
     assert "Means over seeds" not in _sections(runs[4:])
 
 
+def test_means_of_one_name_are_not_called_by_a_seed(tmp_path):
+    """A mean is of no seed: trainings of one name are told apart by their folders."""
+    runs = []
+    for margin, seed in ((0.1, 0), (0.1, 1), (0.2, 1), (0.2, 2)):
+        changes = {"loss.name": "lmcl", "loss.margin": margin, "seed": seed}
+        runs.append(make_run(tmp_path / f"{margin}-{seed}", "lmcl", changes=changes))
+    _, *rows = _sections(runs)["Means over seeds"].table
+    assert [row[0] for row in rows] == [
+        f"lmcl ({tmp_path / first}, ...)" for first in ("0.1-0", "0.2-1")
+    ]
+
+
 @pytest.mark.parametrize("changes", [{"train.steps": 700}, {"loss.margin": 0.2}])
 def test_other_trainings_and_other_images_are_not_averaged(tmp_path, changes):
     kinds = {"loss.name": "lmcl"}

@@ -32,6 +32,17 @@ def test_a_registry_has_a_page_with_all_that_its_entries_say(site):
         assert f"reference/registries/{name}" in _text("registries.md")
 
 
+def test_every_registry_has_a_page(site):
+    """Dicts whose entries have titles, wherever they are in the library."""
+    shown = [id(registry.entries) for registry in site.pages.REGISTRIES.values()]
+    for found in pkgutil.walk_packages(advloss.__path__, "advloss."):
+        for name, value in vars(importlib.import_module(found.name)).items():
+            if name.isupper() and not name.startswith("_") and type(value) is dict:
+                kinds = {type(entry) for entry in value.values()} - {str}
+                titled = any(hasattr(kind, "title") for kind in kinds)
+                assert not titled or id(value) in shown, (found.name, name)
+
+
 def test_an_entry_needs_no_word_in_the_pages(site):
     """A loss that is entered anywhere appears with its docstring and its settings."""
 

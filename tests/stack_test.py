@@ -51,6 +51,16 @@ def test_numbers_share_a_program_and_structure_does_not(lmcl):
     assert stack.plan(variants[:4], jax.devices()[:3]) == [variants[:3], variants[3:4]]
 
 
+@pytest.mark.parametrize("key", ["data__file", "data__dir", "data__manual_dir"])
+def test_data_of_different_places_are_not_trained_on_together(lmcl, key):
+    """A stack has the data of its first run."""
+    variants = _variants(lmcl, seed=[0, 1], **{key: ["one", "other"]})
+    one, other = (
+        [v for v in variants if place in v.data.values()] for place in ("one", "other")
+    )
+    assert stack.plan(variants, jax.devices()[:4]) == [one, other]
+
+
 def _init(config, dataset):
     return step.init(config, build.network(config), dataset.train)
 

@@ -14,6 +14,7 @@ import safetensors.numpy
 import advloss
 from advloss.errors import InputError
 from advloss.evaluation import loaded
+from advloss.runtime import tensors
 from advloss.training.trained import FILES
 
 _IMAGES = np.linspace(0, 1, 8 * 6 * 6, dtype=np.float32).reshape(8, 6, 6, 1)
@@ -168,6 +169,18 @@ def test_the_card_says_what_is_known(small, tmp_path):
     card = (tmp_path / "softmax" / "README.md").read_text(encoding="utf-8")
     assert "| PGD-100, epsilon 0.3 | 93.1 % |\n" in card
     assert "| verdict | it can be trusted |\n" in card
+
+
+def test_a_save_that_is_cut_short_has_no_card_of_another(small, tmp_path, monkeypatch):
+    small.save(tmp_path / "net", facts={"PGD-100": "93.1 %"})
+
+    def full(*given):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(tensors, "write", full)
+    with pytest.raises(OSError, match="the disk is full"):
+        small.save(tmp_path / "net")
+    assert not (tmp_path / "net" / "README.md").exists()
 
 
 def test_the_card_of_a_module_of_one_s_own_asks_for_it(tmp_path):

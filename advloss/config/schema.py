@@ -16,7 +16,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from advloss import networks
+from advloss import imported, networks
 from advloss.attacks import (
     ATTACKS,
     MINIMUM_NORM,
@@ -42,7 +42,7 @@ from advloss.config.keys import (
 )
 from advloss.config.training_attack import hold
 from advloss.config.trees import get, invalid, put, put_all
-from advloss.data import SOURCES, valid_source
+from advloss.data import SOURCES
 from advloss.data.augment import settings_of
 from advloss.defences import DEFENCES
 from advloss.errors import InputError
@@ -122,14 +122,14 @@ def _defence() -> dict[str, Setting]:
 def _data() -> dict[str, Setting]:
     text = titles("where images come from", SOURCES)
     return {
-        "source": Setting("mnist_5k", valid_source(), text),
+        "source": Setting("mnist_5k", imported.or_own(SOURCES), text),
         "num_classes": Setting(10, whole(2), "labels are 0 ... num_classes - 1"),
     }
 
 
 def _model() -> dict[str, Setting]:
     activations = titles("of every hidden layer", ACTIVATIONS)
-    names, usual = own.names(NETWORKS), own.USUAL
+    names, usual = imported.or_own(NETWORKS), own.USUAL
     return {
         "name": Setting("table1", names, titles("the network", NETWORKS)),
         "init": Setting(

@@ -64,15 +64,6 @@ SOURCES = {
 }
 
 
-def valid_source() -> Valid:
-    """What `data.source` may be: a key of `SOURCES`, or where a function lies."""
-    return Valid(
-        str,
-        lambda value: value in SOURCES or imported.is_path(value),
-        f"one of {', '.join(sorted(SOURCES))}, or {imported.FORM} of your own",
-    )
-
-
 def load(source: str, *, num_classes: int = 10, **settings: Any) -> Dataset:
     """A train and a test split, images in [0, 1], labels below num_classes.
 
@@ -119,7 +110,7 @@ def load(source: str, *, num_classes: int = 10, **settings: Any) -> Dataset:
 
 def _entry(source: str) -> Source:
     """The source of a name, or of a path. Raises InputError where there is none."""
-    valid = valid_source()
+    valid = imported.or_own(SOURCES)
     said = f"config.data.source={source!r} is not valid:"
     if not isinstance(source, str) or not valid.accepts(source):
         raise InputError(f"{said} use {valid.text}")

@@ -119,8 +119,8 @@ def build(
 
 def settings_of(name: str, activation: str = "relu") -> Mapping[str, Setting]:
     """Those of a network and an activation; a network of one's own has none."""
-    own = NETWORKS[name].settings if name in NETWORKS else {}
-    return {**own, **ACTIVATIONS[activation].settings}
+    found = NETWORKS[name].settings if name in NETWORKS else {}
+    return {**found, **ACTIVATIONS[activation].settings}
 
 
 def check_settings(name: str, given: Mapping[str, Any]) -> None:

@@ -18,17 +18,11 @@ import jax
 from advloss import imported
 from advloss.errors import InputError, line
 from advloss.networks.network import Network, from_flax
-from advloss.registry import Valid, choice
 
 # What one may do without: the head, and the defaults of the keys of config.model.
 USUAL = {
     "head": "linear", "init": "lecun", "precision": "float32", "activation": "relu"
 }  # fmt: skip
-
-
-def names(known: Mapping[str, Any]) -> Valid:
-    """A name of the registry, or one that has the form of one's own."""
-    return choice(known, beside=imported.is_path, others=f"{imported.FORM} of your own")
 
 
 def load(name: str, chosen: Mapping[str, str], given: Mapping[str, Any]) -> Network:

@@ -53,12 +53,11 @@ def _groups(rows: Sequence["Row"]) -> list[list["Row"]]:
 
 
 def _labels(groups: Sequence[Sequence["Row"]]) -> list[str]:
-    """What all runs of a group are called, or the first of them."""
+    """What a group's runs are called; with its first's folder, where others are too."""
     names = [group[0].name for group in groups]
-    longer = alike.labels([group[0] for group in groups])
     return [
-        name if names.count(name) == 1 else label
-        for name, label in zip(names, longer, strict=True)
+        name if names.count(name) == 1 else f"{name} ({group[0].workdir}, ...)"
+        for name, group in zip(names, groups, strict=True)
     ]
 
 

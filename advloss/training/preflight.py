@@ -8,7 +8,6 @@ from ml_collections import ConfigDict
 
 from advloss import imported, networks
 from advloss.attacks import checks
-from advloss.config import build
 from advloss.errors import InputError
 from advloss.losses import LOSSES
 from advloss.networks import Network, classifier
@@ -18,8 +17,8 @@ _SOME = 100  # Images that are looked at.
 _ROUNDING = 0.01  # Of a cosine; lower precisions round much.
 
 
-def check_images(dataset: Dataset, config: ConfigDict) -> None:
-    """The network must fit the images, and be one. Raises InputError."""
+def check_images(dataset: Dataset, config: ConfigDict, network: Network) -> None:
+    """The config's network must fit the images, and be one. Raises InputError."""
     height, width = dataset.train.images.shape[1:3]
     divisor = networks.divisor(config.model.name)
     if height % divisor or width % divisor or not height or not width:
@@ -27,7 +26,7 @@ def check_images(dataset: Dataset, config: ConfigDict) -> None:
             f"the images are {height}x{width}: config.model.name={config.model.name!r} "
             f"needs height and width that are multiples of {divisor}"
         )
-    network, name = build.network(config), config.model.name
+    name = config.model.name
     told = f"config.model.name={name!r}: the network"
     found = check_module(network, dataset.train, config.data.num_classes, told)
     if found != config.data.num_classes:

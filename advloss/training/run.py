@@ -80,7 +80,7 @@ def train_runs(
     for workdir, config in zip(checked, stacked, strict=True):
         folders.check_owner(workdir, config)
     dataset = folders.load_data(stacked[0])
-    preflight.check_images(dataset, stacked[0])
+    preflight.check_images(dataset, stacked[0], build.network(stacked[0]))
     augment.check(stacked[0].train.augment, dataset.train.images.shape[1:])
     data = folders.digests(dataset)
     members = [
@@ -180,7 +180,8 @@ def _read(config: ConfigDict, where: str | Path, dataset: Dataset) -> PyTree:
             f"{said} is trained for {run.step} of {run.config.train.steps} steps: "
             "finish it first"
         )
-    teacher.check_form(run.variables, config, dataset.train.images.shape[1:])
+    shape = dataset.train.images.shape[1:]
+    teacher.check_form(run.variables, run.config, config, shape)
     theirs, ours = run.config.defence.temperature or 1.0, config.defence.temperature
     if theirs != ours:
         warnings.warn(

@@ -57,10 +57,11 @@ def _batched(items: Sequence, size: int) -> list[list]:
 
 
 def _program(config: ConfigDict) -> tuple:
-    """What decides which program trains a run."""
+    """What decides which program trains a run, and on which data."""
     swept = configs.swept()
     training = configs.flatten_training(config)
-    return tuple((key, value) for key, value in training if key not in swept)
+    shared = tuple((key, value) for key, value in training if key not in swept)
+    return shared, tuple(configs.flatten(config.data))  # Where they lie, too.
 
 
 class Layout(NamedTuple):

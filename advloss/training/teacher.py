@@ -14,6 +14,7 @@ from advloss.types import PyTree
 
 FOLDER = "teacher"  # Of a run's own, within its work directory.
 _MOST = 32  # Characters of a run's name that its teacher's begins with.
+_OF_TRAINING = ("init", "precision")  # Of config.model: the network is the same.
 
 
 def reads(config: ConfigDict) -> bool:
@@ -35,14 +36,33 @@ def config_of(config: ConfigDict) -> ConfigDict:
 
 
 def check_form(
-    variables: PyTree, config: ConfigDict, image_shape: tuple[int, ...]
+    variables: PyTree,
+    theirs: ConfigDict,
+    config: ConfigDict,
+    image_shape: tuple[int, ...],
 ) -> None:
-    """Raises InputError where a teacher's variables are not those of the network."""
+    """A teacher's network must be the student's, by which its variables are read.
+
+    Args:
+        variables: the teacher's.
+        theirs: its config.
+        config: the student's.
+        image_shape: (height, width, channels).
+
+    Raises:
+        InputError: its variables have other shapes, or a key of `config.model` that
+            shapes don't show is another.
+    """
+    said = f"config.defence.teacher={config.defence.teacher!r}"
+    must = "teacher and student must be of one architecture"
     if not _fits(variables, build.network(config), image_shape):
-        raise InputError(
-            f"config.defence.teacher={config.defence.teacher!r} holds a network of "
-            "another form: teacher and student must be of one architecture"
-        )
+        raise InputError(f"{said} holds a network of another form: {must}")
+    for key, value in theirs.model.items():
+        if key not in _OF_TRAINING and value != config.model[key]:
+            raise InputError(
+                f"{said} has config.model.{key}={value!r}, and the run "
+                f"{config.model[key]!r}: {must}"
+            )
 
 
 def another(config: ConfigDict, workdir: Path) -> str:

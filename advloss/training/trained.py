@@ -100,9 +100,7 @@ class Trained:
             "facts": known,
         }
         text = configs.to_json(self.config)
-        files.write_text(folder / configs.CONFIG, text)
         noted = {"about": about, "digest": _digest(text, about, arrays)}
-        tensors.write(folder / configs.NETWORK, arrays, noted)
         params = jax.tree.leaves(self.variables.get("params", {}))
         told = card.text(
             folder.absolute().name,
@@ -115,6 +113,9 @@ class Trained:
             halved=precision == "float16",
             own=_is_own(self.module, self.config),
         )
+        (folder / _CARD).unlink(missing_ok=True)  # It is not of what comes now.
+        files.write_text(folder / configs.CONFIG, text)
+        tensors.write(folder / configs.NETWORK, arrays, noted)
         files.write_text(folder / _CARD, told)
 
     def _answers_of(
