@@ -14,6 +14,7 @@ from advloss import config as configs
 from advloss import networks
 from advloss.config import build
 from advloss.errors import InputError
+from advloss.evaluation import loaded
 from advloss.evaluation.run import evaluate_run
 from advloss.runtime import checkpoints
 from advloss.training import run
@@ -207,6 +208,34 @@ def _fitted(name, **more):
     labels = np.arange(20) % 3
     given = {"steps": 2, "batch_size": 10, "progress": False, **more}
     return advloss.fit(f"my_nets:{name}", images, labels, **given)
+
+
+def test_what_the_hub_gives_imports_nothing(folder, tmp_path, monkeypatch):
+    """A stranger's config must not say what is run."""
+    trained = _fitted("Small")
+    trained.save(tmp_path / "saved")
+    monkeypatch.setattr(loaded.hub, "fetch", lambda *_: tmp_path / "saved")
+    monkeypatch.delitem(sys.modules, "my_nets")
+    with pytest.raises(InputError, match="holds a my_nets:Small of one's own: give it"):
+        advloss.load("hf://owner/name")
+    assert "my_nets" not in sys.modules
+
+
+def test_a_run_on_data_of_ones_own_is_loaded(folder, config, tmp_path):
+    source = """
+import numpy as np
+
+def load():
+    images = np.random.default_rng(0).uniform(size=(20, 8, 8, 1)).astype(np.float32)
+    return (images, np.arange(20) % 10), (images, np.arange(20) % 10)
+"""
+    (folder / "my_images.py").write_text(source, encoding="utf-8")
+    config.data.update({"source": "my_images:load", "dir": ""})
+    resolved = _resolved(config, "Small")
+    run.train_runs([resolved], [tmp_path / "run"], jax.devices()[:1])
+    found = advloss.load(tmp_path / "run")
+    assert found.facts["data"] == "my_images:load"
+    assert found.image_shape == (8, 8, 1)
 
 
 def test_fit_takes_it_saves_and_loads(folder, tmp_path):

@@ -41,8 +41,11 @@ def load(folder: str | Path, module: Any = None) -> Trained:
             missing; or the data of a run are not where its config says.
     """
     place = _place(folder)
+    foreign = isinstance(folder, str) and folder.startswith(hub.PREFIX)
     saved = (place / configs.NETWORK).exists() or not (place / configs.CONFIG).exists()
-    return trained.load(place, module) if saved else _of_run(place, module)
+    if saved or foreign:
+        return trained.load(place, module, imports=not foreign)
+    return _of_run(place, module)
 
 
 def _place(folder: str | Path) -> Path:
@@ -89,7 +92,7 @@ def _of_run(folder: Path, module: Any) -> Trained:
 def _data(config: ConfigDict) -> str:
     """The source, and which of its data; where they lie says nothing of them."""
     source = config.data.source
-    named = "name" in SOURCES[source].settings
+    named = source in SOURCES and "name" in SOURCES[source].settings
     return f"{source} {config.data.name}" if named else source
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from advloss.config import saved
-from advloss.report import alike, seeds
+from advloss.report import seeds
 from advloss.report.section import Section
 
 if TYPE_CHECKING:

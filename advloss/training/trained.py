@@ -154,13 +154,15 @@ def _is_own(module: str, config: ConfigDict) -> bool:
     return not named or config.model.name != module
 
 
-def load(folder: str | Path, module: Any = None) -> Trained:
+def load(folder: str | Path, module: Any = None, *, imports: bool = True) -> Trained:
     """What `Trained.save` wrote.
 
     Args:
         folder: where it was written.
         module: the flax module, of one's own; not needed for those that a config
             names.
+        imports: whether a network of one's own is imported where the config names it:
+            what strangers wrote must not say what is run.
 
     Raises:
         InputError: nothing or something else is there, or the module is missing.
@@ -171,7 +173,7 @@ def load(folder: str | Path, module: Any = None) -> Trained:
     if _digest(files.read_text(folder / configs.CONFIG), about, stored) != digest:
         raise InputError(f"{folder} was not saved whole, or was changed: save it again")
     name, shape = about["module"], tuple(about["image_shape"])
-    own = _is_own(name, config)
+    own = _is_own(name, config) or (imported.is_path(name) and not imports)
     if own and (module is None or isinstance(module, str)):
         raise InputError(f"{folder} holds a {name} of one's own: give it as module")
     if isinstance(module, str) and module != name:
