@@ -89,7 +89,7 @@ def _of_run(folder: Path, module: Any) -> Trained:
 def _data(config: ConfigDict) -> str:
     """The source, and which of its data; where they lie says nothing of them."""
     source = config.data.source
-    named = "name" in SOURCES[source].settings
+    named = source in SOURCES and "name" in SOURCES[source].settings
     return f"{source} {config.data.name}" if named else source
 
 
