@@ -56,7 +56,11 @@ def line(error: BaseException) -> str:
 
 def shown(value: Any) -> str:
     """A value as a message names it: on one line, and not a page of numbers."""
-    text = repr(value) if isinstance(value, str | Decimal | Fraction) else str(value)
+    quoted = isinstance(value, str | Decimal | Fraction)
+    try:
+        text = repr(value) if quoted else str(value)
+    except ValueError:  # Python does not write thousands of decimal digits.
+        text = hex(value) if isinstance(value, int) else type(value).__name__
     return " ".join(text.split())[:80]
 
 

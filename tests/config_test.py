@@ -380,6 +380,36 @@ def test_odd_configs():
         configs.resolve(config)
 
 
+@pytest.mark.parametrize(
+    "given", [[0.5], (np.float32(0.5),), np.array([0.5]), jnp.array([0.5])]
+)
+def test_tuples_may_be_lists_or_arrays(given):
+    config = default.get_config()
+    config.model.name = "resnet8"
+    configs.put(config, "model.mean", given)
+    found = configs.resolve(config).model.mean
+    assert found == (0.5,) and type(found[0]) is float
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("model.mean", 0.5, "=0.5 is not valid: use finite numbers, .*, as a tuple$"),
+        (
+            "train.augment.names",
+            "crop",
+            "='crop' is not valid: .*cutout.*, as a tuple$",
+        ),
+    ],
+)
+def test_a_single_value_is_told_to_be_no_tuple(key, value, said):
+    config = default.get_config()
+    config.model.name = "resnet8"
+    configs.put(config, key, value)
+    with pytest.raises(InputError, match=f"^config.{key}{said}"):
+        configs.resolve(config)
+
+
 def test_names_may_be_joined_by_commas():
     """As the command line gives them: --config.evaluate.attacks=pgd,fgsm."""
     config = default.get_config()

@@ -432,6 +432,9 @@ def fails():
 def wants(path):
     pass
 
+def leaves():
+    raise SystemExit(0)
+
 number = 3
 """
 
@@ -467,6 +470,7 @@ def test_a_function_of_ones_own_by_its_path(my_module):
         ("mine_of_test.ends:load", r"ends fails as it is imported \(SystemExit: bye"),
         ("mine_of_test.sources:lod", r"sources has no lod: use a name that is in it"),
         ("mine_of_test.sources:number", r"it is a int; use a function that gives"),
+        ("mine_of_test.sources:leaves", r"the source fails \(SystemExit: 0\)"),
         ("mine_of_test.sources:wants", r"the source fails \(TypeError: wants\(\) miss"),
         ("mine_of_test:", r"is not valid: use one of .* PACKAGE.MODULE:NAME of your"),
     ],

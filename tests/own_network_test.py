@@ -118,6 +118,18 @@ def exits(num_classes):
     raise SystemExit(3)
 
 
+class Pair(Small):
+    @nn.compact
+    def __call__(self, images):
+        return nn.Dense(self.num_classes)(images.reshape(len(images), -1)), images
+
+
+class Empty(Small):
+    @nn.compact
+    def __call__(self, images):
+        return {}
+
+
 def nothing(num_classes):
     return lambda images: images
 
@@ -287,6 +299,8 @@ def test_a_name_is_its_title():
         ("unnamed", {}, "gives no activations of fc1, fc2"),
         ("fails", {}, "fails: ValueError: no such size"),
         ("exits", {}, "fails: SystemExit: 3"),
+        ("Pair", {}, "fails: TypeError: the network gives tuple: it must give logits"),
+        ("Empty", {}, "fails: TypeError: the network gives an empty dict: it must"),
         ("nothing", {}, "returned a function: it must return a flax"),
         ("wants", {}, "takes width, which nothing gives: give it a default"),
         ("without", {}, "takes no num_classes"),

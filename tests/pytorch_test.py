@@ -132,6 +132,12 @@ def test_a_loaded_network_is_attacked():
     assert result.robust_accuracy[0] < 1
 
 
+def test_settings_may_be_numpy_s():
+    given = {key: np.int64(value) for key, value in WIDE.items()}
+    loaded = advloss.load_pytorch("wide_resnet", _weights("wide_resnet"), **given)
+    assert loaded.classifier(_images()).shape == (len(_images()), 4)
+
+
 def test_prefixes_and_what_nothing_uses_are_left_out():
     weights = _weights("wide_resnet")
     plain = advloss.load_pytorch("wide_resnet", weights, **WIDE)
@@ -186,6 +192,12 @@ def _changed(**changes):
         ({"fc.bias": "none"}, r"weights\['fc.bias'\] is a str: use arrays"),
         ({"fc.bias": np.array(list("abcd"))}, r"weights\['fc.bias'\] is <U1"),
         ({"module.fc.bias": np.ones(4)}, "hold fc.bias twice, once as module.fc.bias"),
+        ({"fc.weight": np.ones((0, 64))}, "hold no fc.weight of 2 axes: use"),
+        ({"mu": np.full(3, np.nan), "sigma": np.ones(3)}, "mu holds .* not finite"),
+        (
+            {"mu": np.full(3, 125), "sigma": np.full(3, 60)},
+            r"^mean=\(125.0, 125.0, 125.0\) is not of images in \[0, 1\]",
+        ),
     ],
 )
 def test_other_weights_are_refused_by_name(changes, said):
@@ -198,6 +210,17 @@ def test_other_weights_are_refused_by_name(changes, said):
     [
         ("table1", {}, "^name='table1' .*use one of preact_resnet18, wide_resnet"),
         ("wide_resnet", {**WIDE, "depth": 16}, "lack block1.layer.1.bn1.bias"),
+        ([], {}, r"^name=\[\] is not valid: use one of preact_resnet18, wide_resnet"),
+        (
+            "wide_resnet",
+            {**WIDE, "mean": [[0.5], [0.5, 0.5]]},
+            "^mean=.* one number",
+        ),
+        (
+            "wide_resnet",
+            {**WIDE, "mean": 125.0},
+            r"^mean=\(125.0,\) is not of images in",
+        ),
         ("wide_resnet", {"depth": 11}, "config.model.depth=11 .*6n"),
         ("wide_resnet", {"depth": "10"}, "config.model.depth='10' .*6n"),
         ("wide_resnet", {"mean": ("a",)}, "config.model.mean=.*finite numbers"),

@@ -1128,6 +1128,18 @@ def test_means_of_one_name_are_not_called_by_a_seed(tmp_path):
     ]
 
 
+def test_a_seed_that_is_there_twice_counts_once(tmp_path):
+    runs = [
+        make_run(tmp_path / name, "s", accuracy=accuracy, changes={"seed": seed})
+        for name, accuracy, seed in (("a", 0.2, 0), ("b", 0.8, 0), ("c", 0.4, 1))
+    ]
+    section = _sections(runs)["Means over seeds"]
+    header, row = section.table
+    assert row[header.index("PGD-100 ε=0.3 %")] == "30.0 (20.0, 40.0)"
+    (note,) = section.notes[1:]
+    assert note == f"Of s, seed 0, {runs[0]} counts; not {runs[1]}."
+
+
 @pytest.mark.parametrize("changes", [{"train.steps": 700}, {"loss.margin": 0.2}])
 def test_other_trainings_and_other_images_are_not_averaged(tmp_path, changes):
     kinds = {"loss.name": "lmcl"}

@@ -12,6 +12,7 @@ import pytest
 import safetensors.numpy
 
 import advloss
+from advloss import config as configs
 from advloss.errors import InputError
 from advloss.evaluation import loaded
 from advloss.runtime import tensors
@@ -51,6 +52,38 @@ def test_what_is_saved_is_loaded_to_the_bit(small, tmp_path):
     assert (again.config, again.module) == (small.config, "mlp")
     assert again.image_shape == (6, 6, 1)
     assert again.facts == {"data": "8 images that were given to advloss.fit"}
+
+
+class mlp(Own):
+    """One's own, of a name that the library has."""
+
+
+def test_a_module_of_a_name_of_the_library_is_one_s_own(tmp_path):
+    trained = _fit(mlp())
+    assert trained.module == f"{__name__}.mlp"
+    trained.save(tmp_path / "net")
+    card = (tmp_path / "net" / "README.md").read_text(encoding="utf-8")
+    assert "a dense network" not in card and 'load("FOLDER", module)' in card
+    with pytest.raises(InputError, match=r"holds a .*mlp of one's own: give it as"):
+        advloss.load(tmp_path / "net")
+    again = advloss.load(tmp_path / "net", mlp())
+    np.testing.assert_array_equal(
+        again.classifier(_IMAGES), trained.classifier(_IMAGES)
+    )
+
+
+def test_a_save_without_its_config_is_said_to_be_one(small, tmp_path):
+    small.save(tmp_path / "net")
+    (tmp_path / "net" / "config.json").unlink()
+    with pytest.raises(InputError, match=r"net was not saved whole: config.json is mi"):
+        advloss.load(tmp_path / "net")
+
+
+def test_a_source_of_one_s_own_is_named_in_the_facts_of_a_run():
+    config = configs.default()
+    for source, said in (("my_data:load", "my_data:load"), ("tfds", "tfds mnist")):
+        config.data.source = source
+        assert loaded._data(config) == said
 
 
 def test_others_can_read_the_weights(small, tmp_path):
@@ -200,6 +233,7 @@ def test_the_card_of_a_module_of_one_s_own_asks_for_it(tmp_path):
             "facts='good' is not valid: use a dict of texts or numbers",
         ),
         ({"facts": {"a": [1]}}, r"facts=\{'a': \[1\]\} is not valid: use a dict"),
+        ({"facts": {"a": 10**5000}}, r"facts=.* is not valid: use a dict"),
         ({"facts": {1: "a"}}, r"facts=\{1: 'a'\} is not valid: use a dict"),
     ],
 )

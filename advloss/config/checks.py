@@ -51,10 +51,11 @@ def _as_type(key: str, value: Any, entry: Key) -> Any:
             value = float(value)
     if type(value) is float and not value:
         value = 0.0  # -0.0 is the same number, and no other attack.
-    if kind is tuple and type(value) is list:
-        value = tuple(value)
+    if kind is tuple:
+        value = _as_tuple(value)
     if type(value) is not kind:
-        raise invalid(key, value, entry.valid.text)
+        form = ", as a tuple" if kind is tuple else ""
+        raise invalid(key, value, entry.valid.text + form)
     if kind is tuple:  # The command line gives ("a,b",) for a,b.
         parts = (i.split(",") if isinstance(i, str) else [i] for i in value)
         return tuple(
@@ -63,6 +64,15 @@ def _as_type(key: str, value: Any, entry: Key) -> Any:
             for part in each
         )
     return value
+
+
+def _as_tuple(value: Any) -> Any:
+    """Lists and arrays, of NumPy's and JAX's numbers too, as tuples of Python's."""
+    if hasattr(value, "tolist") and getattr(value, "ndim", 0) == 1:
+        value = value.tolist()
+    if type(value) not in (list, tuple):
+        return value
+    return tuple(i.item() if isinstance(i, np.generic) else i for i in value)
 
 
 def check(config: ConfigDict, key: str, valid: Valid) -> None:

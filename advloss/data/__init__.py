@@ -101,7 +101,7 @@ def load(source: str, *, num_classes: int = 10, **settings: Any) -> Dataset:
         given = entry.function(**own)
     except (InputError, OSError, MemoryError):  # They say what is wrong.
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # It may end the process, silently.
         raise InputError(
             f"{where}: the source fails ({type(error).__name__}: {line(error)})"
         ) from error

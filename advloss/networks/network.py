@@ -97,11 +97,22 @@ def as_network(
                 "that is a function of images alone"
             ) from error
         found = found if isinstance(found, dict) else {"logits": found}
+        _check_arrays(found)
         found = {name: _as_float32(value) for name, value in found.items()}
         last = "logits" if "logits" in found else list(found)[-1]
         return found[last], found, {**variables, **changed}
 
     return Network(initialise, apply, layers)
+
+
+def _check_arrays(found: dict[str, Array]) -> None:
+    """A module's activations must be arrays. Raises TypeError."""
+    others = {type(x).__name__ for x in found.values() if not hasattr(x, "dtype")}
+    if others or not found:
+        raise TypeError(
+            f"the network gives {', '.join(sorted(others)) or 'an empty dict'}: it "
+            "must give logits, or a dict of arrays by name, the logits last"
+        )
 
 
 def _as_float32(value: Array) -> Array:

@@ -75,7 +75,7 @@ def load_pytorch(name: str, weights: Any, **settings: Any) -> Pretrained:
         InputError: a name, setting or file is not valid; names are missing or left
             over; an array has another shape, or holds what is not finite.
     """
-    if name not in _LAYERS:
+    if not isinstance(name, str) or name not in _LAYERS:
         raise InputError(
             f"name={shown(name)} is not valid: use one of {', '.join(_LAYERS)}"
         )
@@ -91,14 +91,18 @@ def load_pytorch(name: str, weights: Any, **settings: Any) -> Pretrained:
             "shortcut is missing, and no weight tells it: use shortcut='activated' "
             "(Rice et al.'s PreActResNet-18) or 'input' (Wong et al.'s)"
         )
-    for key in {"mean", "std"} & settings.keys():
-        settings[key] = tuple(np.ravel(settings[key]).tolist())
+    settings = {key: _plain(key, value) for key, value in settings.items()}
     networks.check_settings(name, settings)
     arrays = state_dicts.arrays(weights)
     settings = {**_of_images(arrays, settings), **settings}
+    if any(not 0 <= each <= 1 for each in settings.get("mean", ())):
+        raise InputError(
+            f"mean={settings['mean']} is not of images in [0, 1]: of weights for bytes "
+            "divide mean and std by 255, and give them as settings alone"
+        )
     stem, last = (f"{_LAYERS[name][each]}.weight" for each in ("stem", "fc"))
     for key, rank in ((stem, 4), (last, 2)):
-        if key not in arrays or arrays[key].ndim != rank:
+        if key not in arrays or arrays[key].ndim != rank or not arrays[key].size:
             raise InputError(f"weights hold no {key} of {rank} axes: use a {name}'s")
     network = networks.build(
         name, head="linear", num_classes=arrays[last].shape[0], **settings
@@ -111,6 +115,21 @@ def load_pytorch(name: str, weights: Any, **settings: Any) -> Pretrained:
     return Pretrained(
         network, variables, jax.jit(networks.classifier(network, variables))
     )
+
+
+def _plain(key: str, value: Any) -> Any:
+    """A setting as Python has it: mean and std as tuples, whatever they were."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if key not in ("mean", "std"):
+        return value
+    try:
+        return tuple(np.ravel(value).tolist())
+    except ValueError as error:  # Rows of several lengths.
+        raise InputError(
+            f"{key}={shown(value)} is not valid: use one number for each channel, or "
+            "one for all"
+        ) from error
 
 
 def _filled(
@@ -189,6 +208,8 @@ def _of_images(
     for key in [key for key in arrays if _IMAGES.fullmatch(key)]:
         which = "mean" if _IMAGES.fullmatch(key)[1] in ("mean", "mu") else "std"
         value = arrays.pop(key).ravel()
+        if not np.isfinite(value).all():
+            raise InputError(f"{key} holds values that are not finite: use others")
         given = found.get(which, settings.get(which, value))
         if np.shape(given) != value.shape or not np.allclose(given, value, atol=1e-6):
             raise InputError(

@@ -19,7 +19,8 @@ def section(rows: Sequence["Row"], columns: Sequence["Column"]) -> Section | Non
         rows: of a report.
         columns: its accuracies.
     """
-    groups = [group for group in _groups(rows) if len(group) > 1]
+    trainings = [t for t in _trainings(rows) if len(t) > 1]
+    groups = [[of_seed[0] for of_seed in each.values()] for each in trainings]
     if not groups:
         return None
     table = [["network", "seeds", *(f"{column.title} %" for column in columns)]]
@@ -30,16 +31,17 @@ def section(rows: Sequence["Row"], columns: Sequence["Column"]) -> Section | Non
         cells = [seeds.text([*v.values()], count, len(group)) for v in found.values()]
         table.append([name, str(len(group)), *cells])
         records += _records(name, found, count)
-    return Section("Means over seeds", table, [seeds.NOTE], records=records)
+    notes = [seeds.NOTE, *_repeated(trainings)]
+    return Section("Means over seeds", table, notes, records=records)
 
 
-def _groups(rows: Sequence["Row"]) -> list[list["Row"]]:
+def _trainings(rows: Sequence["Row"]) -> list[dict[int, list["Row"]]]:
     """Evaluated rows of one training, measured on the same images, by seeds.
 
     Trainings on other images, or by another teacher that the config names, are others,
     though the config may say the same of them.
     """
-    found: dict[str, dict[int, Row]] = {}
+    found: dict[str, dict[int, list[Row]]] = {}
     for row in rows:
         if row.config is not None and row.summary:
             values = dict(saved.flatten_training(row.config))
@@ -48,8 +50,19 @@ def _groups(rows: Sequence["Row"]) -> list[list["Row"]]:
             if row.config.defence.teacher:
                 seen.append(row.data.get("teacher"))
             key = repr((sorted(values.items()), row.measured_on, seen))
-            found.setdefault(key, {}).setdefault(seed, row)
-    return [[*group.values()] for group in found.values()]
+            found.setdefault(key, {}).setdefault(seed, []).append(row)
+    return [*found.values()]
+
+
+def _repeated(trainings: Sequence[Mapping[int, Sequence["Row"]]]) -> list[str]:
+    """Sentences on runs that repeat a training with its seed: each seed counts once."""
+    return [
+        f"Of {row.name}, seed {seed}, {row.workdir} counts; not "
+        f"{', '.join(str(other.workdir) for other in others)}."
+        for training in trainings
+        for seed, (row, *others) in training.items()
+        if others
+    ]
 
 
 def _labels(groups: Sequence[Sequence["Row"]]) -> list[str]:

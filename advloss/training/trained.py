@@ -32,6 +32,7 @@ from advloss.types import Classifier, PyTree
 _CARD = "README.md"
 FILES = (configs.CONFIG, configs.NETWORK, _CARD)
 _ABOUT = ("module", "image_shape", "dtypes", "answers", "facts")
+_BITS = 1024  # Of a whole number; Python does not write the digits of any.
 _CLOSE = 0.01  # Of the largest answer: other devices round otherwise.
 
 
@@ -143,7 +144,8 @@ def _checked(facts: Any) -> dict[str, Any]:
         raise InputError(f"facts={shown(facts)} is not valid: {said}")
     found = {key: plain(value) for key, value in facts.items()}
     for key, value in found.items():
-        if not (isinstance(key, str) and isinstance(value, str | int | float)):
+        right = isinstance(key, str) and isinstance(value, str | int | float)
+        if not right or (type(value) is int and value.bit_length() > _BITS):
             raise InputError(f"facts={{{key!r}: {shown(value)}}} is not valid: {said}")
     return found
 
@@ -169,6 +171,10 @@ def load(folder: str | Path, module: Any = None, *, imports: bool = True) -> Tra
     """
     folder = files.as_path("folder", folder)
     about, digest, stored = _noted(folder)
+    if not (folder / configs.CONFIG).exists():
+        raise InputError(
+            f"{folder} was not saved whole: {configs.CONFIG} is missing; save it again"
+        )
     config = configs.load_config(folder)
     if _digest(files.read_text(folder / configs.CONFIG), about, stored) != digest:
         raise InputError(f"{folder} was not saved whole, or was changed: save it again")
@@ -262,8 +268,11 @@ def network_of(module: Any, config: ConfigDict) -> tuple[Network, str]:
     """A flax module's or a named network, and its name. Raises InputError."""
     if isinstance(module, str):
         return build.network(config), module
+    name = type(module).__name__
+    if name in networks.NETWORKS:  # Which it is not.
+        name = f"{type(module).__module__}.{name}"
     try:
-        return networks.from_flax(module), type(module).__name__
+        return networks.from_flax(module), name
     except TypeError as error:
         raise InputError(
             f"module={shown(module)} is not valid: use a flax.linen module, or one of "
