@@ -418,7 +418,7 @@ def test_a_module_of_one_s_own_may_have_a_name_of_the_library(tmp_path):
     _fit(module(), (_IMAGES, _LABELS), steps=1, batch_size=4).save(tmp_path / "own")
     for given in (None, "mlp"):
         with pytest.raises(
-            InputError, match="own holds a mlp of one's own: give it as"
+            InputError, match=r"own holds a api_fit_test.mlp of one's own: give it"
         ):
             advloss.load(tmp_path / "own", given)
     advloss.load(tmp_path / "own", module())
