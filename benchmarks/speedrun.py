@@ -28,7 +28,7 @@ import advloss
 from advloss import config as configs
 from advloss import networks, optimisers
 from advloss.config import build
-from advloss.training import cost, stack, step
+from advloss.training import cost, stack, step, validation
 from advloss.training.workdir import load_data
 from advloss.types import Dataset, PyTree
 from configs import paper
@@ -77,10 +77,7 @@ def ours(config: ConfigDict, dataset: Dataset) -> Iterator[tuple[int, PyTree]]:
     chunks = stack.run([config], network, dataset, [state], where=where)
     for fetch, _ in chunks:
         (state,) = fetch()
-        yield (
-            int(state.step),
-            state.average if config.train.average else state.variables,
-        )
+        yield int(state.step), validation.evaluated(state._asdict(), config.train)
 
 
 class TorchLoop:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import stop_after
+from conftest import bits, whole_and_cut
 
 import advloss
 from advloss import config as configs
@@ -20,8 +20,7 @@ from advloss.defences import DEFENCES, base
 from advloss.errors import InputError
 from advloss.networks import classifier
 from advloss.registry import Setting, whole
-from advloss.runtime import checkpoints
-from advloss.training import run, stack, step, validation, workdir
+from advloss.training import run, stack, step, validation
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -234,21 +233,8 @@ def test_a_continued_run_has_the_same_bits(small_config, tmp_path, monkeypatch):
     small_config.train.augment.padding = 2
     small_config.train.augment.size = 3
     config = configs.resolve(small_config)
-
-    def train(name):
-        run.train_runs([config], [tmp_path / name], jax.devices()[:1])
-        with checkpoints.open_folder(tmp_path / name) as manager:
-            return workdir.restore(manager, config)
-
-    whole = train("whole")
-    with monkeypatch.context() as patch:
-        stop_after(patch, 1)
-        with pytest.raises(KeyboardInterrupt):
-            train("parts")
-    for a, b in zip(
-        jax.tree.leaves(whole), jax.tree.leaves(train("parts")), strict=True
-    ):
-        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+    whole, cut = whole_and_cut(config, tmp_path, monkeypatch, jax.devices()[:1])
+    assert bits(whole) == bits(cut)
 
 
 def test_held_out_images_are_seen_as_they_are(small_config, monkeypatch):

@@ -109,6 +109,37 @@ def stop_after(monkeypatch, saves: int) -> None:
     monkeypatch.setattr(checkpoints, "save", save)
 
 
+def whole_and_cut(config, tmp_path, monkeypatch, devices) -> tuple:
+    """The saved states of a run, and of one that ended at a checkpoint and went on.
+
+    They lie in the folders "whole" and "cut".
+    """
+    from advloss.training import run
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run.train_runs([config], [whole], devices)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            run.train_runs([config], [cut], devices)
+    run.train_runs([config], [cut], devices)
+    return tuple(saved_state(config, folder) for folder in (whole, cut))
+
+
+def saved_state(config, workdir):
+    """The state at a run's newest checkpoint, by its fields' names."""
+    from advloss.runtime import checkpoints
+    from advloss.training import workdir as folders
+
+    with checkpoints.open_folder(workdir) as manager:
+        return folders.restore(manager, config)
+
+
+def bits(tree) -> list[bytes]:
+    """Of every array of a tree."""
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+
+
 @pytest.fixture
 def small_config(digits_dir):
     """A run of seconds: 8x8 digits, a few steps of PGD-2 on a network without

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import stop_after
+from conftest import bits, saved_state, whole_and_cut
 
 from advloss import config as configs
 from advloss import data, losses, networks
@@ -217,29 +217,13 @@ def test_1_2_and_4_devices_are_one_large_batch(config, dataset, case):
         )
 
 
-def _bits(tree):
-    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
-
-
-def _saved(config, workdir):
-    with checkpoints.open_folder(workdir) as manager:
-        return folders.restore(manager, config)
-
-
 @each_program
 def test_an_interrupted_run_goes_on_with_the_same_bits(
     config, tmp_path, monkeypatch, case
 ):
     config = _config(config, case)
-    devices = jax.devices()[:2]
-    run.train_runs([config], [tmp_path / "whole"], devices)
-    with monkeypatch.context() as patch:
-        stop_after(patch, 1)
-        with pytest.raises(KeyboardInterrupt):
-            run.train_runs([config], [tmp_path / "cut"], devices)
-    run.train_runs([config], [tmp_path / "cut"], devices)
-    whole, cut = (_saved(config, tmp_path / name) for name in ("whole", "cut"))
-    assert _bits(whole) == _bits(cut)
+    whole, cut = whole_and_cut(config, tmp_path, monkeypatch, jax.devices()[:2])
+    assert bits(whole) == bits(cut)
     assert int(whole["step"]) == 8
 
 
@@ -513,7 +497,7 @@ def test_statistics_of_batches_move_in_training_alone(config, dataset):
     )
     images = jnp.asarray(dataset.test.images[:8])
     _, _, same = network.apply(state.variables, images)
-    assert _bits(same) == _bits(state.variables)
+    assert bits(same) == bits(state.variables)
     # An attack sees them as they are: one image's logits don't depend on the others.
     alone = network.apply(state.variables, images[:1])[0]
     together = network.apply(state.variables, images)[0]
@@ -557,10 +541,10 @@ def test_a_frozen_teacher_is_read_and_not_changed(config, dataset, monkeypatch):
     steps = {"train.steps": 60, "train.chunk_steps": 20, "train.checkpoint_every": 60}
     config = _config(config, "imitates", **steps)
     teacher = build.network(config).init(jax.random.key(7), (8, 8, 1))
-    before = _bits(teacher)
+    before = bits(teacher)
     _, metrics = _train(config, dataset, 2, frozen=teacher)
     assert metrics["loss"][-1] < metrics["loss"][0] / 10
-    assert _bits(teacher) == before
+    assert bits(teacher) == before
 
 
 def test_distillation_by_hand(config, dataset):
@@ -636,10 +620,10 @@ def test_the_moving_average_is_what_is_evaluated(config, tmp_path):
 
     config = _config(config, "adversarial:sgd")
     run.train_runs([config], [tmp_path / "run"], jax.devices()[:1])
-    saved = _saved(config, tmp_path / "run")
+    saved = saved_state(config, tmp_path / "run")
     loaded = advloss.load_run(tmp_path / "run")
-    assert _bits(loaded.variables) == _bits(saved["average"])
-    assert _bits(saved["average"]) != _bits(saved["variables"])
+    assert bits(loaded.variables) == bits(saved["average"])
+    assert bits(saved["average"]) != bits(saved["variables"])
 
 
 def test_natural_training_is_told_no_attack(config):

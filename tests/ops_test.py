@@ -19,6 +19,16 @@ def _plain_pool(images):
     return jax.lax.reduce_window(images, -jnp.inf, jax.lax.max, window, window, "VALID")
 
 
+def _assert_same(ours, plain, arrays, *, values, gradients):
+    """What two functions give, and their gradients, to these tolerances."""
+    found, pullback = jax.vjp(ours, *arrays)
+    expected, plain_pullback = jax.vjp(plain, *arrays)
+    np.testing.assert_allclose(found, expected, **values)
+    weight = jnp.cos(jnp.arange(found.size, dtype=found.dtype)).reshape(found.shape)
+    for one, other in zip(pullback(weight), plain_pullback(weight), strict=True):
+        np.testing.assert_allclose(one, other, **gradients)
+
+
 @pytest.fixture
 def arrays():
     with jax.enable_x64(True):
@@ -30,12 +40,10 @@ def arrays():
 
 
 def test_conv2d_and_its_gradients(arrays):
-    found, pullback = jax.vjp(ops.conv2d, *arrays)
-    expected, plain_pullback = jax.vjp(_plain_conv, *arrays)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
-    weight = jnp.cos(jnp.arange(found.size, dtype=found.dtype)).reshape(found.shape)
-    for ours, plain in zip(pullback(weight), plain_pullback(weight), strict=True):
-        np.testing.assert_allclose(ours, plain, rtol=1e-10, atol=1e-12)
+    _assert_same(
+        ops.conv2d, _plain_conv, arrays,
+        values={"rtol": 1e-12}, gradients={"rtol": 1e-10, "atol": 1e-12},
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -54,13 +62,11 @@ def test_conv2d_halved_is_a_convolution_with_stride_2(size, height):
         rng = np.random.default_rng(3)
         images = jnp.asarray(rng.normal(size=(2, height, 5, 3)))
         kernel = jnp.asarray(rng.normal(size=(size, size, 3, 4)))
-        found, pullback = jax.vjp(ops.conv2d_halved, images, kernel)
-        expected, plain_pullback = jax.vjp(plain, images, kernel)
-        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
-        weight = jnp.cos(jnp.arange(found.size, dtype=found.dtype))
-        weight = weight.reshape(found.shape)
-        for ours, theirs in zip(pullback(weight), plain_pullback(weight), strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+        _assert_same(
+            ops.conv2d_halved, plain, (images, kernel),
+            values={"rtol": 1e-12, "atol": 1e-14},
+            gradients={"rtol": 1e-10, "atol": 1e-12},
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("height", [4, 7, 14])
@@ -70,13 +76,12 @@ def test_many_channels_take_winograd_s_way(height):
         rng = np.random.default_rng(2)
         images = jnp.asarray(rng.normal(size=(2, height, 6, 16)))
         kernel = jnp.asarray(rng.normal(size=(5, 5, 16, 32)))
-        found, pullback = jax.vjp(ops.conv2d, images, kernel)
-        expected, plain_pullback = jax.vjp(_plain_conv, images, kernel)
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
-        weight = jnp.cos(jnp.arange(found.size, dtype=found.dtype))
-        weight = weight.reshape(found.shape)
-        for ours, plain in zip(pullback(weight), plain_pullback(weight), strict=True):
-            np.testing.assert_allclose(ours, plain, rtol=1e-9, atol=1e-10)
+        _assert_same(
+            ops.conv2d, _plain_conv, (images, kernel),
+            values={"rtol": 1e-9, "atol": 1e-11},
+            gradients={"rtol": 1e-9, "atol": 1e-10},
+        )  # fmt: skip
+        expected = _plain_conv(images, kernel)
         single = [array.astype(jnp.float32) for array in (images, kernel)]
     found = winograd.correlate(*single)
     assert found.dtype == jnp.float32

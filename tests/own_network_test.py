@@ -7,7 +7,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from conftest import ROOT, stop_after
+from conftest import ROOT, bits, stop_after, whole_and_cut
 
 import advloss
 from advloss import config as configs
@@ -16,9 +16,7 @@ from advloss.config import build
 from advloss.errors import InputError
 from advloss.evaluation import loaded
 from advloss.evaluation.run import evaluate_run
-from advloss.runtime import checkpoints
 from advloss.training import run
-from advloss.training import workdir as folders
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 SOURCE = """
@@ -172,22 +170,11 @@ def _resolved(config, name, **changes):
     return configs.resolve(config)
 
 
-def _bits(workdir, config):
-    with checkpoints.open_folder(workdir) as manager:
-        state = folders.restore(manager, config)
-    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
-
-
 def test_it_is_trained_resumed_and_attacked(folder, config, tmp_path, monkeypatch):
     config = _resolved(config, "Small")
     devices = jax.devices()[:2]
-    run.train_runs([config], [tmp_path / "whole"], devices)
-    with monkeypatch.context() as patch:
-        stop_after(patch, 1)
-        with pytest.raises(KeyboardInterrupt):
-            run.train_runs([config], [tmp_path / "cut"], devices)
-    run.train_runs([config], [tmp_path / "cut"], devices)
-    assert _bits(tmp_path / "whole", config) == _bits(tmp_path / "cut", config)
+    whole, cut = whole_and_cut(config, tmp_path, monkeypatch, devices)
+    assert bits(whole) == bits(cut)
     (measured,) = evaluate_run(config, tmp_path / "whole", devices)
     assert len(measured.labels) == 40
     loaded = advloss.load_run(tmp_path / "whole")

@@ -7,7 +7,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from conftest import stop_after
+from conftest import bits, saved_state, stop_after
 
 from advloss import config as configs
 from advloss import data
@@ -16,7 +16,6 @@ from advloss.errors import DivergedError
 from advloss.runtime import checkpoints, lock, metrics
 from advloss.runtime import devices as on_devices
 from advloss.training import run, stack, step
-from advloss.training import workdir as folders
 
 
 def _variants(config, **axes):
@@ -163,9 +162,7 @@ def test_several_stacks_one_after_the_other_have_a_run_s_own_bits(lmcl, dataset)
 
 
 def _bits(config, workdir):
-    with checkpoints.open_folder(workdir) as manager:
-        state = folders.restore(manager, config)
-    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
+    return bits(saved_state(config, workdir))
 
 
 @pytest.mark.parametrize("saves", [1, 2, 3, 5])

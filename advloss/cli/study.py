@@ -59,10 +59,8 @@ def main(given: flags.Given) -> None:
             pairs = list(zip(values, workdirs, strict=True))
             own = report.sections_of_sweep(pairs, runs)
         else:
-            title, notes = (
-                f"{given.flags.config}: {', '.join(config.parts)}",
-                [config.budget],
-            )
+            title = f"{given.flags.config}: {', '.join(config.parts)}"
+            notes = [config.budget]
             own = report.sections_of_paper(config.parts, workdirs, runs)
         return report.write(
             title,
