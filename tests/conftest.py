@@ -47,11 +47,12 @@ def not_asked_to_end(monkeypatch):
     monkeypatch.setattr(signals, "_asked", threading.Event())
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def few_programs():
-    """A process can hold only so many compiled programs: each file's go after it."""
-    yield
-    jax.clear_caches()
+    """A process can hold only so many compiled programs."""
+    from advloss.runtime import compiled
+
+    compiled.make_room()
 
 
 @pytest.fixture

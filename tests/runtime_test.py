@@ -14,9 +14,12 @@ import optax
 import pytest
 from conftest import ROOT
 
+from advloss import config as configs
 from advloss.errors import DamagedError, InputError
-from advloss.runtime import checkpoints, environment, files, hosts, lock
-from advloss.types import TrainState
+from advloss.evaluation.mapped import map_split
+from advloss.runtime import checkpoints, compiled, environment, files, hosts, lock
+from advloss.training import run
+from advloss.types import Split, TrainState
 
 VARIABLES = {
     "params": {"dense": {"kernel": np.arange(6.0, dtype=np.float32).reshape(2, 3)}},
@@ -343,3 +346,42 @@ def test_what_changes_numbers_is_not_left_to_the_shell(monkeypatch):
     finally:
         for key, value in before.items():
             jax.config.update(key, value)
+
+
+def held_programs() -> int:
+    """Mappings of memory, of which each compiled program takes some."""
+    return Path("/proc/self/maps").read_bytes().count(b"\n")
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux counts them")
+@pytest.mark.parametrize("caller", ["training", "evaluation"])
+def test_a_process_holds_only_so_many_programs(
+    tmp_path, monkeypatch, small_config, caller
+):
+    """Where they take half of the mappings that there can be, they are forgotten."""
+    programs = [jax.jit(lambda x, i=i: jnp.sin(x + i)) for i in range(40)]
+    for program in programs:
+        program(jnp.zeros(3))
+    before = held_programs()
+    few, many = tmp_path / "few", tmp_path / "many"
+    few.write_text(str(before))
+    many.write_text(str(10 * before))
+
+    def act(number):
+        if caller == "evaluation":
+            split = Split(np.zeros((2, 3), np.float32), np.zeros(2, np.int32))
+            one = jax.devices()[:1]
+            map_split(lambda _, b: b.labels, {}, split, batch_size=2, devices=one)
+        else:
+            config = configs.resolve(small_config)
+            run.train_runs([config], [tmp_path / str(number)], jax.devices()[:1])
+        return programs[0]._cache_size()
+
+    monkeypatch.setattr(compiled, "_MOST", many)
+    assert act(0) == 1
+    monkeypatch.setattr(compiled, "_MOST", few)
+    assert act(1) == 0
+    if caller == "evaluation":  # Of few programs since then.
+        assert held_programs() < before - 40
+    monkeypatch.setattr(compiled, "_MOST", tmp_path / "other systems")
+    act(2)

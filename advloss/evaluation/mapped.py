@@ -9,6 +9,7 @@ import numpy as np
 
 from advloss.attacks.kept import kept
 from advloss.evaluation.batches import Finished
+from advloss.runtime import compiled
 from advloss.runtime import devices as runtime_devices
 from advloss.types import Batch, PyTree, Split
 
@@ -57,6 +58,7 @@ class Mapped:
         progress: Progress = no_progress,
     ):
         runtime_devices.share("evaluate.batch_size", batch_size, devices)
+        compiled.make_room()
         self._function = _compiled(function, tuple(devices))
         self._shared = runtime_devices.everywhere(shared, devices)
         self._devices, self._progress = len(devices), progress

@@ -20,6 +20,7 @@ from advloss.data import augment
 from advloss.errors import DivergedError, InputError
 from advloss.runtime import (
     checkpoints,
+    compiled,
     environment,
     files,
     hosts,
@@ -227,6 +228,7 @@ def _train_together(
     held: Mapping[Path, Callable[[], None]],
 ) -> dict[Path, DivergedError]:
     """From a step to the last. Returns the runs that diverged, by work directory."""
+    compiled.make_room()
     stacked = [member.config for member in members]
     network = build.network(stacked[0])
     with ExitStack() as exits:
