@@ -8,6 +8,7 @@
 # make bench            our speed beside other packages'
 # make bench-steps      what a step of each defence costs
 # make speedrun         one network from nothing by the recipe, beside PyTorch's loop
+# make pretrained     saves RUNS as the networks that come with the package
 # make docs             the site, into docs/_build/html; its notebooks are executed
 # make clean            removes the environment
 PYTHON ?= python3
@@ -19,7 +20,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
 .PHONY: quickstart test fast lint docs compare-attacks compare-autoattack bench \
-	bench-steps speedrun soak clean
+	bench-steps speedrun pretrained soak clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m experiments.quickstart --workdir=runs/quickstart
@@ -44,6 +45,9 @@ bench: .venv/installed-peers
 
 speedrun: .venv/installed-peers
 	PYTHONPATH=. $(BIN)/python benchmarks/speedrun.py $(FLAGS)
+
+pretrained: .venv/installed
+	PYTHONPATH=. $(BIN)/python benchmarks/pretrained.py --runs=$(RUNS) $(FLAGS)
 
 bench-steps: .venv/installed
 	PYTHONPATH=. $(BIN)/python benchmarks/step_costs.py $(FLAGS)

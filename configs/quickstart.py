@@ -29,6 +29,12 @@ def get_config(variant: str = "lmcl") -> ConfigDict:
     if variant == "undefended":
         config.defence.name = "natural"
         config.train.steps = 400
+    else:  # The recipe of docs/recipe.md, where digits are few.
+        config.defence.name = "atta"
+        config.defence.reset = 100
+        config.train.steps = 1_200
+        config.train.learning_rate = 4e-3
+        config.train.attack.steps = 2
     if variant == "lmcl":
         config.loss.name = "lmcl"
         config.loss.margin = 0.3

@@ -24,7 +24,7 @@ from advloss.errors import InputError
 from advloss.losses import LOSSES, lmcl_margin_bound
 from advloss.networks import ACTIVATIONS, NETWORKS
 from advloss.registry import Setting, positive
-from configs import cifar10, default, lmcl_sweep, paper, quickstart, table2
+from configs import cifar10, default, lmcl_sweep, paper, quickstart, recipe, table2
 
 NAN, INF = float("nan"), float("inf")
 WRONG = [
@@ -588,7 +588,7 @@ def test_cifar10_on_a_laptop_trains_by_one_step():
     assert config.train.steps * config.train.batch_size <= 10 * 50_000
 
 
-@pytest.mark.parametrize("module", [cifar10, quickstart, table2])
+@pytest.mark.parametrize("module", [cifar10, quickstart, recipe, table2])
 def test_unknown_variants_are_refused(module):
     with pytest.raises(ValueError, match=r"softmaxx: use one of .*'(softmax|pgd)'"):
         module.get_config("softmaxx")
@@ -622,19 +622,28 @@ def test_the_undefended_networks_train_naturally():
     assert quickstart.get_config("undefended").train.steps == 400
 
 
+@pytest.mark.parametrize("name", paper.NETWORKS)
+def test_the_recipe_is_the_laptops(name):
+    given, studied = recipe.get_config(name), paper.network(name, "laptop")
+    assert dict(configs.flatten(given)) == dict(configs.flatten(studied))
+    assert configs.resolve(given).train.steps == 6_500
+
+
 def test_the_quickstart_trains_as_it_did():
     """The numbers that README.md tells were made with these."""
-    train = configs.resolve(quickstart.get_config("softmax")).train
+    config = configs.resolve(quickstart.get_config("softmax"))
+    train = config.train
+    assert (config.defence.name, config.defence.reset) == ("atta", 100)
     assert {key: train[key] for key in ("steps", "batch_size", "learning_rate")} == {
-        "steps": 600,
+        "steps": 1_200,
         "batch_size": 50,
-        "learning_rate": 3e-3,
+        "learning_rate": 4e-3,
     }
     assert (train.schedule, train.optimiser, train.momentum) == ("cosine", "adam", 0.9)
     assert (train.weight_decay, train.clip_norm, train.average) == (0, 0, 0)
     attack = train.attack
-    assert (attack.epsilon, attack.step_size, attack.steps) == (0.3, 0.15, 5)
-    assert (attack.random_start, attack.restarts, attack.warmup) == (True, 1, 0.3)
+    assert (attack.epsilon, attack.step_size, attack.steps) == (0.3, 0.15, 2)
+    assert (attack.restarts, attack.warmup) == (1, 0.3)
 
 
 def test_the_sweep_has_its_text():
