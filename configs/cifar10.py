@@ -101,11 +101,16 @@ def _train_on_a_laptop(config: ConfigDict) -> None:
 def _evaluate(config: ConfigDict) -> None:
     attacks = ("pgd", "fast")
     config.evaluate.attacks = attacks + ("autoattack",) * (config.name != "laptop")
+    evaluate_within(config, EPSILON)
+    for name in ("pgd", "multi_targeted"):
+        config.evaluate[name].step_size = STEP_SIZE
+    config.evaluate.pgd.steps = 20
+
+
+def evaluate_within(config: ConfigDict, epsilon: float) -> None:
+    """Sets the radius of every attack in l-inf."""
     for name, attack in ATTACKS.items():
         section = config.evaluate.get(name, {})
         for key in {"epsilon", "radius"} & set(section):
             if attack.norm == "linf":
-                section[key] = EPSILON
-    for name in ("pgd", "multi_targeted"):
-        config.evaluate[name].step_size = STEP_SIZE
-    config.evaluate.pgd.steps = 20
+                section[key] = epsilon

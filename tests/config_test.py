@@ -16,7 +16,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from advloss import config as configs
 from advloss import losses, optimisers
 from advloss.attacks import ATTACKS, MINIMUM_NORM, TRAINING_ONLY, example_keys
-from advloss.cli import configfile, flags
+from advloss.cli import configfile, flags, members
 from advloss.config import build, saved
 from advloss.data import SOURCES
 from advloss.defences import DEFENCES
@@ -24,7 +24,16 @@ from advloss.errors import InputError
 from advloss.losses import LOSSES, lmcl_margin_bound
 from advloss.networks import ACTIVATIONS, NETWORKS
 from advloss.registry import Setting, positive
-from configs import cifar10, default, lmcl_sweep, paper, quickstart, recipe, table2
+from configs import (
+    cifar10,
+    default,
+    fashion_mnist,
+    lmcl_sweep,
+    paper,
+    quickstart,
+    recipe,
+    table2,
+)
 
 NAN, INF = float("nan"), float("inf")
 WRONG = [
@@ -627,6 +636,18 @@ def test_the_recipe_is_the_laptops(name):
     given, studied = recipe.get_config(name), paper.network(name, "laptop")
     assert dict(configs.flatten(given)) == dict(configs.flatten(studied))
     assert configs.resolve(given).train.steps == 6_500
+
+
+def test_fashion_mnist_is_table_2_within_a_smaller_radius():
+    config = fashion_mnist.get_config()
+    assert config.parts == ("table2",)
+    assert config.data.name == "fashion_mnist"
+    assert (config.seeds, config.evaluate.examples) == (3, 1_000)
+    assert config.train.attack.epsilon == config.evaluate.pgd.epsilon == 0.1
+    assert config.evaluate.apgd_margin.epsilon == config.evaluate.square.epsilon == 0.1
+    assert config.evaluate.pgd_l2.epsilon != 0.1
+    for network in members.networks(config, config.parts):
+        assert network.train.attack.step_size == 0.05
 
 
 def test_the_quickstart_trains_as_it_did():

@@ -1,0 +1,71 @@
+"""The networks that come with the package, from their runs, attacked as they are kept.
+
+    make pretrained RUNS=runs/softmax,runs/lmcl
+
+Saves each run as advloss/pretrained/mnist-LOSS, rounded to float16, and loads it again.
+That network is attacked: PGD-100 on all test digits, AutoAttack on the first 1,000, the
+checks of `diagnose` on the first 200. What is left stands in its model card. The runs
+are named by their losses; docs/recipe.md has the commands that train them.
+"""
+
+import os
+from pathlib import Path
+
+import jax
+from absl import app, flags
+
+import advloss
+from advloss.training.workdir import load_data, load_run
+from advloss.types import Dataset
+
+_RUNS = flags.DEFINE_list("runs", [], "Work directories of finished runs on MNIST.")
+_TO = flags.DEFINE_string("to", "advloss/pretrained", "Where the folders are written.")
+_ATTACKED = flags.DEFINE_integer("attacked", 1_000, "Test digits for AutoAttack.")
+_DIAGNOSED = 200
+
+
+def facts(trained: advloss.Trained, dataset: Dataset) -> dict[str, str]:
+    """What is left of the test digits, by how they were attacked."""
+    images, labels = dataset.test
+    epsilon = trained.config.train.attack.epsilon
+    weak = advloss.evaluate(
+        trained, images, labels, epsilon=epsilon, attacks="pgd", steps=100,
+        step_size=0.01,
+    )  # fmt: skip
+    first = images[: _ATTACKED.value], labels[: _ATTACKED.value]
+    strong = advloss.evaluate(trained, *first, epsilon=epsilon, attacks="autoattack")
+    print(strong, flush=True)
+    few = images[:_DIAGNOSED], labels[:_DIAGNOSED]
+    diagnosis = advloss.diagnose(trained, *few, epsilon=epsilon)
+    return {
+        f"natural accuracy, {len(labels):,} test digits": _percent(*weak.natural),
+        f"PGD-100, epsilon {epsilon:g}, the same": _left(weak),
+        f"AutoAttack, epsilon {epsilon:g}, the first {len(first[1]):,}": _left(strong),
+        f"diagnosis, the first {_DIAGNOSED}": diagnosis.sentence,
+    }
+
+
+def _left(result: advloss.Result) -> str:
+    (accuracy,), (low,), (high,) = result.robust_accuracy, result.low, result.high
+    return _percent(accuracy, low, high)
+
+
+def _percent(accuracy: float, low: float, high: float) -> str:
+    return f"{100 * accuracy:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def main(_: list[str]) -> None:
+    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    for workdir in _RUNS.value:
+        run = load_run(workdir)
+        if not run.finished:
+            raise app.UsageError(f"{workdir} is not finished: train it first")
+        folder = Path(_TO.value) / f"mnist-{run.config.loss.name.split('_')[0]}"
+        advloss.load(workdir).save(folder, precision="float16")
+        kept = advloss.load(folder)
+        kept.save(folder, precision="float16", facts=facts(kept, load_data(run.config)))
+        print((folder / "README.md").read_text())
+
+
+if __name__ == "__main__":
+    app.run(main)
