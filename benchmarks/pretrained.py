@@ -8,6 +8,7 @@ checks of `diagnose` on the first 200. What is left stands in its model card. Th
 are named by their losses; docs/recipe.md has the commands that train them.
 """
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def facts(trained: advloss.Trained, dataset: Dataset) -> dict[str, str]:
     few = images[:_DIAGNOSED], labels[:_DIAGNOSED]
     diagnosis = advloss.diagnose(trained, *few, epsilon=epsilon)
     return {
+        "data": f"MNIST, all {len(dataset.train.labels):,} training digits",
         f"natural accuracy, {len(labels):,} test digits": _percent(*weak.natural),
         f"PGD-100, epsilon {epsilon:g}, the same": _left(weak),
         f"AutoAttack, epsilon {epsilon:g}, the first {len(first[1]):,}": _left(strong),
@@ -61,7 +63,10 @@ def main(_: list[str]) -> None:
         if not run.finished:
             raise app.UsageError(f"{workdir} is not finished: train it first")
         folder = Path(_TO.value) / f"mnist-{run.config.loss.name.split('_')[0]}"
-        advloss.load(workdir).save(folder, precision="float16")
+        config = run.config.copy_and_resolve_references()
+        config.data.dir = ""  # Where they lay says nothing to others.
+        trained = dataclasses.replace(advloss.load(workdir), config=config)
+        trained.save(folder, precision="float16")
         kept = advloss.load(folder)
         kept.save(folder, precision="float16", facts=facts(kept, load_data(run.config)))
         print((folder / "README.md").read_text())
