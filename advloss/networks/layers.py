@@ -167,7 +167,10 @@ class Architecture(nn.Module):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The names of its layers, from the images to the logits; or a constant."""
+        """The names of its layers, from the images to the logits.
+
+        A class whose settings change none of them has a constant instead.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no layers")
 
     def dense(self, x: Array, features: int, name: str) -> Array:

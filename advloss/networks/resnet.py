@@ -91,12 +91,12 @@ class Residual(layers.Architecture):
 
     @property
     def blocks(self) -> int:
-        """In each stage."""
+        """How many blocks each stage has."""
         raise NotImplementedError(f"{type(self).__name__} has no blocks")
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Features of each stage."""
+        """How many features each stage has."""
         raise NotImplementedError(f"{type(self).__name__} has no widths")
 
     @property
