@@ -514,6 +514,35 @@ def test_losses_fill_in_their_defaults():
     assert config.loss.margin is None
 
 
+@pytest.mark.parametrize(
+    ("loss", "defence", "name"),
+    [
+        ("softmax_cross_entropy", "adversarial", "softmax"),
+        ("softmax_cross_entropy", "natural", "softmax_natural"),
+        ("lmcl", "trades", "lmcl_trades"),
+        ("he", "free", "he_free"),
+    ],
+)
+def test_a_run_without_a_name_is_called_by_loss_and_defence(loss, defence, name):
+    config = _copy(default.get_config())
+    assert config.name is None
+    config.loss.name, config.defence.name = loss, defence
+    config.defence.attack = "fgsm" if defence == "free" else "pgd"
+    resolved = configs.resolve(config)
+    assert resolved.name == name
+    assert "--config.name" not in configs.command_line("train", resolved, "w")
+    config.name = "mine"
+    assert configs.resolve(config).name == "mine"
+
+
+def test_a_run_of_ones_own_loss_needs_a_name_where_the_losses_is_none(monkeypatch):
+    config = _copy(default.get_config())
+    config.loss.name = "a/b"
+    monkeypatch.setitem(LOSSES, "a/b", LOSSES["hinge"]._replace(title="A, B"))
+    with pytest.raises(InputError, match=r"config.name='a/b' is not valid: use 1 to"):
+        configs.resolve(config)
+
+
 @pytest.mark.parametrize("module", ["default", "quickstart", "table2", "cifar10"])
 def test_every_config_is_valid_and_has_the_default_keys(module):
     module = importlib.import_module(f"configs.{module}")

@@ -157,7 +157,8 @@ def test_of_a_study_networks_are_texts():
         ({"train.milestones": ["(1/4, 1/2)"]}, (0.25, 0.5)),
         ({"train.milestones": ["[]"]}, ()),
         ({"loss.margin": ["None"]}, None),
-        ({"name": ["None"]}, "None"),
+        ({"data.dir": ["None"]}, "None"),
+        ({"name": ["None"]}, None),
         ({"data.dir": ["a=b,c"]}, "a=b,c"),
     ],
 )

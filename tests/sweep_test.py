@@ -167,6 +167,15 @@ def test_a_long_name_tells_its_values(lmcl):
     assert found.config.name.startswith("lmcl_ss0.107_lr0.000333_eps0.1-")
 
 
+def test_without_a_name_variants_have_that_of_loss_and_defence():
+    config = configs.default()
+    config.loss.name, config.defence.name = "lmcl", "trades"
+    (found,) = sweep.expand(config, "loss.margin=0.1")
+    assert found.config.name == "lmcl_trades_margin0.1"
+    found = sweep.expand(config, "loss.name=hinge,arcface")
+    assert [v.config.name for v in found] == ["sweep_namehinge", "sweep_namearcface"]
+
+
 def test_the_base_must_be_a_name(lmcl):
     lmcl.name = "a/b"
     with pytest.raises(InputError, match=r"config.name='a/b' is not valid"):

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from advloss import report
 from advloss.cli import flags, idle, members
+from advloss.config.schema import run_name
 from advloss.errors import DivergedError, Stopped
 from advloss.evaluation.look import write_changes
 from advloss.evaluation.run import evaluate_run
@@ -54,7 +55,8 @@ def main(given: flags.Given) -> None:
 
     def write() -> str:
         if members.is_sweep(config):
-            title, notes = f"{config.name}: {config.sweep}", []
+            name = config.name or run_name(config.loss.name, config.defence.name)
+            title, notes = f"{name}: {config.sweep}", []
             values = (variant.values for variant in variants)
             pairs = list(zip(values, workdirs, strict=True))
             own = report.sections_of_sweep(pairs, runs)

@@ -105,6 +105,31 @@ _AT_LEAST_ZERO = number(0, math.inf)
 GUARDED = 100  # Images that are held out where training attacks by a single step.
 
 
+def run() -> dict[str, Setting | Key]:
+    """The keys that stand in no section."""
+    return {
+        "name": Key(
+            None,
+            NAME,
+            "a short text that names the run in reports; unset: its loss and defence, "
+            "such as lmcl_trades",
+            optional=True,
+        ),
+        "seed": Setting(
+            0,
+            whole(),
+            "seed of initialisation, order of examples and random starts",
+            swept=True,
+        ),
+    }
+
+
+def word(entries: Mapping[str, Any], key: str) -> str:
+    """An entry in a run's name: its title where that is a word, else its key."""
+    title = entries[key].title if key in entries else key
+    return title.lower() if title.isascii() and title.isalnum() else key
+
+
 def training() -> dict[str, Setting]:
     """The keys of `config.train`, but for its attack."""
     return {

@@ -35,10 +35,12 @@ from advloss.config.keys import (
     augment,
     evaluation,
     join,
+    run,
     shared,
     titles,
     training,
     validation,
+    word,
 )
 from advloss.config.training_attack import hold
 from advloss.config.trees import get, invalid, put, put_all
@@ -60,7 +62,7 @@ def keys() -> dict[str, Key]:
     trains = {name: attack.trains_with for name, attack in _training().items()}
     measuring = {n: a for n, a in ATTACKS.items() if a.kind != TRAINING_ONLY}
     sections = {
-        "": _run(),
+        "": run(),
         "loss.": join(_loss(), _shared(LOSSES)),
         "defence.": join(_defence(), _shared(DEFENCES)),
         "data.": join(_data(), *(source.settings for source in SOURCES.values())),
@@ -76,18 +78,6 @@ def keys() -> dict[str, Key]:
         section + key: value if isinstance(value, Key) else Key(*value)
         for section, settings in sections.items()
         for key, value in settings.items()
-    }
-
-
-def _run() -> dict[str, Setting]:
-    return {
-        "name": Setting("softmax", NAME, "a short text that names the run in reports"),
-        "seed": Setting(
-            0,
-            whole(),
-            "seed of initialisation, order of examples and random starts",
-            swept=True,
-        ),
     }
 
 
@@ -170,6 +160,12 @@ def default() -> ConfigDict:
     return config
 
 
+def run_name(loss: str, defence: str) -> str:
+    """What a run is called where nothing is said: "lmcl", or "lmcl_trades"."""
+    name = word(LOSSES, loss)
+    return name if defence == "adversarial" else f"{name}_{word(DEFENCES, defence)}"
+
+
 def swept() -> tuple[str, ...]:
     """The keys in which runs of one compiled program may differ."""
     return tuple(
@@ -221,7 +217,9 @@ def _chosen(
     """The settings of the chosen entries, by section, with the defaults they get."""
     for key in _CHOICES:
         check(config, key, known[key].valid)
+    name = run_name(config.loss.name, config.defence.name)
     return {
+        "": {"name": Setting(name, NAME, "")},
         "loss": LOSSES[config.loss.name].settings,
         "defence": DEFENCES[config.defence.name].settings,
         "model": networks.settings_of(config.model.name, config.model.activation),

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from advloss.config import texts
-from advloss.config.checks import check
+from advloss.config.checks import check, conform
 from advloss.config.keys import NAME, Key
-from advloss.config.schema import keys, resolve
+from advloss.config.schema import keys, resolve, run_name
 from advloss.config.trees import flatten, put_all, shown, unknown_key
 from advloss.errors import InputError
 
@@ -54,21 +54,30 @@ def expand(config: ConfigDict, text: str) -> list[Variant]:
     """
     known = dict(flatten(config))
     axes = _parse(text, known)
-    if "name" in known:
-        check(config, "name", NAME)
     # The seed varies slowest: after the first round there is one of everything.
     order = sorted(axes, key=lambda key: key != "seed")
     chosen = []
     for combination in itertools.product(*(axes[key] for key in order)):
         by_key = dict(zip(order, combination, strict=True))
         chosen.append({key: by_key[key] for key in axes})
-    names = _names(config.get("name", ""), chosen)
+    names = _names(_base(config, axes), chosen)
     variants = [
         Variant(_with_values(config, name, values), values)
         for name, values in zip(names, chosen, strict=True)
     ]
     _check_unlike(variants, text)
     return variants
+
+
+def _base(config: ConfigDict, swept: Collection[str]) -> str:
+    """What every variant's name begins with. Raises InputError."""
+    values = conform(config, keys())
+    if values["name"] is not None:
+        check(config, "name", NAME)
+        return values["name"]
+    if {"loss.name", "defence.name"} & set(swept):  # Then the values tell it.
+        return "sweep"
+    return run_name(values["loss.name"], values["defence.name"])
 
 
 def _check_unlike(variants: Sequence[Variant], text: str) -> None:

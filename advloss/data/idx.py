@@ -40,13 +40,14 @@ def load(*, dir: str) -> tuple[Split, Split]:
         raise InputError(
             f"config.data.dir={dir!r} can't be read: {error.strerror}"
         ) from error
-    return tuple(
+    train, test = (
         Split(
             _read(_find(folder, images), _IMAGES)[..., None],
             _read(_find(folder, labels), _LABELS),
         )
         for images, labels in _FILES.values()
     )
+    return train, test
 
 
 def _find(folder: Path, name: str) -> Path:

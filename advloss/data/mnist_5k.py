@@ -20,16 +20,15 @@ def load() -> tuple[Split, Split]:
     pixels, labels = digits()
     images = pixels.reshape(-1, 28, 28, 1)
     rng = np.random.default_rng(_SPLIT_SEED)
-    train, test = [], []
+    train: list[int] = []
+    test: list[int] = []
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
         share = round(_TEST_SHARE * len(members))
         test.extend(members[:share])
         train.extend(members[share:])
-    return tuple(
-        Split(images[places], labels[places])
-        for places in (rng.permutation(train), rng.permutation(test))
-    )
+    first, second = rng.permutation(train), rng.permutation(test)
+    return Split(images[first], labels[first]), Split(images[second], labels[second])
 
 
 @functools.cache

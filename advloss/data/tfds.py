@@ -1,5 +1,7 @@
 """Data sets of TensorFlow Datasets, read without TensorFlow."""
 
+from typing import Any
+
 import numpy as np
 
 from advloss.errors import InputError, line
@@ -40,7 +42,7 @@ def load(*, dir: str, name: str, manual_dir: str) -> tuple[Split, Split]:
         ) from error
     except Exception as error:  # The network, checksums, the disk, missing files.
         raise _failed(name, error) from error
-    return tuple(_read(builder, split) for split in ("train", "test"))
+    return _read(builder, "train"), _read(builder, "test")
 
 
 def _failed(name: str, error: Exception) -> InputError:
@@ -51,7 +53,7 @@ def _failed(name: str, error: Exception) -> InputError:
     )
 
 
-def _read(builder, split: str) -> Split:
+def _read(builder: Any, split: str) -> Split:
     if split not in builder.info.splits:
         raise InputError(
             f"config.data.name={builder.name!r} is not valid: it has no split {split}, "

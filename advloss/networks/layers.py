@@ -1,7 +1,7 @@
 """What networks are made of: initialisers, precisions, activations, layers, heads."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -117,7 +117,7 @@ def normalise(vectors: Array, *, axis: int) -> Array:
     return vectors * jax.lax.rsqrt(jnp.maximum(squares, _SHORTEST**2))
 
 
-def dense(features: int, init: str, name: str, precision: str = "float32") -> nn.Module:
+def dense(features: int, init: str, name: str, precision: str = "float32") -> nn.Dense:
     """A dense layer without its activation."""
     weights, biases = INITIALISERS[init]
     dtype, products = PRECISIONS[precision]
@@ -131,15 +131,18 @@ def dense(features: int, init: str, name: str, precision: str = "float32") -> nn
     )
 
 
-def _cosine_head(num_classes: int, init: str, name: str) -> nn.Module:
+def _cosine_head(num_classes: int, init: str, name: str) -> CosineHead:
     return CosineHead(num_classes, init, name=name)
 
 
-def _centres_head(num_classes: int, init: str, name: str) -> nn.Module:
+def _centres_head(num_classes: int, init: str, name: str) -> CentresHead:
     return CentresHead(num_classes, init, name=name)
 
 
-HEADS = {"linear": dense, "cosine": _cosine_head, "centres": _centres_head}
+Head = nn.Dense | CosineHead | CentresHead
+HEADS: Mapping[str, Callable[[int, str, str], Head]] = {
+    "linear": dense, "cosine": _cosine_head, "centres": _centres_head
+}  # fmt: skip
 
 
 class Architecture(nn.Module):
@@ -151,11 +154,9 @@ class Architecture(nn.Module):
     losses and predictions live on differences of logits.
 
     Attributes:
-        layers: the names of its layers, from the images to the logits.
         divisor: what must divide the images' height and width.
     """
 
-    layers: ClassVar[tuple[str, ...]]
     divisor: ClassVar[int] = 1
 
     num_classes: int
@@ -164,6 +165,14 @@ class Architecture(nn.Module):
     precision: str
     activation: Callable[[Array], Array]
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of its layers, from the images to the logits.
+
+        A class whose settings change none of them has a constant instead.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no layers")
+
     def dense(self, x: Array, features: int, name: str) -> Array:
         """A hidden layer."""
         layer = dense(features, self.initialiser, name, self.precision)
@@ -171,5 +180,5 @@ class Architecture(nn.Module):
 
     def logits(self, x: Array, name: str) -> Array:
         """The last layer."""
-        head: Any = HEADS[self.head](self.num_classes, self.initialiser, name)
+        head = HEADS[self.head](self.num_classes, self.initialiser, name)
         return head(x.astype(jnp.float32))

@@ -1,6 +1,6 @@
 """A dense network: of another kind than the paper's, for black-box transfer."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 
@@ -14,7 +14,7 @@ class Mlp(Architecture):
     layers: ClassVar = ("fc1", "fc2", "fc3")
 
     @nn.compact
-    def __call__(self, images: Array, **_) -> dict[str, Array]:
+    def __call__(self, images: Array, **_: Any) -> dict[str, Array]:
         found = {}
         x = images.reshape(images.shape[0], -1)
         for name in ("fc1", "fc2"):

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -52,8 +52,8 @@ def from_flax(module: nn.Module) -> Network:
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"{module!r} is no flax.linen.Module")
-    taken = inspect.signature(type(module).__call__).parameters
-    taken = tuple(name for name in ("train", "axis", *_MODES) if name in taken)
+    parameters = inspect.signature(type(module).__call__).parameters
+    taken = tuple(name for name in ("train", "axis", *_MODES) if name in parameters)
     return as_network(module, taken, ())
 
 
@@ -70,8 +70,8 @@ def as_network(
 
     @functools.partial(jax.jit, static_argnums=1)  # As one program, not twenty.
     def initialise(key: Array, image_shape: tuple[int, int, int]) -> PyTree:
-        modes = {"train": False, "axis": None}
-        modes = {name: value for name, value in modes.items() if name in taken}
+        usual = {"train": False, "axis": None}
+        modes: dict[str, Any] = {name: usual[name] for name in usual if name in taken}
         return dict(module.init(key, jnp.zeros((1, *image_shape)), **modes))
 
     def apply(
@@ -83,8 +83,8 @@ def as_network(
     ) -> tuple[Array, dict[str, Array], PyTree]:
         chex.assert_rank(images, 4)
         chex.assert_type(images, float)
-        modes = {"train": train, "axis": axis}
-        modes = {name: value for name, value in modes.items() if name in taken}
+        asked = {"train": train, "axis": axis}
+        modes: dict[str, Any] = {name: asked[name] for name in asked if name in taken}
         if train and "train" not in taken:
             _check_untold(taken, variables)
         # What training renews: all but what gradients change.

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -67,7 +67,7 @@ class GroupNorm(nn.Module):
     channels: ClassVar[int] = 16
 
     @nn.compact
-    def __call__(self, x: Array, **_) -> Array:
+    def __call__(self, x: Array, **_: Any) -> Array:
         """Of `x` `[batch, height, width, channels]`, channels a multiple of 16."""
         groups = x.shape[-1] // self.channels
         values = x.astype(jnp.float32).reshape(*x.shape[:-1], groups, self.channels)

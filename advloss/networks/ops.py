@@ -67,7 +67,7 @@ def conv2d(images: Array, kernel: Array, precision: Precision = None) -> Array:
 
 def _conv2d_forward(
     images: Array, kernel: Array, precision: Precision
-) -> tuple[Array, tuple]:
+) -> tuple[Array, tuple[Array, Array]]:
     _check(images, kernel)
     return _correlate(images, kernel, precision), (images, kernel)
 
@@ -81,7 +81,7 @@ def _check(images: Array, kernel: Array) -> None:
 
 
 def _conv2d_backward(
-    precision: Precision, saved: tuple, gradient: Array
+    precision: Precision, saved: tuple[Array, Array], gradient: Array
 ) -> tuple[Array, Array]:
     images, kernel = saved
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
@@ -179,7 +179,7 @@ def max_pool(images: Array) -> Array:
     return _max_pool_forward(images)[0]
 
 
-def _max_pool_forward(images: Array) -> tuple[Array, tuple]:
+def _max_pool_forward(images: Array) -> tuple[Array, tuple[Array, Array]]:
     chex.assert_rank(images, 4)
     chex.assert_equal([size % 2 for size in images.shape[1:3]], [0, 0])
     pooled = _windows(images).max(axis=(2, 4))
@@ -191,7 +191,7 @@ def _windows(images: Array) -> Array:
     return images.reshape(batch, height // 2, 2, width // 2, 2, channels)
 
 
-def _max_pool_backward(saved: tuple, gradient: Array) -> tuple[Array]:
+def _max_pool_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array]:
     images, pooled = saved
     windows = _windows(images)
     places = [windows[:, :, i, :, j] for i in (0, 1) for j in (0, 1)]
@@ -260,12 +260,12 @@ def _windows_product(images: Array, kernel: Array) -> Array:
     matrix = jnp.stack(at_places, axis=3).reshape(-1, 4 * features)
     pad = size // 2
     padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    seen = [
+    moved = [
         padded[:, i : i + height : 2, j : j + width : 2]
         for i in range(size + 1)
         for j in range(size + 1)
     ]
-    seen = jnp.stack(seen, axis=3).reshape(-1, len(matrix))
+    seen = jnp.stack(moved, axis=3).reshape(-1, len(matrix))
     pooled = _largest_of_four(seen @ matrix)
     return pooled.reshape(batch, height // 2, width // 2, features)
 
@@ -276,12 +276,12 @@ def _largest_of_four(values: Array) -> Array:
     return _largest_forward(values)[0]
 
 
-def _largest_forward(values: Array) -> tuple[Array, tuple]:
+def _largest_forward(values: Array) -> tuple[Array, tuple[Array, Array]]:
     largest = functools.reduce(jnp.maximum, jnp.split(values, 4, axis=1))
     return largest, (values, largest)
 
 
-def _largest_backward(saved: tuple, gradient: Array) -> tuple[Array]:
+def _largest_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array]:
     values, largest = saved
     shares = _to_first(jnp.split(values, 4, axis=1), largest, gradient)
     return (jnp.concatenate(shares, axis=1),)

@@ -8,6 +8,7 @@ and `activation`, a function of an array. What it does not take must be what it 
 nothing is said: the head `linear`, and the defaults of `config.model`.
 """
 
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -87,10 +88,9 @@ def _taken(
     name: str, function: Callable[..., Any], given: Mapping[str, Any]
 ) -> list[str]:
     """What it takes of what is given. Raises InputError: it is no such function."""
-    try:
+    parameters: Mapping[str, inspect.Parameter] = {}  # One in C may have none.
+    with contextlib.suppress(TypeError, ValueError):
         parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):  # One in C may have none.
-        parameters = {}
     if "num_classes" not in parameters:
         raise InputError(
             f"config.model.name={name!r} takes no num_classes: use a function or class "

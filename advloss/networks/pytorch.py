@@ -205,8 +205,8 @@ def _of_images(
 ) -> dict[str, tuple[float, ...]]:
     """Mean and deviation of images that the weights hold; they are taken out."""
     found: dict[str, tuple[float, ...]] = {}
-    for key in [key for key in arrays if _IMAGES.fullmatch(key)]:
-        which = "mean" if _IMAGES.fullmatch(key)[1] in ("mean", "mu") else "std"
+    for match in list(filter(None, map(_IMAGES.fullmatch, arrays))):
+        key, which = match[0], "mean" if match[1] in ("mean", "mu") else "std"
         value = arrays.pop(key).ravel()
         if not np.isfinite(value).all():
             raise InputError(f"{key} holds values that are not finite: use others")

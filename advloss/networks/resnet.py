@@ -77,22 +77,37 @@ class Residual(layers.Architecture):
     """A convolution, blocks, the mean over all places, and the head.
 
     Attributes:
-        blocks: in each stage.
-        widths: features of each stage.
+        stem: features of the first convolution.
         norm: a key of `norms.NORMS`.
         mean, std: of each channel of the images, or one number for all: what it sees is
             `(images - mean) / std`.
     """
 
-    blocks: ClassVar[int]
-    widths: ClassVar[tuple[int, ...]]
-    stem: ClassVar[int] = 16  # Features of the first convolution.
-    shortcut: ClassVar[str] = "activated"
-    final_norm: ClassVar[bool] = True
+    stem: ClassVar[int] = 16
 
     norm: str = "batch"
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks each stage has."""
+        raise NotImplementedError(f"{type(self).__name__} has no blocks")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """How many features each stage has."""
+        raise NotImplementedError(f"{type(self).__name__} has no widths")
+
+    @property
+    def shortcut(self) -> str:
+        """What a shortcut's convolution takes, see `PREACT`."""
+        return "activated"
+
+    @property
+    def final_norm(self) -> bool:
+        """Whether there is a normalisation after the last block."""
+        return True
 
     @property
     def layers(self) -> tuple[str, ...]:

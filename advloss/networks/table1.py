@@ -1,7 +1,7 @@
 """The paper's network for MNIST (Table I)."""
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 
@@ -29,11 +29,9 @@ class ConvPool(nn.Module):
         bias = self.param("bias", biases, (self.features,)).reshape(1, 1, 1, -1)
         # Bias and activation keep the order of values: after pooling, on a quarter.
         x, kernel, bias = (array.astype(dtype) for array in (x, kernel, bias))
-        outputs = (
-            ops.conv2d(x, kernel, precision),
-            ops.conv2d_max_pool(x, kernel, precision),
-        )
-        return tuple(self.activation(output + bias) for output in outputs)
+        convolved = ops.conv2d(x, kernel, precision)
+        pooled = ops.conv2d_max_pool(x, kernel, precision)
+        return self.activation(convolved + bias), self.activation(pooled + bias)
 
 
 class Table1(layers.Architecture):
@@ -43,7 +41,7 @@ class Table1(layers.Architecture):
     divisor: ClassVar = 4  # It pools twice.
 
     @nn.compact
-    def __call__(self, images: Array, **_) -> dict[str, Array]:
+    def __call__(self, images: Array, **_: Any) -> dict[str, Array]:
         found = {}
         x = images
         for i, features in enumerate((32, 64), start=1):
