@@ -1,8 +1,6 @@
 """Configs: what is refused, with the key, the value and what is valid in one line."""
 
 import functools
-import importlib
-import json
 import shlex
 import sys
 
@@ -14,17 +12,17 @@ from conftest import ROOT
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from advloss import config as configs
-from advloss import losses, optimisers
+from advloss import losses
 from advloss.attacks import ATTACKS, MINIMUM_NORM, TRAINING_ONLY, example_keys
 from advloss.cli import configfile, flags
-from advloss.config import build, saved
+from advloss.config import build
 from advloss.data import SOURCES
 from advloss.defences import DEFENCES
 from advloss.errors import InputError
 from advloss.losses import LOSSES, lmcl_margin_bound
 from advloss.networks import ACTIVATIONS, NETWORKS
 from advloss.registry import Setting, positive
-from configs import cifar10, default, lmcl_sweep, paper, quickstart, table2
+from configs import default
 
 NAN, INF = float("nan"), float("inf")
 WRONG = [
@@ -503,235 +501,3 @@ def test_losses_fill_in_their_defaults():
         "scale": 10.0,
     }
     assert config.loss.margin is None
-
-
-@pytest.mark.parametrize("module", ["default", "quickstart", "table2", "cifar10"])
-def test_every_config_is_valid_and_has_the_default_keys(module):
-    module = importlib.import_module(f"configs.{module}")
-    names = getattr(module, "ROWS", getattr(module, "VARIANTS", None))
-    keys = set(dict(configs.flatten(default.get_config())))
-    for arguments in [(name,) for name in names] if names else [()]:
-        config = configs.resolve(module.get_config(*arguments))
-        assert set(dict(configs.flatten(config))) == keys
-
-
-@pytest.mark.parametrize(
-    ("row", "loss", "margin"),
-    [
-        ("hinge", "hinge", 1.0),
-        ("softmax", "softmax_cross_entropy", None),
-        ("lmcl_m0.1", "lmcl", 0.1),
-        ("lmcl_m0.3", "lmcl", 0.3),
-        ("lmcl_m0.5", "lmcl", 0.5),
-        ("lmcl_m1.11", "lmcl", 1.11),
-    ],
-)
-def test_table_2_is_the_papers_protocol(row, loss, margin):
-    config = configs.resolve(table2.get_config(row))
-    assert (config.loss.name, config.loss.margin) == (loss, margin)
-    assert config.loss.scale == (10 if loss == "lmcl" else None)
-    train, attack, pgd = config.train, config.train.attack, config.evaluate.pgd
-    assert (train.steps, train.batch_size, train.learning_rate) == (100_000, 50, 1e-4)
-    assert (attack.steps, attack.step_size, attack.epsilon) == (40, 0.01, 0.3)
-    assert (pgd.steps, pgd.step_size, pgd.epsilon) == (100, 0.01, 0.3)
-    assert config.data.source == "tfds"
-
-
-def _cifar10(row):
-    """The config of a row, but for its network."""
-    config = cifar10.get_config(row)
-    config.model = default.get_config().model
-    return configs.resolve(config)
-
-
-@pytest.mark.parametrize(
-    ("row", "key", "value"),
-    [
-        ("pgd", "defence.name", "adversarial"),
-        ("trades", "defence.beta", 6.0),
-        ("mart", "defence.beta", 5.0),
-        ("awp", "defence.awp", 0.01),
-        ("he", "loss.margin", 0.2),
-        ("hinge", "loss.name", "hinge"),
-        ("lmcl", "loss.scale", 10.0),
-    ],
-)
-def test_cifar10_is_the_literatures_protocol(row, key, value):
-    config = _cifar10(row)
-    assert dict(configs.flatten(config))[key] == value
-    assert config.name == row
-    train, attack = config.train, config.train.attack
-    assert (train.batch_size, train.learning_rate, train.momentum) == (128, 0.1, 0.9)
-    assert (train.optimiser, train.weight_decay) == ("sgd", 5e-4)
-    assert (train.augment.names, train.augment.padding) == (("crop", "flip"), 4)
-    assert (attack.steps, attack.warmup, attack.random_start) == (10, 0, True)
-    assert (attack.epsilon, attack.step_size) == (8 / 255, 2 / 255)
-    assert config.evaluate.attacks == ("pgd", "fast", "autoattack")
-    assert (config.evaluate.pgd.steps, config.evaluate.pgd.step_size) == (20, 2 / 255)
-    assert (config.evaluate.fmn.step_size, config.evaluate.pgd_l2.epsilon) == (1, 2)
-    for name in ("pgd", "apgd", "apgd_t", "apgd_margin", "fab_t", "square", "fmn"):
-        assert config.evaluate[name].epsilon == 8 / 255
-    assert config.evaluate.fab.radius == 8 / 255
-    # The rate falls at the epochs 100 and 105 of 110.
-    epoch = 50_000 / 128
-    factor = optimisers.SCHEDULES[train.schedule](train.steps, train.milestones)
-    for at, expected in ((99.9, 1.0), (100.1, 0.1), (104.9, 0.1), (105.1, 0.01)):
-        np.testing.assert_allclose(factor(int(at * epoch)), expected, rtol=1e-5)
-    assert abs(train.steps - 110 * epoch) < 1
-
-
-def test_cifar10_on_a_laptop_trains_by_one_step():
-    config = _cifar10("laptop")
-    assert config.defence.attack == "n_fgsm"
-    assert config.train.attack.epsilon == 8 / 255
-    assert config.train.validation.examples > 0
-    assert config.train.steps * config.train.batch_size <= 10 * 50_000
-
-
-@pytest.mark.parametrize("module", [cifar10, quickstart, table2])
-def test_unknown_variants_are_refused(module):
-    with pytest.raises(ValueError, match=r"softmaxx: use one of .*'(softmax|pgd)'"):
-        module.get_config("softmaxx")
-
-
-@pytest.mark.parametrize("budget", paper.BUDGETS)
-def test_studies_name_the_networks_that_they_take(budget):
-    for name in paper.PARTS:
-        config = paper.study((name,), budget)
-        assert [text.split()[0] for text in config.networks] == [
-            n for n in paper.NETWORKS if n in paper.PARTS[name]
-        ]
-        assert config.parts == (name,)
-        assert config.budget.startswith(budget)
-    everything = paper.get_config(budget)
-    assert len(everything.networks) == len(paper.NETWORKS)
-    for name in paper.NETWORKS:
-        configs.resolve(paper.network(name, budget))
-
-
-def test_every_figure_and_table_has_a_config():
-    for name in paper.PARTS.keys() - {"section3"}:
-        module = importlib.import_module(f"configs.{name}")
-        assert module.get_config("smoke").parts == (name,)
-        assert f"configs/{name}.py" in module.__doc__
-
-
-def test_the_undefended_networks_train_naturally():
-    for config in (quickstart.get_config("undefended"), paper.network("mlp", "short")):
-        assert configs.resolve(config).defence.name == "natural"
-    assert quickstart.get_config("undefended").train.steps == 400
-
-
-def test_the_quickstart_trains_as_it_did():
-    """The numbers that README.md tells were made with these."""
-    train = configs.resolve(quickstart.get_config("softmax")).train
-    assert {key: train[key] for key in ("steps", "batch_size", "learning_rate")} == {
-        "steps": 600,
-        "batch_size": 50,
-        "learning_rate": 3e-3,
-    }
-    assert (train.schedule, train.optimiser, train.momentum) == ("cosine", "adam", 0.9)
-    assert (train.weight_decay, train.clip_norm, train.average) == (0, 0, 0)
-    attack = train.attack
-    assert (attack.epsilon, attack.step_size, attack.steps) == (0.3, 0.15, 5)
-    assert (attack.random_start, attack.restarts, attack.warmup) == (True, 1, 0.3)
-
-
-def test_the_sweep_has_its_text():
-    assert lmcl_sweep.get_config("quick").sweep.startswith("loss.margin=")
-    with pytest.raises(ValueError, match="use one of quick, short, paper"):
-        lmcl_sweep.get_config("smoke")
-
-
-def test_json_gives_the_same_config_back():
-    config = configs.resolve(quickstart.get_config("lmcl"))
-    again = configs.from_dict(json.loads(configs.to_json(config)))
-    assert dict(configs.flatten(again)) == dict(configs.flatten(config))
-    assert configs.training_differences(config, again) == []
-
-
-def test_differences_that_matter_to_training():
-    first = configs.resolve(quickstart.get_config("lmcl"))
-    second = configs.resolve(quickstart.get_config("lmcl"))
-    second.evaluate.pgd.steps = 7
-    second.name = "other"
-    second.data.dir = second.data.file = "elsewhere"
-    assert configs.training_differences(first, second) == []
-    second.loss.margin = 0.5
-    assert configs.training_differences(first, second) == [
-        "loss.margin: 0.3 there, 0.5 here"
-    ]
-
-
-def test_a_config_in_a_work_directory(tmp_path):
-    config = configs.resolve(quickstart.get_config("lmcl"))
-    (tmp_path / configs.CONFIG).write_text(configs.to_json(config), encoding="utf-8")
-    assert configs.load_config(tmp_path).to_dict() == config.to_dict()
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (None, "holds no run"),
-        ("{", "is damaged"),
-        ("[]", "holds no JSON object"),
-        ("{}", "is missing"),
-        ('{"seed": 0}', "is missing"),
-        ('{"train": {"attack": {"name": "pgd"}}}', "of version 0.1"),
-        ('{"a.b": 0}', "can't be read"),
-        ('{"__class__": 0}', "can't be read"),
-        ("[" * 100_000, "is damaged"),
-        ('{"a":' * 900 + "0" + "}" * 900, r"can't be read|is not a key"),
-        ("\xff", "is damaged"),
-    ],
-)
-def test_a_damaged_config_in_a_work_directory(text, message, tmp_path):
-    if text is not None:
-        (tmp_path / configs.CONFIG).write_text(text, encoding="latin-1")
-    with pytest.raises(InputError, match=message) as caught:
-        configs.load_config(tmp_path)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_file_for_a_work_directory(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"file is not a folder"):
-        configs.load_config(tmp_path / "file")
-
-
-def test_a_key_that_a_saved_config_has_not_is_told(tmp_path):
-    values = configs.resolve(default.get_config()).to_dict()
-    del values["train"]["average"], values["loss"]["scale"], values["evaluate"]["seed"]
-    del values["evaluate"]["fab"], values["evaluate"]["pgd"]["restarts"]
-    with pytest.warns(UserWarning) as told:
-        config = configs.from_saved(values, tmp_path)
-    (message,) = (str(warning.message) for warning in told)
-    assert "train.average=0.0" in message
-    assert "evaluate.pgd.restarts=1, evaluate.seed=0" in message
-    # Of attacks that are not asked for, the number.
-    count = len(ATTACKS["fab"].settings)
-    assert message.endswith(f", {count} defaults of attacks that it does not ask for")
-    assert "scale" not in message  # Softmax has none.
-    assert config.to_dict() == configs.resolve(default.get_config()).to_dict()
-
-
-def test_a_default_that_changes_does_not_change_a_run(tmp_path, monkeypatch):
-    """Nor does a setting that a loss has now and had not then, without a word."""
-    old = configs.resolve(default.get_config())
-    values = json.loads(configs.to_json(old))
-    pgd = ATTACKS["pgd"]
-    monkeypatch.setitem(ATTACKS, "pgd", pgd._replace(training={"steps": 9}))
-    assert configs.resolve(default.get_config()).train.attack.steps == 9
-    assert configs.from_saved(values, tmp_path).to_dict() == old.to_dict()
-    softmax = LOSSES["softmax_cross_entropy"]
-    setting = Setting(2.0, positive(), "new", swept=True)
-    softmax = softmax._replace(settings={"scale": setting})
-    monkeypatch.setitem(LOSSES, "softmax_cross_entropy", softmax)
-    with pytest.warns(UserWarning, match=r"read with loss.scale=2.0"):
-        configs.from_saved(values, tmp_path)
-
-
-def test_training_depends_on_these_sections():
-    config = configs.resolve(default.get_config())
-    kept = {key.split(".")[0] for key, _ in saved.flatten_training(config)}
-    assert kept == {"seed", "loss", "defence", "data", "model", "train"}
