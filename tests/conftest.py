@@ -28,8 +28,7 @@ ROOT = Path(__file__).parents[1]
 MNIST_DIR = Path(os.environ.get("ADVLOSS_MNIST_DIR", ROOT / "../shared/data/mnist"))
 
 
-# These files take longest, by their durations: begun first, no other waits for them at
-# the end.
+# These files take longest: begun first, no other waits for them at the end.
 LONGEST = (
     "hosts", "attacks", "direct", "defences", "soak", "docs", "examples", "results",
     "stack", "launchers", "diagnosis", "networks", "run", "study", "diagnosis_controls",
