@@ -1,28 +1,21 @@
-"""Wrong configs, flags and files: one line that says what is valid, nothing touched.
+"""Wrong keys and flags: one line that says what is valid, and nothing is touched.
 
 What is refused before JAX is used is tried in this process, the rest as real launchers
 in processes of their own, from a server that has imported the library.
 """
 
-import multiprocessing
 import os
 import re
-import runpy
 import subprocess
 import sys
-import threading
-import warnings
-from pathlib import Path
 
-import numpy as np
 import pytest
-from conftest import ROOT, write_idx
+from conftest import ROOT
+from made_launches import TRAIN, assert_refused, in_a_child, in_this_process
 
-from advloss.cli import flags, launch, main
+from advloss.cli import main
 from advloss.errors import InputError
-from advloss.runtime import signals
 
-TRAIN = ("train", "--config=configs/default.py", "--devices=1")
 STUDY = ("study", "--config=configs/paper.py:smoke", "--workdir=W")
 SWEEP = ("sweep", "--config=configs/lmcl_sweep.py", "--workdir=W")
 HOST = (*TRAIN, "--workdir=W", "--process_count=2")
@@ -385,108 +378,6 @@ LATE_CASES = [
     ((*HOST, "--coordinator=no.such.host:1", "--process_index=0"), r"can't be reached"),
     ((*HOST, "--coordinator=h:1", "--process_index=2"), r"--process_index=2 .*0 to 1"),
 ]
-_DEFAULT = """import ml_collections
-from advloss import config
-def get_config(x):
-    c = config.default()
-"""
-# A config file's text, and its own error; the argument "x" is given.
-CONFIG_FILES = {
-    "a bug": ("raise RuntimeError('a\\nbug')\n", r"RuntimeError: a bug \(line 1\)"),
-    "a syntax error": ("def get_config(:\n", r"SyntaxError: "),
-    "a missing import": ("import nowhere\n", r"ModuleNotFoundError: No module named"),
-    "no function": ("config = 1\n", r"no function get_config"),
-    "nothing": ("", r"no function get_config"),
-    "no argument": (
-        "def get_config(): return 1\n",
-        r"TypeError: get_config\(\) takes 0",
-    ),
-    "a KeyError": ("def get_config(x): return {}[x]\n", r"KeyError: x \(line 1\)"),
-    "a ValueError": (
-        "def get_config(x):\n    raise ValueError(f'{x}: use y')\n",
-        r"ValueError: x: use y \(line 2\)",
-    ),
-    "an attribute": (
-        _DEFAULT + "    c.lock()\n    c.train.stps = 5\n    return c\n",
-        r"stps.*\(line 6\)",
-    ),
-    "a dict": ("def get_config(x): return {'seed': 1}\n", r"returned a dict: "),
-    "None": ("def get_config(x): pass\n", r"returned a NoneType: .*ConfigDict"),
-    "an exit": ("raise SystemExit(0)\n", r"SystemExit: 0"),
-    "going elsewhere": ("import os\nos.chdir('/')\n1 / 0\n", r"ZeroDivision.*line 3"),
-    "a Ctrl-C": ("raise KeyboardInterrupt\n", r"KeyboardInterrupt.*\(line 1\)"),
-    "any exception": ("raise BaseException('x')\n", r"BaseException: x \(line 1\)"),
-    "a StopIteration": ("def get_config(x): next(iter(()))\n", r"StopIteration"),
-    "a group": ("raise ExceptionGroup('x', [OSError('y')])\n", r"ExceptionGroup: x"),
-    "a line of its own": ("raise OSError('a\\x85b\\u2028c')\n", r"OSError: a"),
-    "no text": (
-        "class Odd(Exception):\n    def __str__(self): return 1 / 0\nraise Odd\n",
-        r"Odd: Odd \(line 3\)",
-    ),
-    "a generator": ("def get_config(x): yield x\n", r"returned a generator: "),
-    "a class": ("class get_config: __init__ = lambda *_: None\n", r"returned a get_c"),
-    "odd values": (
-        _DEFAULT + "    with c.ignore_type(): c.seed = object()\n    return c\n",
-        r"config.seed=<object object at \w+> is not valid",
-    ),
-    "a repr that fails": (
-        "class Odd:\n    def __repr__(self): return 1 / 0\n"
-        + _DEFAULT
-        + "    with c.ignore_type(): c.seed = Odd()\n    return c\n",
-        r"config.seed=a Odd \(\w+\) is not valid",
-    ),
-    "a reference to nothing": (
-        _DEFAULT
-        + "    c.data.dir = ml_collections.config_dict.required_placeholder(str)\n"
-        + "    return c\n",
-        r"can't be read: ",
-    ),
-    "a recursion": ("def get_config(x): return get_config(x)\n", r"RecursionError: "),
-    "itself": (
-        _DEFAULT + "    c.data.me = c\n    return c\n",
-        r"contains itself|data.me",
-    ),
-    "bytes": ("\udcff\udcfe", r"SyntaxError: "),
-    "a null": ("x = '\0'\n", r"SyntaxError: |ValueError: "),
-    "frozen": (
-        _DEFAULT + "    c.seed = -1\n    return ml_collections.FrozenConfigDict(c)\n",
-        r"config.seed=-1 is not valid",
-    ),
-    "another key": (
-        _DEFAULT + "    c.data.x = 1\n    return c\n",
-        r"config.data.x=1 is not a key",
-    ),
-    "a key that is no text": (
-        _DEFAULT + "    with c.unlocked(): c[3] = 1\n    return c\n",
-        r"config.py:x: the config can't be read: '<' not supported",
-    ),
-    "a key with dots": (
-        "import ml_collections\n"
-        "def get_config(x):\n"
-        "    c = ml_collections.ConfigDict(allow_dotted_keys=True)\n"
-        "    c['train.steps'] = 1\n    return c\n",
-        r"config.py:x: the config can't be read: .*dots in field names",
-    ),
-    "a config that fails": (
-        "import ml_collections\n"
-        "class Odd(ml_collections.ConfigDict):\n"
-        "    def to_dict(self): raise OSError('gone')\n"
-        "def get_config(x): return Odd()\n",
-        r"config.py:x: the config can't be read: gone",
-    ),
-    "a missing key": (
-        _DEFAULT + "    del c.data.dir\n    return c\n",
-        r"config.data.dir is missing",
-    ),
-}
-# What leaves no stream to say it on.
-CLOSING_FILES = {
-    "stderr is closed": "import sys\nsys.stderr.close()\nraise OSError('x')\n",
-    "stderr is gone": "import sys\nsys.stderr = None\nraise OSError('x')\n",
-    "both are closed": (
-        "import sys\nsys.stderr.close(), sys.stdout.close()\nraise OSError('x')\n"
-    ),
-}
 # What the environment may be when a command is started, and what is said of it.
 ENVIRONMENTS = [
     ({"JAX_ENABLE_X64": "maybe"}, r"JAX_ENABLE_X64"),
@@ -494,88 +385,16 @@ ENVIRONMENTS = [
     ({"JAX_PLATFORMS": "cuda"}, r"JAX_PLATFORMS=cuda"),
     ({"JAX_PLATFORM_NAME": "gpu"}, r"JAX_PLATFORM_NAME=gpu: JAX has no devices"),
 ]
-FILE_CASES = {
-    "other things in the work directory": r"not empty and holds no run",
-    "a config that is no JSON": r"config.json is damaged",
-    "a config of unknown keys": r"config.json is damaged or of another version",
-    "a config that is a pipe": r"config.json is damaged",
-    "no data folder": r"config.data.dir",
-    "no labels": r"train-labels",
-    "a wrong magic number": r"magic number 0x\w+ is wrong",
-    "a header that promises too much": r"promises \d+ bytes",
-    "images that are cut short": r"truncated",
-    "labels out of range": r"label",
-    "fewer labels than images": r"labels",
-    "no pixels": r"idx|images|empty",
-}
 
 
 @pytest.fixture
 def run(monkeypatch, capfd):
-    """(arguments) -> exit status, standard error, of a launcher in this process."""
-    for where, name in (
-        (warnings, "showwarning"), (threading, "excepthook"), (sys, "unraisablehook"),
-    ):  # fmt: skip
-        monkeypatch.setattr(where, name, getattr(where, name))
-    monkeypatch.setattr(signals, "listen", lambda: None)
-    monkeypatch.setattr(flags, "devices", lambda *_: pytest.fail("it is not refused"))
-    monkeypatch.setattr(launch, "_keep_compiled_programs", lambda: None)
-    monkeypatch.chdir(ROOT)
-
-    def call(arguments):
-        command, *rest = arguments
-        with pytest.raises(SystemExit) as ended:
-            main.run(command, ["advloss", command], rest)
-        said = capfd.readouterr()
-        assert said.out == ""
-        return ended.value.code, said.err
-
-    return call
-
-
-def _serve(arguments: list[str], cwd: str, output: str) -> None:
-    """In the child: a launcher, with what it says in files."""
-    os.chdir(cwd)
-    sys.path.insert(0, str(ROOT))
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        os.dup2(os.open(f"{output}/{name}", os.O_WRONLY | os.O_CREAT), number)
-    sys.argv = [f"experiments.{arguments[0]}", *arguments[1:]]
-    runpy.run_module(f"experiments.{arguments[0]}", run_name="__main__")
+    return in_this_process(monkeypatch, capfd)
 
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """(arguments) -> exit status, standard error, of a launcher of its own."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["advloss.cli.launch", "advloss.cli.study"])
-
-    def call(arguments):
-        output = tmp_path_factory.mktemp("said")
-        process = context.Process(
-            target=_serve, args=(list(arguments), str(ROOT), str(output))
-        )
-        process.start()
-        process.join(120)
-        return process.exitcode, (output / "stderr").read_text()
-
-    return call
-
-
-def _contents(folder: Path) -> dict:
-    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def _assert_refused(call, arguments, said, folder):
-    """Exit status 2, one line that says it, and nothing on the disk is changed."""
-    before = _contents(folder)
-    status, text = call([str(a) for a in arguments])
-    errors = [line for line in text.splitlines() if not line.startswith("warning: ")]
-    assert status == 2, text
-    assert len(errors) == 1, text
-    assert errors[0].startswith("error: ")
-    assert re.search(said, errors[0]), errors[0]
-    assert not re.search(r"advloss\.errors|InputError", errors[0])
-    assert _contents(folder) == before
+    return in_a_child(tmp_path_factory)
 
 
 def _in(folder, arguments):
@@ -587,31 +406,17 @@ def _in(folder, arguments):
 @pytest.mark.parametrize(("change", "said"), CONFIG_CASES)
 def test_a_wrong_value(run, tmp_path, change, said):
     arguments = [*TRAIN, f"--workdir={tmp_path / 'run'}", f"--config.{change}"]
-    _assert_refused(run, arguments, said, tmp_path)
+    assert_refused(run, arguments, said, tmp_path)
 
 
 @pytest.mark.parametrize(("arguments", "said"), FLAG_CASES)
 def test_wrong_flags(run, tmp_path, arguments, said):
-    _assert_refused(run, _in(tmp_path, arguments), said, tmp_path)
+    assert_refused(run, _in(tmp_path, arguments), said, tmp_path)
 
 
 @pytest.mark.parametrize(("arguments", "said"), LATE_CASES)
 def test_wrong_devices_and_hosts(start, tmp_path, arguments, said):
-    _assert_refused(start, _in(tmp_path, arguments), said, tmp_path)
-
-
-@pytest.mark.parametrize("case", list(CONFIG_FILES))
-def test_a_wrong_config_file(run, tmp_path, case):
-    text, said = CONFIG_FILES[case]
-    path = tmp_path / "config.py"
-    path.write_text(text, encoding="utf-8", errors="surrogateescape")
-    arguments = [f"--config={path}:x", f"--workdir={tmp_path / 'run'}"]
-    sys.dont_write_bytecode, kept = True, sys.dont_write_bytecode
-    try:
-        _assert_refused(run, ["train", *arguments], said, tmp_path)
-        assert Path.cwd() == ROOT
-    finally:
-        sys.dont_write_bytecode = kept
+    assert_refused(start, _in(tmp_path, arguments), said, tmp_path)
 
 
 def test_a_folder_that_is_gone(run, tmp_path, monkeypatch, capfd):
@@ -627,25 +432,10 @@ def test_a_folder_that_is_gone(run, tmp_path, monkeypatch, capfd):
         assert said.startswith("error: the folder that this command was given in is ")
 
 
-@pytest.mark.parametrize("case", list(CLOSING_FILES))
-def test_a_config_file_that_closes_a_stream(start, tmp_path, case):
-    (tmp_path / "config.py").write_text(CLOSING_FILES[case])
-    arguments = [f"--config={tmp_path}/config.py", f"--workdir={tmp_path / 'run'}"]
-    _assert_refused(start, ["train", *arguments], r"OSError: x \(line 3\)", tmp_path)
-
-
-def test_a_config_file_that_uses_jax(start, tmp_path):
-    default = (ROOT / "configs/default.py").read_text()
-    (tmp_path / "config.py").write_text(f"{default}\nimport jax\njax.devices()\n")
-    arguments = [f"--config={tmp_path}/config.py", f"--workdir={tmp_path / 'run'}"]
-    said = r"--config=.*config.py uses JAX before .*: use numpy"
-    _assert_refused(start, ["train", *arguments], said, tmp_path)
-
-
 def test_a_quickstart_away_from_its_configs(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = r"configs/quickstart.py is not here"
-    _assert_refused(run, ["quickstart", "--workdir=run"], said, tmp_path)
+    assert_refused(run, ["quickstart", "--workdir=run"], said, tmp_path)
 
 
 @pytest.mark.parametrize(("environment", "said"), ENVIRONMENTS)
@@ -659,13 +449,13 @@ def test_a_wrong_environment(tmp_path, environment, said):
         )  # fmt: skip
         return done.returncode, done.stderr
 
-    _assert_refused(call, [*TRAIN, f"--workdir={tmp_path}/run"], said, tmp_path)
+    assert_refused(call, [*TRAIN, f"--workdir={tmp_path}/run"], said, tmp_path)
 
 
 def test_a_path_that_the_locale_has_not(run, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
     arguments = [*TRAIN, f"--workdir={tmp_path / 'é'}"]
-    _assert_refused(run, arguments, r"--workdir=.*é .*set PYTHONUTF8=1", tmp_path)
+    assert_refused(run, arguments, r"--workdir=.*é .*set PYTHONUTF8=1", tmp_path)
 
 
 def test_whatever_an_error_quotes_it_is_one_line():
@@ -673,71 +463,3 @@ def test_whatever_an_error_quotes_it_is_one_line():
     assert len(text.splitlines()) > 5
     assert len(str(InputError(text)).splitlines()) == 1
     assert str(InputError("a path/é 'ε=0.1'")) == "a path/é 'ε=0.1'"
-
-
-@pytest.mark.parametrize("argument", ["", ":x", ":x.py:y"])
-def test_a_config_file_of_a_path_with_colons(run, tmp_path, argument):
-    (tmp_path / "a:b").mkdir()
-    text = "def get_config(x=None): raise ValueError(f'given {x}')\n"
-    (tmp_path / "a:b/c.py").write_text(text)
-    arguments = ["train", f"--config={tmp_path}/a:b/c.py{argument}", "--workdir=W"]
-    sys.dont_write_bytecode, kept = True, sys.dont_write_bytecode
-    try:
-        said = f"ValueError: given {argument[1:] or None} \\(line 1\\)"
-        _assert_refused(run, arguments, said, tmp_path)
-    finally:
-        sys.dont_write_bytecode = kept
-
-
-def test_a_pipe_as_a_config_file_is_not_waited_for(run, tmp_path):
-    os.mkfifo(tmp_path / "pipe.py")
-    arguments = ["train", f"--config={tmp_path}/pipe.py", f"--workdir={tmp_path}/run"]
-    _assert_refused(run, arguments, r"pipe.py can't be read", tmp_path)
-
-
-@pytest.mark.parametrize("case", list(FILE_CASES))
-def test_a_wrong_file(start, tmp_path, case):
-    workdir, folder = tmp_path / "run", tmp_path / "data"
-    rng = np.random.default_rng(0)
-    folder.mkdir()
-    for prefix, count in (("train", 20), ("t10k", 10)):
-        images = rng.integers(0, 255, (count, 8, 8))
-        write_idx(folder / f"{prefix}-images-idx3-ubyte", images)
-        write_idx(folder / f"{prefix}-labels-idx1-ubyte", np.arange(count) % 10)
-    images, labels = (
-        folder / f"train-{name}-ubyte" for name in ("images-idx3", "labels-idx1")
-    )
-    content = images.read_bytes()
-    if case.startswith("other things"):
-        workdir.mkdir()
-        (workdir / "thesis.tex").write_text("precious")
-    elif case == "a config that is a pipe":
-        workdir.mkdir()
-        os.mkfifo(workdir / "config.json")
-    elif case.startswith("a config"):
-        workdir.mkdir()
-        text = "{" if "JSON" in case else '{"nmae": "x"}'
-        (workdir / "config.json").write_text(text)
-    elif case == "no data folder":
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
-    elif case == "no labels":
-        labels.unlink()
-    elif case == "a wrong magic number":
-        images.write_bytes(b"\x00\x00\x0d" + content[3:])
-    elif case == "a header that promises too much":
-        images.write_bytes(content[:4] + b"\xff" * 12 + content[16:])
-    elif case == "images that are cut short":
-        images.write_bytes(content[:-7])
-    elif case == "labels out of range":
-        write_idx(labels, np.full(20, 200))
-    elif case == "fewer labels than images":
-        write_idx(labels, np.arange(19) % 10)
-    elif case == "no pixels":
-        write_idx(images, np.zeros((20, 0, 0)))
-    arguments = [
-        *TRAIN, f"--workdir={workdir}", "--config.data.source=idx",
-        f"--config.data.dir={folder}", "--config.train.batch_size=10",
-    ]  # fmt: skip
-    _assert_refused(start, arguments, FILE_CASES[case], tmp_path)

@@ -1,5 +1,6 @@
 """Strict settings and shared data for all tests."""
 
+import itertools
 import os
 import tempfile
 import threading
@@ -19,8 +20,9 @@ if "ADVLOSS_TEST_CACHE" not in os.environ:
     os.environ["ADVLOSS_TEST_CACHE"] = _cache.name
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["ADVLOSS_TEST_CACHE"]
 jax.config.update("jax_compilation_cache_dir", os.environ["ADVLOSS_TEST_CACHE"])
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 
+pytest.register_assert_rewrite("made_launches")
 ROOT = Path(__file__).parents[1]
 # The four official MNIST files, for tests that need the whole of it.
 MNIST_DIR = Path(os.environ.get("ADVLOSS_MNIST_DIR", ROOT / "../shared/data/mnist"))
@@ -28,8 +30,9 @@ MNIST_DIR = Path(os.environ.get("ADVLOSS_MNIST_DIR", ROOT / "../shared/data/mnis
 
 # These files take longest: begun first, no other waits for them at the end.
 LONGEST = (
-    "hosts", "soak", "defences", "launchers", "stack", "docs", "run", "networks",
-    "results", "data",
+    "hosts", "attacks", "direct", "defences", "soak", "docs", "examples", "results",
+    "stack", "launchers", "diagnosis", "networks", "run", "study", "diagnosis_controls",
+    "autoattack", "bad_files",
 )  # fmt: skip
 
 
@@ -47,12 +50,19 @@ def not_asked_to_end(monkeypatch):
     monkeypatch.setattr(signals, "_asked", threading.Event())
 
 
+_BEGUN = itertools.count()
+
+
 @pytest.fixture(autouse=True)
 def few_programs():
-    """A process can hold only so many compiled programs."""
+    """A process can hold only so many compiled programs.
+
+    To count them takes as long as many a test; eight tests make less than half of them.
+    """
     from advloss.runtime import compiled
 
-    compiled.make_room()
+    if next(_BEGUN) % 8 == 0:
+        compiled.make_room()
 
 
 @pytest.fixture
@@ -64,6 +74,14 @@ def compiled_quickly():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """Where a call names none: a program for several takes longer to compile."""
+    from advloss.runtime import devices
+
+    monkeypatch.setattr(devices, "all_devices", lambda: jax.devices()[:1])
 
 
 @pytest.fixture(scope="session")
@@ -141,10 +159,9 @@ def bits(tree) -> list[bytes]:
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
 
 
-@pytest.fixture
-def small_config(digits_dir):
-    """A run of seconds: 8x8 digits, a few steps of PGD-2 on a network without
-    convolutions, which take long to compile."""
+def small(digits_dir):
+    """The config of a run of seconds: 8x8 digits, a few steps of PGD-2 on a network
+    without convolutions, which take long to compile."""
     from advloss import config as configs
 
     config = configs.default()
@@ -160,6 +177,20 @@ def small_config(digits_dir):
     config.evaluate.batch_size = 40
     config.evaluate.pgd.steps = 3
     return config
+
+
+@pytest.fixture
+def small_config(digits_dir):
+    """As `small` gives it, to be changed."""
+    return small(digits_dir)
+
+
+@pytest.fixture
+def dataset(small_config):
+    """That of `small`."""
+    from advloss import data
+
+    return data.load(**small_config.data)
 
 
 @pytest.fixture(scope="session")

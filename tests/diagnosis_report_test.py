@@ -76,6 +76,7 @@ def test_the_page_has_every_check_curve_and_attack(made, tmp_path):
     assert (tmp_path / "d" / "steps.svg").exists()
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_run_is_diagnosed_in_its_folder(here, trained, tmp_path, capsys):
     run = shutil.copytree(trained, tmp_path / "run")
     command.main(

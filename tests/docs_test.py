@@ -18,6 +18,7 @@ import types
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import pytest
 from conftest import ROOT, write_idx
@@ -104,11 +105,14 @@ def as_before():
 
 
 @pytest.fixture
-def small(as_before, monkeypatch, tmp_path):
-    """The same calls at toy sizes: few images, few steps. In a folder of its own."""
+def small(as_before, one_device, monkeypatch, tmp_path):
+    """The same calls at toy sizes: few images, few steps, a network without
+    convolutions, one device. In a folder of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(advloss.fit.__kwdefaults__, "steps", 2)
     monkeypatch.setitem(advloss.fit.__kwdefaults__, "batch_size", 8)
+    monkeypatch.setitem(advloss.fit.__kwdefaults__, "devices", jax.devices()[:1])
+    networks.NETWORKS["table1"] = networks.NETWORKS["mlp"]
     digits = data.SOURCES["mnist_5k"]
 
     def some():  # The middle of every image, each third pixel: 8x8.

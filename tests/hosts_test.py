@@ -140,12 +140,9 @@ def test_two_hosts_train_and_attack_as_one(flags, tmp_path):
     assert [row["step"] for row in metrics.read(two)] == [2, 4, 6, 8]
     assert len(files.read_json(two / workdirs.ENVIRONMENT)["devices"]) == 2
 
-    # Another number of hosts goes on from where these were.
+    # One goes on from where these were; that two go on, the tasks of SLURM show.
     shutil.rmtree(two / "checkpoints" / "8")
     _train_alone(two, flags)
-    _assert_close(_state(one), _state(two))
-    shutil.rmtree(one / "checkpoints" / "8")
-    _run_two(_command("train", one, *flags), tmp_path / "logs")
     _assert_close(_state(one), _state(two))
 
     found = []

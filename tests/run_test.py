@@ -10,13 +10,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 import tensorstore
-from conftest import ROOT, stop_after
+from conftest import ROOT, small, stop_after
 
 import advloss
 from advloss import config as configs
@@ -30,6 +29,25 @@ from advloss.training.workdir import restore
 @pytest.fixture
 def config(small_config):
     return configs.resolve(small_config)
+
+
+@pytest.fixture(scope="module")
+def made(digits_dir, tmp_path_factory):
+    """The folder and the state of that run, finished: to be copied."""
+    workdir = tmp_path_factory.mktemp("made") / "run"
+    return workdir, _train(configs.resolve(small(digits_dir)), workdir)
+
+
+@pytest.fixture
+def whole(made):
+    """Its state at the end."""
+    return made[1]
+
+
+@pytest.fixture
+def finished(made, tmp_path):
+    """A copy of its folder."""
+    return shutil.copytree(made[0], tmp_path / "finished")
 
 
 def _train(config, workdir):
@@ -47,8 +65,9 @@ def _assert_same_bits(first, second):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
-def test_a_continued_run_has_the_same_bits(config, tmp_path, monkeypatch):
-    whole = _train(config, tmp_path / "whole")
+def test_a_continued_run_has_the_same_bits(
+    config, tmp_path, monkeypatch, whole, finished
+):
     with monkeypatch.context() as patch:
         stop_after(patch, 1)
         with pytest.raises(KeyboardInterrupt):
@@ -57,18 +76,17 @@ def test_a_continued_run_has_the_same_bits(config, tmp_path, monkeypatch):
     continued = _train(config, tmp_path / "parts")
     _assert_same_bits(whole, continued)
     # Nor did later chunks write into an earlier checkpoint.
-    _assert_same_bits(_state(config, tmp_path / "whole", step=4), stopped)
-    rows = [metrics.read(tmp_path / name) for name in ("whole", "parts")]
+    _assert_same_bits(_state(config, finished, step=4), stopped)
+    rows = [metrics.read(folder) for folder in (finished, tmp_path / "parts")]
     for row in rows[0] + rows[1]:
         del row["steps_per_second"]
     assert [row["step"] for row in rows[0]] == [2, 4, 6, 8]
     assert rows[0] == rows[1]
 
 
-def test_a_finished_run_is_left_as_it_is(config, tmp_path):
-    first = _train(config, tmp_path)
-    _assert_same_bits(first, _train(config, tmp_path))
-    assert len(metrics.read(tmp_path)) == 4
+def test_a_finished_run_is_left_as_it_is(config, whole, finished):
+    _assert_same_bits(whole, _train(config, finished))
+    assert len(metrics.read(finished)) == 4
 
 
 def _command(config, workdir, **changes) -> list[str]:
@@ -80,43 +98,13 @@ def _command(config, workdir, **changes) -> list[str]:
 
 
 @pytest.mark.slow
-def test_sigkill_and_continue_has_the_same_bits(config, tmp_path):
-    """Two real processes are killed at different moments, then the run is finished."""
-    often = {"steps": 200, "checkpoint_every": 10, "chunk_steps": 5}
-    command = _command(config, tmp_path / "killed", **often)
-    killed = 0
-    for checkpoints_seen in (1, 4):
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-        folder = tmp_path / "killed" / "checkpoints"
-        start = _last_step(folder)
-        while process.poll() is None:
-            if _last_step(folder) >= start + 10 * checkpoints_seen:
-                os.kill(process.pid, signal.SIGKILL)
-                process.wait()
-                killed += process.returncode == -signal.SIGKILL
-            time.sleep(0.02)
-    assert killed == 2
-    states = [_train(config, tmp_path / name) for name in ("killed", "whole")]
-    assert int(states[0]["step"]) == 200
-    _assert_same_bits(*states)
-
-
-def _last_step(folder: Path) -> int:
-    if not folder.is_dir():
-        return 0
-    return max((int(p.name) for p in folder.iterdir() if p.name.isdigit()), default=0)
-
-
-@pytest.mark.slow
-def test_a_full_disk_keeps_what_is_good(config, tmp_path):
+def test_a_full_disk_keeps_what_is_good(config, whole, finished):
     """No file may grow beyond what a checkpoint takes: the system refuses, as when
     there is no space."""
-    whole = _train(config, tmp_path / "whole")
     # As it was four steps earlier.
-    full = shutil.copytree(tmp_path / "whole", tmp_path / "full")
-    shutil.rmtree(full / "checkpoints" / "8")
+    shutil.rmtree(finished / "checkpoints" / "8")
     process = subprocess.Popen(
-        _command(config, full), cwd=ROOT, stderr=subprocess.PIPE, text=True
+        _command(config, finished), cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
     _, said = process.communicate()
@@ -125,14 +113,13 @@ def test_a_full_disk_keeps_what_is_good(config, tmp_path):
     errors = [line for line in lines if line.startswith("error: ")]
     assert len(errors) == 1 and "can't be written: File too large" in errors[0]
     assert "Traceback" not in said
-    assert checkpoints.steps(full) == [4]
-    _assert_same_bits(whole, _train(config, full))
+    assert checkpoints.steps(finished) == [4]
+    _assert_same_bits(whole, _train(config, finished))
 
 
-def test_a_checkpoint_of_absurd_size_is_refused(config, tmp_path):
+def test_a_checkpoint_of_absurd_size_is_refused(config, whole, finished):
     """Before there is memory for it: the process would end without a word."""
-    whole = _train(config, tmp_path)
-    files = tmp_path / "checkpoints" / "8" / "state"
+    files = finished / "checkpoints" / "8" / "state"
     store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{files}/"})
     store = store.result()
     key = next(k for k in store.list().result() if b"bias/.zarray" in k)
@@ -140,18 +127,19 @@ def test_a_checkpoint_of_absurd_size_is_refused(config, tmp_path):
     about["shape"] = about["chunks"] = [10**13]
     store.write(key, json.dumps(about)).result()
     with pytest.raises(InputError, match=r"8 is damaged .* claims 4\d{13} bytes"):
-        advloss.load_run(tmp_path)
+        advloss.load_run(finished)
     with pytest.warns(UserWarning, match=r"claims .*damaged, going on from step 4"):
-        _assert_same_bits(whole, _train(config, tmp_path))
+        _assert_same_bits(whole, _train(config, finished))
 
 
 @pytest.mark.parametrize(
     "how",
     ["truncated", "one bit", "no digest", "its config's bit", "its data's bit"],
 )
-def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(config, tmp_path, how):
-    whole = _train(config, tmp_path)
-    newest = tmp_path / "checkpoints" / "8"
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
+    config, whole, finished, how
+):
+    newest = finished / "checkpoints" / "8"
     files = [path for path in (newest / "state").rglob("*") if path.is_file()]
     largest = max(files, key=lambda path: path.stat().st_size)
     content = bytearray(largest.read_bytes())
@@ -172,15 +160,14 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(config, tmp_pat
         text = text[:place] + flipped + text[place + 1 :]
         (newest / name / "metadata").write_text(text)
     with pytest.warns(UserWarning, match=r"8 is damaged.*going on from step 4"):
-        continued = _train(config, tmp_path)
+        continued = _train(config, finished)
     _assert_same_bits(whole, continued)
-    assert [path.name for path in (tmp_path / "damaged").iterdir()] == ["8"]
+    assert [path.name for path in (finished / "damaged").iterdir()] == ["8"]
 
 
 def test_asked_to_end_it_saves_and_goes_on_with_the_same_bits(
-    config, tmp_path, monkeypatch
+    config, tmp_path, monkeypatch, whole
 ):
-    whole = _train(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(signals, "requested", lambda: True)
         with pytest.raises(Stopped, match="stopped at step 2 of 8, saved"):
@@ -209,30 +196,28 @@ def test_a_signal_ends_a_launcher_in_order(config, tmp_path, number):
     assert said.strip().splitlines()[-1] == line
 
 
-def test_another_config_is_refused_and_nothing_is_overwritten(config, tmp_path):
-    _train(config, tmp_path)
-    before = _contents(tmp_path)
+def test_another_config_is_refused_and_nothing_is_overwritten(config, finished):
+    before = _contents(finished)
     with config.unlocked():
         config.train.attack.epsilon = 0.2
     with pytest.raises(
         InputError, match=r"train.attack.epsilon: 0.3 there, 0.2 here.*--workdir"
     ):
-        _train(config, tmp_path)
-    assert _contents(tmp_path) == before
+        _train(config, finished)
+    assert _contents(finished) == before
 
 
 def _contents(folder):
     return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_checkpoint_of_another_config_is_refused(config, tmp_path):
+def test_a_checkpoint_of_another_config_is_refused(config, finished):
     """Also where someone replaced config.json."""
-    _train(config, tmp_path)
     with config.unlocked():
         config.seed = 5
-    (tmp_path / "config.json").write_text(configs.to_json(config))
+    (finished / "config.json").write_text(configs.to_json(config))
     with pytest.raises(InputError, match="seed: 0 there, 5 here"):
-        _train(config, tmp_path)
+        _train(config, finished)
 
 
 def test_a_folder_with_other_things_is_refused(config, tmp_path):
@@ -285,40 +270,38 @@ def _use_other_data(config, folder):
         config.data.dir = str(other)
 
 
-def test_a_checkpoint_of_a_run_on_other_data_is_refused(config, tmp_path):
+def test_a_checkpoint_of_a_run_on_other_data_is_refused(config, tmp_path, finished):
     """Of the same config: only its data tell it apart."""
-    _train(config, tmp_path / "run")
     others = config.copy_and_resolve_references()
     _use_other_data(others, tmp_path)
     _train(others, tmp_path / "others")
-    newest = tmp_path / "run" / "checkpoints" / "8"
+    newest = finished / "checkpoints" / "8"
     shutil.rmtree(newest)
     shutil.copytree(tmp_path / "others" / "checkpoints" / "8", newest)
     said = (
-        r"checkpoints/8 was trained on other data than .*run/data.json notes: if it is "
-        r"another run's, take it out; if data.json was edited, delete that"
+        r"checkpoints/8 was trained on other data than .*finished/data.json notes: if "
+        r"it is another run's, take it out; if data.json was edited, delete that"
     )
     for use in (
-        lambda: _train(config, tmp_path / "run"),
-        lambda: evaluate_run(config, tmp_path / "run", jax.devices()[:1]),
-        lambda: advloss.load_run(tmp_path / "run"),
+        lambda: _train(config, finished),
+        lambda: evaluate_run(config, finished, jax.devices()[:1]),
+        lambda: advloss.load_run(finished),
     ):
         with pytest.raises(InputError, match=said):
             use()
-    (tmp_path / "run" / "data.json").unlink()
+    (finished / "data.json").unlink()
     with pytest.raises(InputError, match=r"the training images or labels are not"):
-        _train(config, tmp_path / "run")
+        _train(config, finished)
 
 
-def test_an_edited_note_of_data_is_told_from_other_data(config, tmp_path):
-    _train(config, tmp_path / "run")
-    path = tmp_path / "run" / "data.json"
+def test_an_edited_note_of_data_is_told_from_other_data(config, finished):
+    path = finished / "data.json"
     noted = path.read_text()
     path.write_text(json.dumps({"train": "0" * 64, "test": "0" * 64}))
     with pytest.raises(InputError, match=r"data.json was edited: .* delete it: the"):
-        _train(config, tmp_path / "run")
+        _train(config, finished)
     path.unlink()
-    _train(config, tmp_path / "run")
+    _train(config, finished)
     assert path.read_text() == noted
 
 
@@ -364,30 +347,29 @@ def test_a_folder_that_goes_away_ends_the_run(config, tmp_path, monkeypatch, how
         assert checkpoints.steps(tmp_path / "moved") == [4, 8]
 
 
-def test_a_name_with_brackets_is_a_name(config, tmp_path):
+def test_a_name_with_brackets_is_a_name(config, tmp_path, whole):
     """What a sweep or a user may well call a run."""
-    whole = _train(config, tmp_path / "plain")
     _assert_same_bits(whole, _train(config, tmp_path / "lmcl[m=0.3]*?"))
     _assert_same_bits(whole, _state(config, tmp_path / "lmcl[m=0.3]*?"))
     with pytest.raises(InputError, match=r"--workdir=.*a\\b is not valid"):
         _train(config, tmp_path / "a\\b")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["lmcl[m=0.3]*?", "plain"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["lmcl[m=0.3]*?"]
 
 
-def test_a_finished_run_is_held_to_its_data_too(config, tmp_path):
-    first = _train(config, tmp_path / "run")
-    _forget_data(tmp_path / "run")
-    _assert_same_bits(first, _train(config, tmp_path / "run"))
-    (tmp_path / "run" / "data.json").unlink()
+def test_a_finished_run_is_held_to_its_data_too(config, whole, finished):
+    _forget_data(finished)
+    _assert_same_bits(whole, _train(config, finished))
+    (finished / "data.json").unlink()
     with pytest.raises(InputError, match=r"data.json is missing: .*put it back"):
-        _train(config, tmp_path / "run")
+        _train(config, finished)
     with pytest.raises(InputError, match=r"data.json is missing: .*put it back"):
-        evaluate_run(config, tmp_path / "run", jax.devices()[:1])
+        evaluate_run(config, finished, jax.devices()[:1])
 
 
 @pytest.mark.parametrize("name", ["config.json", "data.json"])
-def test_a_file_that_is_removed_while_it_trains(config, tmp_path, monkeypatch, name):
-    whole = _train(config, tmp_path / "whole")
+def test_a_file_that_is_removed_while_it_trains(
+    config, tmp_path, monkeypatch, whole, name
+):
     with monkeypatch.context() as patch:
         _meanwhile(patch, tmp_path / "run", (tmp_path / "run" / name).unlink)
         _assert_same_bits(whole, _train(config, tmp_path / "run"))
@@ -395,8 +377,7 @@ def test_a_file_that_is_removed_while_it_trains(config, tmp_path, monkeypatch, n
     evaluate_run(found, tmp_path / "run", jax.devices()[:1])
 
 
-def test_a_lock_that_is_removed_ends_the_run(config, tmp_path, monkeypatch):
-    whole = _train(config, tmp_path / "whole")
+def test_a_lock_that_is_removed_ends_the_run(config, tmp_path, monkeypatch, whole):
     with monkeypatch.context() as patch:
         _meanwhile(patch, tmp_path / "run", (tmp_path / "run" / ".lock").unlink)
         with pytest.raises(InputError, match=r"run/.lock was removed .* continues"):
@@ -405,35 +386,35 @@ def test_a_lock_that_is_removed_ends_the_run(config, tmp_path, monkeypatch):
     _assert_same_bits(whole, _train(config, tmp_path / "run"))
 
 
-def test_what_a_checkpoint_knows_is_written_again(config, tmp_path):
-    whole, names = _train(config, tmp_path), ("config.json", "data.json")
-    before = {name: (tmp_path / name).read_text() for name in names}
+def test_what_a_checkpoint_knows_is_written_again(config, whole, finished):
+    names = ("config.json", "data.json")
+    before = {name: (finished / name).read_text() for name in names}
     for name in names:
-        (tmp_path / name).unlink()
+        (finished / name).unlink()
     others = config.copy_and_resolve_references()
     with others.unlocked():
         others.seed = 5
     with pytest.raises(InputError, match="seed: 0 there, 5 here"):
-        _train(others, tmp_path)
-    _assert_same_bits(whole, _train(config, tmp_path))
-    assert {name: (tmp_path / name).read_text() for name in names} == before
+        _train(others, finished)
+    _assert_same_bits(whole, _train(config, finished))
+    assert {name: (finished / name).read_text() for name in names} == before
 
 
-def test_a_run_that_lost_its_checkpoints_says_that_it_begins_again(config, tmp_path):
-    whole = _train(config, tmp_path)
+def test_a_run_that_lost_its_checkpoints_says_that_it_begins_again(
+    config, whole, finished
+):
     for left in ([], ["checkpoints"]):
-        shutil.rmtree(tmp_path / "checkpoints")
-        [(tmp_path / name).mkdir() for name in left]
+        shutil.rmtree(finished / "checkpoints")
+        [(finished / name).mkdir() for name in left]
         with pytest.warns(UserWarning, match="metrics of step 8 and no checkpoint: "):
-            _assert_same_bits(whole, _train(config, tmp_path))
+            _assert_same_bits(whole, _train(config, finished))
 
 
-def test_a_finished_run_takes_new_settings_of_its_evaluation(config, tmp_path):
-    whole = _train(config, tmp_path)
+def test_a_finished_run_takes_new_settings_of_its_evaluation(config, whole, finished):
     with config.unlocked():
         config.evaluate.pgd.steps = 5
-    _assert_same_bits(whole, _train(config, tmp_path))
-    assert configs.load_config(tmp_path).evaluate.pgd.steps == 5
+    _assert_same_bits(whole, _train(config, finished))
+    assert configs.load_config(finished).evaluate.pgd.steps == 5
 
 
 def _put(path, text):
@@ -466,25 +447,23 @@ def _put(path, text):
         ),
     ],
 )
-def test_what_is_not_what_its_name_says(config, tmp_path, name, text, said):
-    _train(config, tmp_path)
-    _put(tmp_path / name, text)
-    before = _contents(tmp_path)
+def test_what_is_not_what_its_name_says(config, finished, name, text, said):
+    _put(finished / name, text)
+    before = _contents(finished)
     for use in (
-        lambda: _train(config, tmp_path),
-        lambda: evaluate_run(config, tmp_path, jax.devices()[:1]),
-        lambda: advloss.load_run(tmp_path),
+        lambda: _train(config, finished),
+        lambda: evaluate_run(config, finished, jax.devices()[:1]),
+        lambda: advloss.load_run(finished),
     ):
         with pytest.raises(InputError, match=said):
             use()
-    assert _contents(tmp_path) == before
+    assert _contents(finished) == before
 
 
 @pytest.mark.parametrize("refusal", [errno.EACCES, errno.EMFILE])
 def test_a_checkpoint_that_may_not_be_read_is_not_put_aside(
-    config, tmp_path, monkeypatch, refusal
+    config, monkeypatch, finished, refusal
 ):
-    _train(config, tmp_path)
     words = os.strerror(refusal)
 
     def read(*_, **__):
@@ -492,8 +471,8 @@ def test_a_checkpoint_that_may_not_be_read_is_not_put_aside(
 
     monkeypatch.setattr(checkpoints, "_read", read)
     with pytest.raises(InputError, match=f"checkpoints/8 can't be read: {words}"):
-        _train(config, tmp_path)
-    assert checkpoints.steps(tmp_path) == [4, 8]
+        _train(config, finished)
+    assert checkpoints.steps(finished) == [4, 8]
 
 
 def test_checkpoints_of_others_are_left_as_they_are(config, tmp_path):
@@ -505,11 +484,10 @@ def test_checkpoints_of_others_are_left_as_they_are(config, tmp_path):
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [theirs / "model.pt"]
 
 
-def test_a_file_is_no_checkpoint(config, tmp_path):
+def test_a_file_is_no_checkpoint(config, finished):
     """It must not pass for the last one."""
-    _train(config, tmp_path)
-    shutil.rmtree(tmp_path / "checkpoints" / "8")
-    (tmp_path / "checkpoints" / "8").touch()
-    assert checkpoints.steps(tmp_path) == [4]
+    shutil.rmtree(finished / "checkpoints" / "8")
+    (finished / "checkpoints" / "8").touch()
+    assert checkpoints.steps(finished) == [4]
     with pytest.raises(InputError, match="trained for 4 of 8 steps"):
-        evaluate_run(config, tmp_path, jax.devices()[:1])
+        evaluate_run(config, finished, jax.devices()[:1])

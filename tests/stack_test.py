@@ -17,6 +17,8 @@ from advloss.runtime import checkpoints, lock, metrics
 from advloss.runtime import devices as on_devices
 from advloss.training import run, stack, step
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 
 def _variants(config, **axes):
     """A config for every combination of values; keys with __ for dots."""
@@ -33,11 +35,6 @@ def _variants(config, **axes):
 def lmcl(small_config):
     small_config.loss.name = "lmcl"
     return small_config
-
-
-@pytest.fixture
-def dataset(small_config):
-    return data.load(**small_config.data)
 
 
 def test_numbers_share_a_program_and_structure_does_not(lmcl):

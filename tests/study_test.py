@@ -25,15 +25,22 @@ NAMES = ("undefended", "softmax", "lmcl_m0.3")
 @pytest.fixture(scope="module")
 def runs(digits_dir):
     found = []
-    for seed in (0, 1):
-        for name in NAMES:
-            config = paper.network(name, "smoke")
-            config.seed = seed
-            config.data.source, config.data.dir = "idx", str(digits_dir)
-            config.train.batch_size = 20
-            config.model.name = "mlp"
-            config.evaluate.examples, config.evaluate.batch_size = 40, 40
-            found.append(configs.resolve(config))
+    for name in NAMES:
+        config = paper.network(name, "smoke")
+        config.data.source, config.data.dir = "idx", str(digits_dir)
+        config.train.batch_size = 20
+        config.model.name = "mlp"
+        config.evaluate.examples, config.evaluate.batch_size = 40, 40
+        found.append(configs.resolve(config))
+    return found
+
+
+@pytest.fixture
+def quick(runs):
+    """The same, attacked by noise alone: for what is no matter of attacks."""
+    found = [config.copy_and_resolve_references() for config in runs]
+    for config in found:
+        config.evaluate.attacks = ("noise",)
     return found
 
 
@@ -63,8 +70,8 @@ def test_every_network_is_trained_attacked_and_looked_into(folder, runs):
         assert len(list(found[0].workdir.glob("changes/*"))) == 3
 
 
-def test_a_run_that_diverges_holds_up_no_other(runs, tmp_path):
-    bad, good = (config.copy_and_resolve_references() for config in runs[1:3])
+def test_a_run_that_diverges_holds_up_no_other(quick, tmp_path):
+    bad, good = quick[1:]
     bad.train.learning_rate = 1e30
     bad, good = configs.resolve(bad), configs.resolve(good)
     (error,) = study.run([bad, good], tmp_path, jax.devices()[:1])
@@ -125,18 +132,19 @@ def test_a_teacher_that_is_not_there_is_told_before_training(runs, tmp_path):
     assert not (tmp_path / "study").exists()
 
 
-def test_a_teacher_may_be_trained_in_the_study_before_its_student(runs, tmp_path):
-    student = _student(runs[1], study.workdir_of(runs[1], tmp_path))
+def test_a_teacher_may_be_trained_in_the_study_before_its_student(quick, tmp_path):
+    teacher = quick[1]
+    student = _student(teacher, study.workdir_of(teacher, tmp_path))
     with pytest.raises(InputError, match=r"config.defence.teacher=.*holds no run"):
-        study.run([student, runs[1]], tmp_path, jax.devices()[:1])
+        study.run([student, teacher], tmp_path, jax.devices()[:1])
     with pytest.warns(UserWarning, match=r"at temperature 1, and .*temperature=20: "):
-        study.run([runs[1], student], tmp_path, jax.devices()[:1])
+        study.run([teacher, student], tmp_path, jax.devices()[:1])
     assert results.load(study.workdir_of(student, tmp_path))
 
 
-def test_a_teacher_that_diverges_holds_up_no_other(runs, tmp_path):
+def test_a_teacher_that_diverges_holds_up_no_other(quick, tmp_path):
     """They are trained together, as their students are."""
-    good = _student(runs[1], "")
+    good = _student(quick[1], "")
     bad = good.copy_and_resolve_references()
     bad.name, bad.train.learning_rate = "bad", 1e30
     (error,) = study.run([bad, good], tmp_path, jax.devices()[:2])
