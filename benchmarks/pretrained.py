@@ -3,9 +3,9 @@
     make pretrained RUNS=runs/softmax,runs/lmcl
 
 Saves each run as advloss/pretrained/mnist-LOSS, rounded to float16, and loads it again.
-That network is attacked: PGD-100 on all test digits, AutoAttack on the first 1,000, the
-checks of `diagnose` on the first 200. What is left stands in its model card. The runs
-are named by their losses; docs/recipe.md has the commands that train them.
+That network is attacked: by PGD-100 and AutoAttack on the first 1,000 test digits, and by
+the checks of `diagnose` on the first 200. What is left stands in its model card. The
+networks are named by their losses; docs/recipe.md has the commands that train them.
 """
 
 import dataclasses
@@ -21,28 +21,26 @@ from advloss.types import Dataset
 
 _RUNS = flags.DEFINE_list("runs", [], "Work directories of finished runs on MNIST.")
 _TO = flags.DEFINE_string("to", "advloss/pretrained", "Where the folders are written.")
-_ATTACKED = flags.DEFINE_integer("attacked", 1_000, "Test digits for AutoAttack.")
+_ATTACKED = flags.DEFINE_integer("attacked", 1_000, "Test digits, the first so many.")
 _DIAGNOSED = 200
 
 
 def facts(trained: advloss.Trained, dataset: Dataset) -> dict[str, str]:
     """What is left of the test digits, by how they were attacked."""
-    images, labels = dataset.test
-    epsilon = trained.config.train.attack.epsilon
+    count, epsilon = _ATTACKED.value, trained.config.train.attack.epsilon
+    digits = [array[:count] for array in dataset.test]
     weak = advloss.evaluate(
-        trained, images, labels, epsilon=epsilon, attacks="pgd", steps=100,
-        step_size=0.01,
-    )  # fmt: skip
-    first = images[: _ATTACKED.value], labels[: _ATTACKED.value]
-    strong = advloss.evaluate(trained, *first, epsilon=epsilon, attacks="autoattack")
-    print(strong, flush=True)
-    few = images[:_DIAGNOSED], labels[:_DIAGNOSED]
+        trained, *digits, epsilon=epsilon, attacks="pgd", steps=100, step_size=0.01
+    )
+    strong = advloss.evaluate(trained, *digits, epsilon=epsilon, attacks="autoattack")
+    print(weak, strong, sep="\n\n", flush=True)
+    few = [array[:_DIAGNOSED] for array in digits]
     diagnosis = advloss.diagnose(trained, *few, epsilon=epsilon)
     return {
         "data": f"MNIST, all {len(dataset.train.labels):,} training digits",
-        f"natural accuracy, {len(labels):,} test digits": _percent(*weak.natural),
+        f"natural accuracy, the first {count:,} test digits": _percent(*weak.natural),
         f"PGD-100, epsilon {epsilon:g}, the same": _left(weak),
-        f"AutoAttack, epsilon {epsilon:g}, the first {len(first[1]):,}": _left(strong),
+        f"AutoAttack, epsilon {epsilon:g}, the same": _left(strong),
         f"diagnosis, the first {_DIAGNOSED}": diagnosis.sentence,
     }
 
