@@ -3,8 +3,8 @@
     make pretrained RUNS=runs/softmax,runs/lmcl
 
 Saves each run as advloss/pretrained/mnist-LOSS, rounded to float16, and loads it again.
-That network is attacked: by PGD-100 and AutoAttack on the first 1,000 test digits, and by
-the checks of `diagnose` on the first 200. What is left stands in its model card. The
+That network is attacked: by PGD-100 and AutoAttack on the first 1,000 test digits, and
+by the checks of `diagnose` on the first 200. What is left stands in its model card. The
 networks are named by their losses; docs/recipe.md has the commands that train them.
 """
 
