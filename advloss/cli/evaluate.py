@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from advloss import config as configs
 from advloss import report
 from advloss.attacks import suite
-from advloss.cli import flags
+from advloss.cli import flags, idle
 from advloss.errors import InputError
 from advloss.evaluation.run import evaluate_run
 
@@ -26,11 +26,8 @@ RESUMES = True
 def main(given: flags.Given) -> None:
     """Attacks the network in --workdir. Raises as `evaluate_run`."""
     config = given.resolved()
-    saved = configs.load_config(given.workdir).name
-    if given.flags.config is None and config.name != saved:
-        raise InputError(
-            f"config.name={config.name!r} is not valid: the run's name is {saved!r}"
-        )
+    check_name(given)
+    idle.warn([config], given.keys)
     warn_of_idle(config, given.keys)
     devices = flags.devices(given, config.evaluate.batch_size)
     measured = evaluate_run(config, given.workdir, devices)
@@ -39,6 +36,17 @@ def main(given: flags.Given) -> None:
             report.load_row(given.workdir, measured[0])
         )
     )
+
+
+def check_name(given: flags.Given) -> None:
+    """Raises InputError where the run in --workdir is given another name."""
+    if given.flags.config is not None:
+        return
+    name, saved = given.config.name, configs.load_config(given.workdir).name
+    if name != saved:
+        raise InputError(
+            f"config.name={name!r} is not valid: the run's name is {saved!r}"
+        )
 
 
 def warn_of_idle(config: ConfigDict, keys: Iterable[str]) -> None:
