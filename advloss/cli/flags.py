@@ -112,7 +112,7 @@ def parse(
 def folders(name: str, text: str) -> list[Path]:
     """The folders of --NAME=FOLDER,FOLDER. Raises InputError where one is no folder, or
     is named twice."""
-    found = [check_folder(f"--{name}", folder) for folder in text.split(",")]
+    found = [check_folder(f"--{name}", folder) for folder in _listed(text)]
     earlier: dict[Path, Path] = {}
     for folder in found:
         other = earlier.setdefault(folder.resolve(), folder)
@@ -122,6 +122,16 @@ def folders(name: str, text: str) -> list[Path]:
                 "once"
             )
     return found
+
+
+def _listed(text: str) -> list[str]:
+    """The parts between commas; one that a folder has in its name stays."""
+    first, *rest = text.split(",")
+    for end in range(len(rest), 0, -1):
+        joined = ",".join([first, *rest[:end]])
+        if Path(joined).is_dir():
+            return [joined, *(_listed(",".join(rest[end:])) if rest[end:] else [])]
+    return [first, *(_listed(",".join(rest)) if rest else [])]
 
 
 class Said(NamedTuple):
