@@ -1,10 +1,12 @@
 """Strange input of every kind: what would be ignored is said, the rest is one line."""
 
+import io
 import warnings
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -12,10 +14,21 @@ from made_runs import make_run
 
 import advloss
 from advloss import config as configs
-from advloss import networks
-from advloss.cli import diagnose, evaluate, flags, idle, keys, members, study, train
+from advloss import networks, report
+from advloss.cli import (
+    diagnose,
+    evaluate,
+    flags,
+    idle,
+    keys,
+    members,
+    study,
+    terminal,
+    train,
+)
 from advloss.errors import InputError
-from advloss.runtime import checkpoints
+from advloss.report import style
+from advloss.runtime import checkpoints, files
 
 CLASSES = 3
 IMAGES = np.random.default_rng(0).uniform(0.2, 0.8, (8, 4, 4, 1)).astype(np.float32)
@@ -230,3 +243,32 @@ def test_commands_a_surrogate_that_is_no_run_is_named_by_its_flag(
     given = flags.parse(diagnose.FLAGS, ["advloss"], words, saved_config=True)
     with pytest.raises(InputError, match=r"^--surrogates=.*none: .*holds no run"):
         diagnose.main(given)
+
+
+def test_environment_no_date_of_the_shell_ends_a_figure(tmp_path, monkeypatch):
+    """matplotlib reads it as it measures an SVG, whose date is left out."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "today")
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(terminal.sys, name, io.StringIO())
+    monkeypatch.setattr(terminal, "_mended", lambda *_: io.StringIO())
+    monkeypatch.setattr(terminal, "end_on_signals", lambda: None)
+    terminal.prepare()
+    figure = plt.figure(layout="constrained")
+    style.save(figure, tmp_path / "figure")
+    plt.close(figure)
+    assert (tmp_path / "figure.svg").exists()
+
+
+def test_report_what_the_system_refuses_is_not_said_to_be_damaged(
+    tmp_path, monkeypatch
+):
+    """Too many open files, say: the rights are there."""
+    make_run(tmp_path / "run", "mine")
+
+    def refuse(path):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(files, "check_regular", refuse)
+    row = report.load_row(tmp_path / "run")
+    assert row.status == "can't be read: config.json or checkpoint"
+    assert "Too many open files" in row.notes[0]
