@@ -14,7 +14,7 @@ from made_runs import make_run
 
 import advloss
 from advloss import config as configs
-from advloss import networks, report
+from advloss import data, networks, report
 from advloss.cli import (
     diagnose,
     evaluate,
@@ -272,3 +272,11 @@ def test_report_what_the_system_refuses_is_not_said_to_be_damaged(
     row = report.load_row(tmp_path / "run")
     assert row.status == "can't be read: config.json or checkpoint"
     assert "Too many open files" in row.notes[0]
+
+
+def test_data_channels_first_are_told_what_to_do_with_the_array(tmp_path):
+    images, labels = np.full((6, 3, 8, 8), 0.5, np.float32), np.arange(6)
+    arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+    np.savez(tmp_path / "data.npz", **arrays)
+    with pytest.raises(InputError, match=r", images\.transpose\(0, 2, 3, 1\)$"):
+        data.load("npz", file=str(tmp_path / "data.npz"))
