@@ -16,7 +16,6 @@ from ml_collections import ConfigDict
 
 from advloss import report
 from advloss.cli import flags, idle
-from advloss.cli.evaluate import check_name
 from advloss.config import build
 from advloss.config.trees import invalid
 from advloss.errors import InputError
@@ -50,7 +49,7 @@ def main(given: flags.Given) -> None:
     for key, said in given.keys.items():
         if key.startswith("evaluate.") and key not in _HEEDED:
             raise invalid(key, said[-1], f"one of {', '.join(_HEEDED)}")
-    check_name(given)
+    given.check_name()
     idle.warn([config], given.keys)
     listed = given.flags.surrogates
     paths = [] if listed is None else flags.folders("surrogates", listed)

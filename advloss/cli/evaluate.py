@@ -11,11 +11,9 @@ from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
-from advloss import config as configs
 from advloss import report
 from advloss.attacks import suite
 from advloss.cli import flags, idle
-from advloss.errors import InputError
 from advloss.evaluation.run import evaluate_run
 
 FLAGS = ("config", "workdir", *flags.DEVICES)
@@ -26,7 +24,7 @@ RESUMES = True
 def main(given: flags.Given) -> None:
     """Attacks the network in --workdir. Raises as `evaluate_run`."""
     config = given.resolved()
-    check_name(given)
+    given.check_name()
     idle.warn([config], given.keys)
     warn_of_idle(config, given.keys)
     devices = flags.devices(given, config.evaluate.batch_size)
@@ -36,17 +34,6 @@ def main(given: flags.Given) -> None:
             report.load_row(given.workdir, measured[0])
         )
     )
-
-
-def check_name(given: flags.Given) -> None:
-    """Raises InputError where the run in --workdir is given another name."""
-    if given.flags.config is not None:
-        return
-    name, saved = given.config.name, configs.load_config(given.workdir).name
-    if name != saved:
-        raise InputError(
-            f"config.name={name!r} is not valid: the run's name is {saved!r}"
-        )
 
 
 def warn_of_idle(config: ConfigDict, keys: Iterable[str]) -> None:

@@ -67,6 +67,16 @@ class Given(NamedTuple):
         """The config, checked. Raises InputError where a value is not valid."""
         return configs.resolve(self.config)
 
+    def check_name(self) -> None:
+        """Raises InputError where the run in --workdir is given another name."""
+        if self.flags.config is not None:
+            return
+        name, saved = self.config.name, load_config(self.workdir).name
+        if name != saved:
+            raise InputError(
+                f"config.name={name!r} is not valid: the run's name is {saved!r}"
+            )
+
 
 def parse(
     names: Sequence[str],
