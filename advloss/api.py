@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from advloss import config as configs
 from advloss.attacks import ATTACKS, checks
 from advloss.attacks.direct import look_at_objective
-from advloss.config import build
+from advloss.config import build, idle
 from advloss.data import augment
 from advloss.defences import DEFENCES
 from advloss.errors import InputError, shown
@@ -117,7 +117,8 @@ def fit(
         **({"model.name": module} if isinstance(module, str) else {}),
         **config,
     }
-    settings = _config(keys)
+    settings = _config({key: checks.plain(value) for key, value in keys.items()})
+    _check_idle(settings, config)
     if (most := int(split.labels.max())) >= settings.data.num_classes:
         raise InputError(
             f"config.data.num_classes={settings.data.num_classes} is not valid: use at "
@@ -202,6 +203,21 @@ def _check_heeded(module: Any, config: Mapping[str, Any]) -> None:
             raise InputError(
                 f"config.{key}={shown(config[key])} is not valid: the data are the "
                 "images and labels that are given"
+            )
+        if key.startswith("evaluate."):
+            raise InputError(
+                f"config.{key}={shown(config[key])} is not valid: fit attacks no test "
+                "images; give it to advloss.evaluate"
+            )
+
+
+def _check_idle(settings: ConfigDict, config: Mapping[str, Any]) -> None:
+    """Raises InputError for a key that changes nothing beside the others."""
+    for key in config:
+        if why := idle.reason(settings, key):
+            raise InputError(
+                f"config.{key}={shown(config[key])} changes nothing: {why}; leave it "
+                "out"
             )
 
 

@@ -155,8 +155,8 @@ def test_a_key_that_changes_nothing_in_training_is_said(config):
         (against, "train.validation.every", "train.validation.examples=0"),
     ):
         with pytest.warns(UserWarning, match=f"config.{key} changes nothing: .*{said}"):
-            idle.warn_in_training([run_of], [key])
+            idle.warn([run_of], [key])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        idle.warn_in_training([natural, against], ["train.attack.steps", "seed"])
-        idle.warn_in_training([student], ["defence.label_smoothing", "defence.awp"])
+        idle.warn([natural, against], ["train.attack.steps", "seed"])
+        idle.warn([student], ["defence.label_smoothing", "defence.awp"])

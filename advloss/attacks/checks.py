@@ -114,16 +114,17 @@ def check_images(given: Any, name: str = "images") -> np.ndarray:
 
 def check_layout(shape: tuple[int, ...], name: str) -> None:
     """Raises InputError where it is not `[batch, height, width, channels]`."""
+    array = name.split()[-1]  # Before it may stand where it comes from.
     if len(shape) != 4 or 0 in shape:
         raise InputError(
             f"{name} have shape {shape}: use [batch, height, width, channels], none of "
-            "them 0" + (f" (of one, {name}[None])" if len(shape) == 3 else "")
+            "them 0" + (f" (of one, {array}[None])" if len(shape) == 3 else "")
         )
     _, first, second, last = shape
     if first in (1, 3) and second > 4 and last > 4:
         raise InputError(
             f"{name} have shape {shape}, channels first: use [batch, height, width, "
-            f"channels], {name}.transpose(0, 2, 3, 1)"
+            f"channels], {array}.transpose(0, 2, 3, 1)"
         )
 
 

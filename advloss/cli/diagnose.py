@@ -8,19 +8,21 @@ report is written into the folder diagnosis/ of --workdir.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
 from advloss import report
-from advloss.cli import flags
+from advloss.cli import flags, idle
 from advloss.config import build
 from advloss.config.trees import invalid
 from advloss.errors import InputError
 from advloss.evaluation import examples
 from advloss.evaluation.diagnosis import Diagnosis, diagnose
 from advloss.training import workdir as workdirs
+from advloss.types import Classifier
 
 FLAGS = ("config", "workdir", "surrogates", *flags.DEVICES)
 SAVED_CONFIG = True
@@ -47,6 +49,8 @@ def main(given: flags.Given) -> None:
     for key, said in given.keys.items():
         if key.startswith("evaluate.") and key not in _HEEDED:
             raise invalid(key, said[-1], f"one of {', '.join(_HEEDED)}")
+    given.check_name()
+    idle.warn([config], given.keys)
     listed = given.flags.surrogates
     paths = [] if listed is None else flags.folders("surrogates", listed)
     if given.workdir.resolve() in [path.resolve() for path in paths]:
@@ -61,7 +65,7 @@ def main(given: flags.Given) -> None:
             f"--workdir={given.workdir} is trained for {run.step} of "
             f"{config.train.steps} steps: finish it with `advloss train` first"
         )
-    others = [workdirs.load_run(path).classifier for path in paths]
+    others = [_surrogate(path) for path in paths]
     found = _diagnosed(config, given, run, others, devices)
     title = f"Diagnosis of {config.name}"
     sections = report.sections_of_diagnosis(found)
@@ -72,6 +76,14 @@ def main(given: flags.Given) -> None:
             f"{report.write(title, sections, folder, command=given.line)}"
         )
     )
+
+
+def _surrogate(path: Path) -> Classifier:
+    """The network of a run in --surrogates. Raises InputError where there is none."""
+    try:
+        return workdirs.load_run(path).classifier
+    except InputError as error:
+        raise InputError(f"--surrogates={path}: {error}") from error
 
 
 def _diagnosed(

@@ -11,11 +11,9 @@ from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
-from advloss import config as configs
 from advloss import report
 from advloss.attacks import suite
-from advloss.cli import flags
-from advloss.errors import InputError
+from advloss.cli import flags, idle
 from advloss.evaluation.run import evaluate_run
 
 FLAGS = ("config", "workdir", *flags.DEVICES)
@@ -26,11 +24,8 @@ RESUMES = True
 def main(given: flags.Given) -> None:
     """Attacks the network in --workdir. Raises as `evaluate_run`."""
     config = given.resolved()
-    saved = configs.load_config(given.workdir).name
-    if given.flags.config is None and config.name != saved:
-        raise InputError(
-            f"config.name={config.name!r} is not valid: the run's name is {saved!r}"
-        )
+    given.check_name()
+    idle.warn([config], given.keys)
     warn_of_idle(config, given.keys)
     devices = flags.devices(given, config.evaluate.batch_size)
     measured = evaluate_run(config, given.workdir, devices)

@@ -9,7 +9,7 @@ The config is the run's own; --config.data.dir=FOLDER says where its data are.
 """
 
 from advloss import report
-from advloss.cli import flags
+from advloss.cli import flags, idle
 from advloss.config.trees import invalid
 from advloss.errors import InputError
 
@@ -35,4 +35,5 @@ def main(given: flags.Given) -> None:
     if "" in best:
         raise InputError(f"--best={given.flags.best} is not valid: name files")
     folder, config = given.flags.to, given.resolved()
+    idle.warn([config], given.keys)
     print(report.export(given.workdir, folder, about, best, config=config))

@@ -67,6 +67,16 @@ class Given(NamedTuple):
         """The config, checked. Raises InputError where a value is not valid."""
         return configs.resolve(self.config)
 
+    def check_name(self) -> None:
+        """Raises InputError where the run in --workdir is given another name."""
+        if self.flags.config is not None:
+            return
+        name, saved = self.config.name, load_config(self.workdir).name
+        if name != saved:
+            raise InputError(
+                f"config.name={name!r} is not valid: the run's name is {saved!r}"
+            )
+
 
 def parse(
     names: Sequence[str],
@@ -112,7 +122,7 @@ def parse(
 def folders(name: str, text: str) -> list[Path]:
     """The folders of --NAME=FOLDER,FOLDER. Raises InputError where one is no folder, or
     is named twice."""
-    found = [check_folder(f"--{name}", folder) for folder in text.split(",")]
+    found = [check_folder(f"--{name}", folder) for folder in _listed(text)]
     earlier: dict[Path, Path] = {}
     for folder in found:
         other = earlier.setdefault(folder.resolve(), folder)
@@ -122,6 +132,16 @@ def folders(name: str, text: str) -> list[Path]:
                 "once"
             )
     return found
+
+
+def _listed(text: str) -> list[str]:
+    """The parts between commas; one that a folder has in its name stays."""
+    first, *rest = text.split(",")
+    for end in range(len(rest), 0, -1):
+        joined = ",".join([first, *rest[:end]])
+        if Path(joined).is_dir():
+            return [joined, *(_listed(",".join(rest[end:])) if rest[end:] else [])]
+    return [first, *(_listed(",".join(rest)) if rest else [])]
 
 
 class Said(NamedTuple):

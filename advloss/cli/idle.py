@@ -1,27 +1,27 @@
 """Keys that are set and change nothing: a command says so."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from ml_collections import ConfigDict
 
-from advloss.defences import DEFENCES
+from advloss.config.idle import reason
 
 
-def warn_in_training(runs: Sequence[ConfigDict], keys: Iterable[str]) -> None:
+def warn(runs: Sequence[ConfigDict], keys: Iterable[str]) -> None:
     """Warns of keys that change nothing in how any of these runs is trained."""
     for key in dict.fromkeys(keys):
-        reasons = [_reason(config, key) for config in runs]
+        reasons = [reason(config, key) for config in runs]
         if all(reasons):
-            listed = " and ".join(dict.fromkeys(map(str, reasons)))
-            warnings.warn(f"config.{key} changes nothing: {listed}", stacklevel=2)
+            _warn(key, " and ".join(dict.fromkeys(map(str, reasons))))
 
 
-def _reason(config: ConfigDict, key: str) -> str | None:
-    of_attack = key == "defence.attack" or key.startswith("train.attack.")
-    if of_attack and not DEFENCES[config.defence.name].attacks:
-        return f"config.defence.name={config.defence.name} attacks no batch"
-    of_validation = key in ("train.validation.every", "train.validation.steps")
-    if of_validation and not config.train.validation.examples:
-        return "config.train.validation.examples=0"
-    return None
+def warn_of_replaced(keys: Iterable[str], own: Collection[str]) -> None:
+    """Warns of keys that are set for all runs, each of which has its own value."""
+    for key in keys:
+        if key in own:
+            _warn(key, "every run sets it itself")
+
+
+def _warn(key: str, why: str) -> None:
+    warnings.warn(f"config.{key} changes nothing: {why}", stacklevel=3)

@@ -25,12 +25,17 @@ def main(given: flags.Given) -> None:
     found = {
         key: entry
         for key, entry in configs.keys().items()
-        if all(w.lower() in f"{key} {entry.help}".lower() for w in given.words)
+        if all(_bare(word) in f"{key} {entry.help}".lower() for word in given.words)
     }
     if not found:
         words = " ".join(given.words)
         raise InputError(f"no key has {words!r} in its name or its help")
     print("\n".join(table(found)))
+
+
+def _bare(word: str) -> str:
+    """A word as it is looked for; a key may be given as the command line sets it."""
+    return word.lower().lstrip("-").removeprefix("config.")
 
 
 def table(found: dict[str, Key]) -> Iterator[str]:

@@ -66,6 +66,14 @@ def networks(config: ConfigDict, parts: Sequence[str]) -> list[ConfigDict]:
     return [_network(shared, n, seed) for seed in range(config.seeds) for n in split]
 
 
+def own_keys(config: ConfigDict) -> list[str]:
+    """The keys that every network of a study sets itself."""
+    each = [network.split()[1:] for network in config.networks]
+    return sorted(
+        set.intersection(*({w.partition("=")[0] for w in words} for words in each))
+    )
+
+
 def _check(config: ConfigDict, key: str, valid: Valid) -> None:
     value = config[key]
     value = tuple(value) if type(value) is list else value

@@ -40,10 +40,12 @@ def main(given: flags.Given) -> None:
     if members.is_sweep(config):
         variants = members.variants(config)
         runs = [variant.config for variant in variants]
-        swept = [*variants[0].values]
+        own = [*variants[0].values]
     else:
-        runs, swept = members.networks(config, tuple(report.PARTS)), []
-    idle.warn_in_training(runs, [*given.keys, *swept])
+        runs = members.networks(config, tuple(report.PARTS))
+        own = members.own_keys(config)
+    idle.warn_of_replaced(given.keys, own)
+    idle.warn(runs, [*given.keys, *own])
     files.check_folder("--workdir", given.workdir / "report")  # Not after hours.
     workdirs = [workdir_of(run, given.workdir) for run in runs]
     if not given.flags.overwrite:

@@ -15,13 +15,15 @@ from typing import IO
 from advloss.errors import one_line
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_UNHEEDED = ("MPLBACKEND", "SOURCE_DATE_EPOCH")
 
 
 def prepare() -> None:
     """Signals, streams and the environment, for the rest of the process."""
     end_on_signals()
-    for name in [n for n in os.environ if n.startswith("TQDM_") or n == "MPLBACKEND"]:
-        del os.environ[name]  # They change no file, but if wrong end the imports.
+    # They change no file, but if wrong end the imports or a figure.
+    for name in [n for n in os.environ if n.startswith("TQDM_") or n in _UNHEEDED]:
+        del os.environ[name]
     # matplotlib tells of its cache of fonts.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     # A number that is free would be given to the next file, a checkpoint say, and what

@@ -17,7 +17,7 @@ RESUMES = True
 def main(given: flags.Given) -> None:
     """Trains the config's network in --workdir. Raises as `train_runs`."""
     config = given.resolved()
-    idle.warn_in_training([config], given.keys)
+    idle.warn([config], given.keys)
     devices = flags.devices(given, config.train.batch_size)
     train_runs([config], [given.workdir], devices)
     workdir = shlex.quote(given.flags.workdir)

@@ -22,6 +22,8 @@ _VALUES = {
     "penalty": "lbfgs",
 }
 
+_NUMBERS = {int: "a whole number", float: "a number"}
+
 
 def flatten(config: ConfigDict) -> Iterator[tuple[str, Any]]:
     """Every value with its dotted key, section by section in the order of names.
@@ -76,8 +78,8 @@ def put_all(config: ConfigDict, values: Mapping[str, Any]) -> None:
             section, _, last = key.rpartition(".")
             place = get(config, section) if section else config
             truth = isinstance(value, bool | np.bool_)
-            if truth and place.get_type(last) in (int, float):
-                raise invalid(key, value, "a number")
+            if truth and place.get_type(last) in _NUMBERS:
+                raise invalid(key, value, _NUMBERS[place.get_type(last)])
             try:
                 place[last] = value
             except OverflowError:  # A whole number that no float holds.

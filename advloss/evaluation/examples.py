@@ -77,7 +77,7 @@ def check_alone(
     batch_size: int,
     devices: Sequence[jax.Device],
 ) -> None:
-    """The first image must have the same logits among others and among copies of it.
+    """The first image must have the same logits among others and as each of its copies.
 
     Raises:
         InputError: it has not.
@@ -85,13 +85,13 @@ def check_alone(
     among = images[:batch_size]
     copies = np.repeat(among[:1], len(among), axis=0)
     ends, again = (
-        _look(target, each, batch_size, devices)["ends"][0] for each in (among, copies)
+        _look(target, each, batch_size, devices)["ends"] for each in (among, copies)
     )
-    if not np.abs(again - ends).max() <= _CLOSE * np.ptp(ends):
+    if not np.abs(again - ends[0]).max() <= _CLOSE * np.ptp(ends[0]):
         raise InputError(
-            "the classifier gives the first image other logits in another batch: it "
-            "must judge each image by itself, always alike, as with running averages "
-            "of batch norm and without dropout"
+            "the classifier gives the first image other logits in another batch, or at "
+            "another place in it: it must judge each image by itself, always alike, as "
+            "with running averages of batch norm and without dropout"
         )
 
 

@@ -134,8 +134,21 @@ def _check_untold(taken: tuple[str, ...], variables: PyTree) -> None:
 
 
 def classifier(network: Network, variables: PyTree) -> Classifier:
-    """What an attack sees of a network: images -> logits."""
-    return lambda images: network.apply(variables, images)[0]
+    """What an attack sees of a network: images -> logits.
+
+    It raises InputError for images that are no batch, or no floats.
+    """
+
+    def classify(images: Array) -> Array:
+        shape, dtype = jnp.shape(images), jnp.result_type(images)
+        if len(shape) != 4 or not jnp.issubdtype(dtype, jnp.floating):
+            raise InputError(
+                f"images are {dtype} {shape}: use floats in [0, 1], [batch, height, "
+                "width, channels]"
+            )
+        return network.apply(variables, images)[0]
+
+    return classify
 
 
 def predictor(network: Network, variables: PyTree) -> Callable[[Array], Array]:

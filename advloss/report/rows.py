@@ -98,7 +98,8 @@ def load_row(
     folder = Path(os.path.abspath(workdir)).name or "/"  # Of "." there is none.
     config, notes = guarded("config.json", _config, workdir)
     if config is None:
-        status = _lacking(workdir)
+        refused = any("can't be read" in note for note in notes)
+        status = _lacking(workdir, "can't be read" if refused else "damaged")
         notes = notes if status.startswith(("damaged", "can't")) else []
         return Row(workdir, folder, status=status, notes=notes)
     if expected is not None:
@@ -190,12 +191,13 @@ def _taught_otherwise(
     return [f"defence.teacher: {own!r} there, {other!r} here"]
 
 
-def _lacking(workdir: Path) -> str:
+def _lacking(workdir: Path, found: str) -> str:
+    """The status of a run without a config; `found`: what its files are said to be."""
     try:
         if closed := _closed(workdir, "config.json", "checkpoints"):
             return closed
         if (workdir / "config.json").exists():
-            return "damaged: config.json or checkpoint"
+            return f"{found}: config.json or checkpoint"
         if checkpoints.steps(workdir):
             return "damaged: config.json is missing"
         return "the folder holds no run" if workdir.exists() else "no such run"

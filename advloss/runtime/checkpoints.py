@@ -124,6 +124,8 @@ def steps(workdir: Path) -> list[int]:
         return []
     try:
         names = [path.name for path in folder.iterdir() if path.is_dir()]
+    except PermissionError as error:
+        raise InputError(f"{folder} can't be read: {error.strerror}") from error
     except OSError as error:
         raise InputError(
             f"{folder} can't be read ({error.strerror}): it must be a folder; put the "

@@ -88,6 +88,11 @@ def check_frozen(
                 "trained.variables"
             )
     if not reads(config):
+        if frozen is not None:
+            raise InputError(
+                f"frozen is not valid with defence={config.defence.name!r}, which "
+                "reads nothing: leave it out"
+            )
         return
     if config.defence.get("teacher"):
         raise InputError(

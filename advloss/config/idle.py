@@ -1,0 +1,33 @@
+"""Keys that a config has and that change nothing in how it is trained."""
+
+from ml_collections import ConfigDict
+
+from advloss.data import SOURCES
+from advloss.defences import DEFENCES
+
+# Schedules in which the learning rate turns at `train.milestones`.
+_TURNING = ("one_cycle", "piecewise")
+_OF_ALL_DATA = ("data.source", "data.num_classes")
+
+
+def reason(config: ConfigDict, key: str) -> str | None:
+    """Why a key changes nothing in the training of a resolved config; None if it does.
+
+    Args:
+        config: all of it.
+        key: dotted, one that may be set.
+    """
+    of_attack = key == "defence.attack" or key.startswith("train.attack.")
+    if of_attack and not DEFENCES[config.defence.name].attacks:
+        return f"config.defence.name={config.defence.name} attacks no batch"
+    of_validation = key in ("train.validation.every", "train.validation.steps")
+    if of_validation and not config.train.validation.examples:
+        return "config.train.validation.examples=0"
+    schedule = config.train.schedule
+    if key == "train.milestones" and schedule not in _TURNING:
+        return f"config.train.schedule={schedule} has no milestones"
+    if key.startswith("data.") and key not in _OF_ALL_DATA:
+        source, name = config.data.source, key.removeprefix("data.")
+        own = SOURCES[source].settings if source in SOURCES else {}
+        return None if name in own else f"config.data.source={source} has no {name}"
+    return None
