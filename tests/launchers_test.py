@@ -73,7 +73,9 @@ def test_train_and_evaluate(digits_dir, tmp_path):
         "--config.evaluate.examples=50",
     )
     assert evaluated.returncode == 0, evaluated.stderr
-    assert "lmcl: LMCL (s=10, m=0.25), trained against PGD-1 ε=0.3" in evaluated.stdout
+    assert (
+        "LMCL (s=10, m=0.25), trained against ATTA (reset=100), P" in evaluated.stdout
+    )
     assert "PGD-3 ε=0.3" in evaluated.stdout
     (measured,) = results.load(run)
     assert len(measured.labels) == 50

@@ -68,10 +68,11 @@ def networks(config: ConfigDict, parts: Sequence[str]) -> list[ConfigDict]:
 
 def own_keys(config: ConfigDict) -> list[str]:
     """The keys that every network of a study sets itself."""
-    each = [network.split()[1:] for network in config.networks]
-    return sorted(
-        set.intersection(*({w.partition("=")[0] for w in words} for words in each))
-    )
+    each = [
+        {word.partition("=")[0] for word in network.split()[1:]}
+        for network in config.networks
+    ]
+    return sorted(set.intersection(*each)) if each else []
 
 
 def _check(config: ConfigDict, key: str, valid: Valid) -> None:
