@@ -3,9 +3,8 @@
     advloss train --config=configs/recipe.py:lmcl_m0.3 --workdir=runs/lmcl
 
 trains it by budget `laptop` of configs/paper.py: ATTA with two steps, a million
-gradients of an image, some 4 minutes on two cores. More updates make it stronger, and
-take as many times as long: --config.train.steps=40000. docs/recipe.md says how the
-recipe was found, and what it reaches.
+gradients of an image, some 4 minutes on two cores. docs/recipe.md says how the recipe
+was found, what it reaches, and that six times as many updates do not make it stronger.
 """
 
 from ml_collections import ConfigDict

@@ -384,7 +384,7 @@ def test_networks_of_the_package_have_names(small, tmp_path, monkeypatch):
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
-    message = r"nets is not there: .*, or a network of the package \(mnist-lmcl, "
+    message = r"nets is not there: .*, or a network of the package \(there are none\)"
     with pytest.raises(InputError, match=message):
         advloss.load("nets")
     monkeypatch.setattr(loaded, "PRETRAINED", tmp_path / "pretrained")

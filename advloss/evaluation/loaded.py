@@ -1,7 +1,6 @@
 """A trained network, wherever it is: in a folder, in the package, on the hub.
 
 trained = load("runs/trades")           # what Trained.save wrote, or a run
-trained = load("mnist-softmax")         # of the package
 trained = load("hf://owner/name")
 """
 
