@@ -110,3 +110,50 @@ def _dense(kernel: np.ndarray, params: dict) -> nn.Linear:
 def _head(params: dict, cosine: bool) -> nn.Module:
     kernel = np.asarray(params["kernel"])
     return _Cosines(kernel) if cosine else _dense(kernel, params)
+
+
+class TorchResidual(nn.Module):
+    """A residual network with pre-activation, as ours of that name.
+
+    Args:
+        name: "preact_resnet18" or "resnet8".
+        normalised: `[2, channels]`, mean and deviation of the images' channels.
+    """
+
+    def __init__(self, name: str, normalised: torch.Tensor):
+        super().__init__()
+        blocks, widths = {
+            "preact_resnet18": (2, (64, 128, 256, 512)),
+            "resnet8": (1, (16, 32, 64)),
+        }[name]
+        self.register_buffer("mean", normalised[None, 0, :, None, None])
+        self.register_buffer("std", normalised[None, 1, :, None, None])
+        self.stem = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
+        stages, inside = [], widths[0]
+        for stage, width in enumerate(widths):
+            for place in range(blocks):
+                stride = 2 if place == 0 and stage > 0 else 1
+                stages.append(_TorchBlock(inside, width, stride))
+                inside = width
+        self.stages = nn.Sequential(*stages)
+        self.norm, self.fc = nn.BatchNorm2d(inside), nn.Linear(inside, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.stages(self.stem((images - self.mean) / self.std))
+        return self.fc(self.norm(x).relu().mean(dim=(2, 3)))
+
+
+class _TorchBlock(nn.Module):
+    def __init__(self, inside: int, width: int, stride: int):
+        super().__init__()
+        self.norm1, self.norm2 = nn.BatchNorm2d(inside), nn.BatchNorm2d(width)
+        self.conv1 = nn.Conv2d(inside, width, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.shortcut = None
+        if stride > 1 or inside != width:
+            self.shortcut = nn.Conv2d(inside, width, 1, stride, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        active = self.norm1(x).relu()
+        kept = x if self.shortcut is None else self.shortcut(active)
+        return kept + self.conv2(self.norm2(self.conv1(active)).relu())

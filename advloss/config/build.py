@@ -15,9 +15,18 @@ from advloss.attacks import ATTACKS, MINIMUM_NORM
 from advloss.defences import DEFENCES, outcomes
 from advloss.networks import Network
 from advloss.registry import Setting
-from advloss.types import Array, AttackResult, Batch, Objective, PyTree
+from advloss.types import (
+    Array,
+    AttackResult,
+    Batch,
+    Classifier,
+    Objective,
+    PyTree,
+)
 
 Hyper = dict[str, Any]
+
+_KEPT = 32  # Functions that are the same objects when they are asked for again.
 
 
 def _given(section: ConfigDict, settings: Mapping[str, Setting]) -> dict[str, Any]:
@@ -35,17 +44,41 @@ def _split(
 
 
 def network(config: ConfigDict) -> Network:
-    """The network, with the head that the loss asks for."""
+    """The network, with the head that the loss asks for.
+
+    One of the library's is the same object for the same settings: what is compiled for
+    it serves every run.
+    """
     model = config.model
-    return networks.build(
-        model.name,
-        head=losses.LOSSES[config.loss.name].head,
-        num_classes=config.data.num_classes,
-        init=model.init,
-        precision=model.precision,
-        activation=model.activation,
+    given = {
+        "head": losses.LOSSES[config.loss.name].head,
+        "num_classes": config.data.num_classes,
+        "init": model.init,
+        "precision": model.precision,
+        "activation": model.activation,
         **_given(model, networks.settings_of(model.name, model.activation)),
-    )
+    }
+    if model.name not in networks.NETWORKS:  # One's own is imported anew.
+        return networks.build(model.name, **given)
+    registered = networks.NETWORKS[model.name].module  # As of now.
+    return _network(model.name, registered, tuple(given.items()))
+
+
+@functools.lru_cache(_KEPT)
+def _network(
+    name: str, _: Callable[..., Any], given: tuple[tuple[str, Any], ...]
+) -> Network:
+    return networks.build(name, **dict(given))
+
+
+def classifier_of(config: ConfigDict) -> Callable[[PyTree], Classifier]:
+    """Variables -> (images -> logits) of the network: the same object for the same."""
+    return _classifier_of(network(config))
+
+
+@functools.lru_cache(_KEPT)
+def _classifier_of(made: Network) -> Callable[[PyTree], Classifier]:
+    return functools.partial(networks.classifier, made)
 
 
 def loss(config: ConfigDict) -> Callable[..., Array]:
@@ -136,10 +169,37 @@ def _no_attack(*_: Any, **__: Any) -> AttackResult:
 def evaluation_attack(config: ConfigDict, name: str) -> Callable[..., AttackResult]:
     """The attack `evaluate.<name>`, its settings bound, and its own loss as training.
 
+    It is the same object for the same settings, so that it is compiled once.
+
     Returns:
         `(classifier, keys, images, labels, **changes) -> AttackResult`.
     """
-    return bind_attack(name, config.evaluate[name].to_dict(), objective(config))
+    settings = config.evaluate[name].to_dict()
+    training = losses.margin  # Of an attack that does not climb the training loss.
+    if settings.get("objective") == "training":
+        entry = losses.LOSSES[config.loss.name]
+        numbers = _given(config.loss, entry.settings)
+        training = _climbed(config.loss.name, entry.function, tuple(numbers.items()))
+    named = losses.LOSSES.get(settings.get("objective", ""))
+    registered = ATTACKS[name].function, named and named.function  # As of now.
+    return _bound_once(name, registered, tuple(settings.items()), training)
+
+
+@functools.lru_cache(_KEPT)
+def _climbed(
+    name: str, _: Callable[..., Array], numbers: tuple[tuple[str, Any], ...]
+) -> Objective:
+    return losses.climb(name, dict(numbers))
+
+
+@functools.lru_cache(_KEPT)
+def _bound_once(
+    name: str,
+    _: tuple[Callable[..., Any] | None, ...],
+    settings: tuple[tuple[str, Any], ...],
+    training: Objective,
+) -> Callable[..., AttackResult]:
+    return bind_attack(name, dict(settings), training)
 
 
 def bind_attack(

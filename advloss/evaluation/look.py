@@ -1,6 +1,7 @@
 """Looks into a trained run with the images of its results: what did an attack move?"""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -11,6 +12,7 @@ from advloss.errors import InputError
 from advloss.evaluation import changes, examples
 from advloss.evaluation.mapped import map_split
 from advloss.evaluation.measured import Measured, load_images
+from advloss.networks import Network
 from advloss.runtime import files, hosts, lock
 from advloss.training import workdir as workdirs
 from advloss.types import Batch, PyTree, Split
@@ -65,18 +67,8 @@ def _changes(
     devices: Sequence[jax.Device],
 ) -> dict[str, np.ndarray]:
     attacked, network = load_images(result).attacked, run.network
-    channels = attacked.shape[-1]
-
-    def measure(variables: PyTree, batch: Batch) -> tuple:
-        # Both images of an example travel as channels of one.
-        images = batch.images[..., :channels], batch.images[..., channels:]
-        logits = [network.apply(variables, x)[0] for x in images]
-        return changes.rank_change(*logits), changes.layer_changes(
-            network, variables, *images
-        )
-
     moved, layers = map_split(
-        measure,
+        _measure(network, attacked.shape[-1]),
         run.variables,
         Split(np.concatenate([natural.images, attacked], axis=-1), natural.labels),
         batch_size=config.evaluate.batch_size,
@@ -85,3 +77,17 @@ def _changes(
     # In the network's order, which a dict of arrays under jit forgets.
     ordered = {f"layer_{name}": layers[name] for name in network.layers}
     return {"rank_change": moved, **ordered}
+
+
+@functools.lru_cache(16)
+def _measure(network: Network, channels: int) -> Callable[[PyTree, Batch], tuple]:
+    """Of both images of an example, which travel as channels of one."""
+
+    def measure(variables: PyTree, batch: Batch) -> tuple:
+        images = batch.images[..., :channels], batch.images[..., channels:]
+        logits = [network.apply(variables, x)[0] for x in images]
+        return changes.rank_change(*logits), changes.layer_changes(
+            network, variables, *images
+        )
+
+    return measure

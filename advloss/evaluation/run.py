@@ -17,7 +17,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from advloss import networks
 from advloss.attacks import ATTACKS
 from advloss.config import build
 from advloss.errors import InputError, Stopped
@@ -63,12 +62,7 @@ def evaluate_run(
     workdirs.check_data(config, workdir, workdirs.digests(dataset))
     test = examples.first(dataset.test, config.evaluate.examples)
     identity = _identity(config, run, test)
-    network = run.network
-
-    def classifier_of(variables):
-        return networks.classifier(network, variables)
-
-    target = Target(classifier_of, run.variables)
+    target = Target(build.classifier_of(config), run.variables)
     with lock.hold(workdir) as check:
         made: list[Measured] = []
         for name, within in attacks_of(config):
