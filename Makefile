@@ -6,6 +6,7 @@
 # make compare-attacks  our attacks against other packages', on RUNS
 # make compare-autoattack  our AutoAttack against its authors', on RUNS
 # make bench            our speed beside other packages'
+# make bench-resnet     our training of a residual network beside PyTorch's
 # make bench-steps      what a step of each defence costs
 # make speedrun         one network from nothing by the recipe, beside PyTorch's loop
 # make pretrained     saves RUNS as the networks that come with the package
@@ -20,7 +21,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
 .PHONY: quickstart test fast lint docs compare-attacks compare-autoattack bench \
-	bench-steps speedrun pretrained soak clean
+	bench-resnet bench-steps speedrun pretrained soak clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m experiments.quickstart --workdir=runs/quickstart
@@ -42,6 +43,9 @@ compare-autoattack: .venv/installed-peers
 
 bench: .venv/installed-peers
 	$(BIN)/python benchmarks/speed.py
+
+bench-resnet: .venv/installed-peers
+	PYTHONPATH=. $(BIN)/python benchmarks/resnet_speed.py $(FLAGS)
 
 speedrun: .venv/installed-peers
 	PYTHONPATH=. $(BIN)/python benchmarks/speedrun.py $(FLAGS)

@@ -5,10 +5,10 @@
 
 Prints a Markdown table: a training step by `advloss`, by PyTorch's eager mode and by
 torch.compile, on the same number of images of 32x32 pixels, with the same precision on
-both sides (on a GPU, float32 is tensorfloat32 in all convolutions; bfloat16 is
-autocast's in PyTorch). They take turns; a ratio is taken within a turn, and the table
-has the median and the range. On a GPU follows the memory that ours needs at its most,
-by the number of steps of PGD: it must not grow with them.
+both sides (PyTorch's own in convolutions on a GPU is tensorfloat32; its bfloat16 is
+autocast's). They take turns; a ratio is taken within a turn, and the table has the
+median and the range. On a GPU comes first the memory that ours needs at its most, by
+the number of steps of PGD: it must not grow with them.
 """
 
 import contextlib
@@ -36,7 +36,9 @@ _BATCH = flags.DEFINE_integer("batch", 128, "Images of a step.", lower_bound=2)
 _STEPS = flags.DEFINE_integer("steps", 10, "Of PGD.", lower_bound=1)
 _CHUNK = flags.DEFINE_integer("chunk", 5, "Training steps that are timed together.")
 _TURNS = flags.DEFINE_integer("turns", 5, "How often each is timed.", lower_bound=1)
-_PRECISIONS = flags.DEFINE_list("precisions", "float32,bfloat16", "What is compared.")
+_PRECISIONS = flags.DEFINE_list(
+    "precisions", "float32,tensorfloat32,bfloat16", "What is compared, one by one."
+)
 _MEMORY = flags.DEFINE_list("memory", "2,10,40", "Steps of PGD to take the memory of.")
 _EPSILON, _STEP_SIZE, _RATE = 8 / 255, 2 / 255, 0.01
 
@@ -99,7 +101,7 @@ def theirs(dataset: Dataset, precision: str, compiled: bool) -> Callable[[], Non
     entropy = torch.nn.functional.cross_entropy
 
     def cast() -> contextlib.AbstractContextManager:
-        if precision == "float32":
+        if precision != "bfloat16":
             return contextlib.nullcontext()
         return torch.autocast(place.type, torch.bfloat16)
 
@@ -139,6 +141,8 @@ def _seconds(call: Callable[[], None]) -> float:
 
 def compare(dataset: Dataset, precision: str) -> None:
     """Prints a row for each package."""
+    for unit in (torch.backends.cudnn, torch.backends.cuda.matmul):
+        unit.allow_tf32 = precision == "tensorfloat32"
     calls = {
         "advloss": ours(_config(precision, _STEPS.value), dataset),
         "PyTorch": theirs(dataset, precision, False),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advloss.networks import ops, winograd
+from advloss.networks import halved, ops, winograd
 
 
 def _plain_conv(images, kernel):
@@ -46,8 +46,8 @@ def test_conv2d_and_its_gradients(arrays):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("size", [1, 3])
-@pytest.mark.parametrize("height", [6, 7])
+@pytest.mark.parametrize("size", [1, 3, 5])
+@pytest.mark.parametrize("height", [1, 6, 7])
 def test_conv2d_halved_is_a_convolution_with_stride_2(size, height):
     """With `size // 2` zeros on each side, as PyTorch pads; gradients, too."""
     pad = size // 2
@@ -63,7 +63,7 @@ def test_conv2d_halved_is_a_convolution_with_stride_2(size, height):
         images = jnp.asarray(rng.normal(size=(2, height, 5, 3)))
         kernel = jnp.asarray(rng.normal(size=(size, size, 3, 4)))
         _assert_same(
-            ops.conv2d_halved, plain, (images, kernel),
+            halved.conv2d_halved, plain, (images, kernel),
             values={"rtol": 1e-12, "atol": 1e-14},
             gradients={"rtol": 1e-10, "atol": 1e-12},
         )  # fmt: skip

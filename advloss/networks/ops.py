@@ -23,7 +23,7 @@ from advloss.types import Array
 
 Precision = jax.lax.Precision | None
 
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
+LAYOUT = ("NHWC", "HWIO", "NHWC")
 _MANY_CHANNELS = 16
 
 
@@ -32,7 +32,7 @@ def _correlate(images: Array, kernel: Array, precision: Precision) -> Array:
         jax.lax.conv_general_dilated,
         window_strides=(1, 1),
         padding="SAME",
-        dimension_numbers=_LAYOUT,
+        dimension_numbers=LAYOUT,
         precision=precision,
     )
     size, _, channels, features = kernel.shape
@@ -68,11 +68,12 @@ def conv2d(images: Array, kernel: Array, precision: Precision = None) -> Array:
 def _conv2d_forward(
     images: Array, kernel: Array, precision: Precision
 ) -> tuple[Array, tuple[Array, Array]]:
-    _check(images, kernel)
+    check(images, kernel)
     return _correlate(images, kernel, precision), (images, kernel)
 
 
-def _check(images: Array, kernel: Array) -> None:
+def check(images: Array, kernel: Array) -> None:
+    """Raises AssertionError: ranks or channels do not fit, or the kernel is even."""
     chex.assert_rank([images, kernel], 4)
     size = len(kernel)
     chex.assert_shape(kernel, (size, size, images.shape[3], None))
@@ -91,74 +92,48 @@ def _conv2d_backward(
         _, pullback = jax.vjp(lambda k: _correlate(images, k, precision), kernel)
         return pullback(gradient)[0]
 
-    product = functools.partial(_kernel_product, rows=len(kernel))
+    def product(images: Array, gradient: Array) -> Array:
+        around = (len(kernel) // 2,) * 2
+        padded = jnp.pad(images, ((0, 0), around, around, (0, 0)))
+        return kernel_product(padded, gradient)
+
     by_kernel = jax.lax.platform_dependent(
         images, gradient, cpu=product, default=correlation
     )
     return by_images, by_kernel
 
 
-def _kernel_product(images: Array, gradient: Array, *, rows: int) -> Array:
-    """The gradient by a square kernel of so many rows, as one matrix product.
+def kernel_product(images: Array, gradient: Array) -> Array:
+    """The gradient by a kernel that was moved over all its places within the images.
 
-    It sums, over all places, products of the image moved sideways and the gradient
-    moved down: moving one alone both ways would copy rows times as much.
+    It is one matrix product. It sums, over all places, products of the image moved
+    sideways and the gradient moved down: moving one alone both ways would copy `rows`
+    times as much.
+
+    Args:
+        images: `[batch, height + rows - 1, width + columns - 1, channels]`.
+        gradient: `[batch, height, width, features]`.
+
+    Returns:
+        `[rows, columns, channels, features]`.
     """
-    width = images.shape[2]
-    pad = rows // 2
-    padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    sideways = [padded[:, :, j : j + width] for j in range(rows)]
+    height, width = gradient.shape[1:3]
+    rows, columns = (
+        n + 1 - m for n, m in zip(images.shape[1:3], (height, width), strict=True)
+    )
+    sideways = [images[:, :, j : j + width] for j in range(columns)]
     down = [
         jnp.pad(gradient, ((0, 0), (i, rows - 1 - i), (0, 0), (0, 0)))
         for i in range(rows)
     ]
     channels, features = images.shape[-1], gradient.shape[-1]
-    left = jnp.stack(sideways, axis=3).reshape(-1, rows * channels)
+    left = jnp.stack(sideways, axis=3).reshape(-1, columns * channels)
     right = jnp.stack(down, axis=3).reshape(-1, rows * features)
-    products = (left.T @ right).reshape(rows, channels, rows, features)
+    products = (left.T @ right).reshape(columns, channels, rows, features)
     return products.transpose(2, 0, 1, 3)
 
 
 conv2d.defvjp(_conv2d_forward, _conv2d_backward)
-
-
-def conv2d_halved(images: Array, kernel: Array, precision: Precision = None) -> Array:
-    """Every second row and column of `conv2d(images, kernel)`, from the first on.
-
-    It is a convolution with stride 2 and `size // 2` zeros on each side. On a CPU, in a
-    loop, the gradient by the kernel of such a one takes 15 times as long as that of all
-    places.
-
-    Args:
-        images: `[batch, height, width, channels]`.
-        kernel: `[size, size, channels, features]`, size odd.
-        precision: as `conv2d`'s.
-
-    Returns:
-        `[batch, ceil(height / 2), ceil(width / 2), features]`.
-
-    Raises:
-        AssertionError: as `conv2d`.
-    """
-    _check(images, kernel)
-    pad = len(kernel) // 2
-    if not pad:
-        return conv2d(images[:, ::2, ::2], kernel, precision)
-
-    def all_places(images: Array, kernel: Array) -> Array:
-        return conv2d(images, kernel, precision)[:, ::2, ::2]
-
-    def strided(images: Array, kernel: Array) -> Array:
-        return jax.lax.conv_general_dilated(
-            images,
-            kernel,
-            window_strides=(2, 2),
-            padding=((pad, pad), (pad, pad)),
-            dimension_numbers=_LAYOUT,
-            precision=precision,
-        )
-
-    return jax.lax.platform_dependent(images, kernel, cpu=all_places, default=strided)
 
 
 @jax.custom_vjp
@@ -232,7 +207,7 @@ def conv2d_max_pool(images: Array, kernel: Array, precision: Precision = None) -
     Raises:
         AssertionError: as `conv2d` and `max_pool`.
     """
-    _check(images, kernel)
+    check(images, kernel)
     chex.assert_equal([size % 2 for size in images.shape[1:3]], [0, 0])
 
     def plain(images: Array, kernel: Array) -> Array:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from advloss.errors import InputError
 from advloss.networks import layers, ops
+from advloss.networks.halved import conv2d_halved
 from advloss.networks.norms import NORMS
 from advloss.registry import Setting, Valid, boolean, choice, numbers, whole
 from advloss.types import Array, Axis
@@ -35,7 +36,7 @@ class Conv(nn.Module):
         weights, _ = layers.INITIALISERS[self.initialiser]
         kernel = self.param("kernel", weights, shape)
         dtype, precision = layers.PRECISIONS[self.precision]
-        convolve = ops.conv2d_halved if self.halves else ops.conv2d
+        convolve = conv2d_halved if self.halves else ops.conv2d
         return convolve(x.astype(dtype), kernel.astype(dtype), precision)
 
 
