@@ -34,7 +34,11 @@ def test_networks_of_equal_settings_share_what_is_compiled():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"model.init": "madry"}, {"model.activation": "bounded_relu"}, {"loss.name": "lmcl"}],
+    [
+        {"model.init": "madry"},
+        {"model.activation": "bounded_relu"},
+        {"loss.name": "lmcl"},
+    ],
 )
 def test_another_network_is_another_program(changes):
     first, second = _config(), _config(**changes)

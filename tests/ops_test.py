@@ -69,13 +69,15 @@ def test_conv2d_halved_is_a_convolution_with_stride_2(size, height):
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("height", [4, 7, 14])
-def test_many_channels_take_winograd_s_way(height):
+@pytest.mark.parametrize("size", [3, 5])
+@pytest.mark.parametrize("height", [2, 4, 7, 14])
+def test_many_channels_take_winograd_s_way(height, size):
     """In float64 to its rounding; in float32 to some more than the definition's."""
     with jax.enable_x64(True):
         rng = np.random.default_rng(2)
-        images = jnp.asarray(rng.normal(size=(2, height, 6, 16)))
-        kernel = jnp.asarray(rng.normal(size=(5, 5, 16, 32)))
+        channels = winograd.TAPS[size]
+        images = jnp.asarray(rng.normal(size=(2, height, 6, channels)))
+        kernel = jnp.asarray(rng.normal(size=(size, size, channels, 32)))
         _assert_same(
             ops.conv2d, _plain_conv, (images, kernel),
             values={"rtol": 1e-9, "atol": 1e-11},

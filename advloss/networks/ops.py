@@ -24,7 +24,6 @@ from advloss.types import Array
 Precision = jax.lax.Precision | None
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-_MANY_CHANNELS = 16
 
 
 def _correlate(images: Array, kernel: Array, precision: Precision) -> Array:
@@ -36,10 +35,8 @@ def _correlate(images: Array, kernel: Array, precision: Precision) -> Array:
         precision=precision,
     )
     size, _, channels, features = kernel.shape
-    # With fewer channels, additions outweigh the products that are saved; with fewer
-    # bits, rounding does.
-    many = size == winograd.TAPS and min(channels, features) >= _MANY_CHANNELS
-    if not many or images.dtype == jnp.bfloat16:
+    many = size in winograd.TAPS and min(channels, features) >= winograd.TAPS[size]
+    if not many or images.dtype == jnp.bfloat16:  # With fewer bits, it rounds.
         return direct(images, kernel)
     return jax.lax.platform_dependent(
         images, kernel, cpu=winograd.correlate, default=direct
