@@ -17,6 +17,7 @@ import jax
 from absl import app, flags
 
 import advloss
+from advloss.training.validation import parts
 from advloss.training.workdir import load_data, load_run
 from advloss.types import Dataset
 
@@ -29,7 +30,12 @@ _ATTACKED, _DIAGNOSED = 1_000, 100
 def facts(trained: advloss.Trained, dataset: Dataset) -> dict[str, str]:
     """What is left of the test digits, by how they were attacked."""
     epsilon = trained.config.train.attack.epsilon
-    found = {"data": f"MNIST, all {len(dataset.train.labels):,} training digits"}
+    trained_on, held_out = (
+        len(part.labels) for part in parts(dataset.train, trained.config)
+    )
+    found = {"data": f"MNIST, {trained_on:,} training digits"}
+    if held_out:
+        found["data"] += f", and {held_out:,} others by which weights were chosen"
     for name, attack, count, settings in (
         ("PGD-100", "pgd", _ATTACKED, {"steps": 100, "step_size": 0.01}),
         ("fast", "fast", _ATTACKED, {}),
