@@ -384,10 +384,10 @@ def test_networks_of_the_package_have_names(small, tmp_path, monkeypatch):
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
-    message = r"nets is not there: .*, or a network of the package \(there are none\)"
+    message = r"nets is not there: .*, or a network of the package \(mnist-lmcl, "
     with pytest.raises(InputError, match=message):
         advloss.load("nets")
-    monkeypatch.setattr(loaded, "_PRETRAINED", tmp_path / "pretrained")
+    monkeypatch.setattr(loaded, "PRETRAINED", tmp_path / "pretrained")
     for name in ("softmax", "lmcl"):
         small.save(tmp_path / "pretrained" / name)
     found = advloss.load("lmcl")

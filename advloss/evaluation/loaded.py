@@ -1,6 +1,7 @@
 """A trained network, wherever it is: in a folder, in the package, on the hub.
 
 trained = load("runs/trades")           # what Trained.save wrote, or a run
+trained = load("mnist-softmax")         # of the package
 trained = load("hf://owner/name")
 """
 
@@ -19,7 +20,7 @@ from advloss.runtime import files, hub
 from advloss.training import trained, workdir
 from advloss.training.trained import Trained
 
-_PRETRAINED = Path(__file__).parents[1] / "pretrained"
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
 
 def load(folder: str | Path, module: Any = None) -> Trained:
@@ -53,7 +54,7 @@ def _place(folder: str | Path) -> Path:
     if isinstance(folder, str) and folder.startswith(hub.PREFIX):
         return hub.fetch(folder, trained.FILES)
     place = files.as_path("folder", folder)
-    packaged = sorted(path.name for path in _PRETRAINED.glob("*") if path.is_dir())
+    packaged = sorted(path.name for path in PRETRAINED.glob("*") if path.is_dir())
     is_name = folder == place.name
     if not place.exists() and not (is_name and folder in packaged):
         listed = ", ".join(packaged) or "there are none"
@@ -66,7 +67,7 @@ def _place(folder: str | Path) -> Path:
             f"{place} is a folder, and a network of the package: use ./{place} for the "
             "folder, and another working directory for the network"
         )
-    return place if place.exists() else _PRETRAINED / place
+    return place if place.exists() else PRETRAINED / place
 
 
 def _of_run(folder: Path, module: Any) -> Trained:
