@@ -213,3 +213,11 @@ def load_config(workdir: str | Path) -> ConfigDict:
             f"{path} is damaged or of another version: {error}; where it is damaged, "
             f"{advice}"
         ) from error
+
+
+def check_no_network(workdir: str | Path, advice: str) -> None:
+    """Raises InputError where `Trained.save` wrote there, whose config is a run's."""
+    if (Path(workdir) / NETWORK).exists():
+        raise InputError(
+            f"--workdir={workdir} holds a network that Trained.save wrote: {advice}"
+        )
