@@ -13,6 +13,7 @@ import safetensors.numpy
 
 import advloss
 from advloss import config as configs
+from advloss import networks
 from advloss.errors import InputError
 from advloss.evaluation import loaded
 from advloss.runtime import tensors
@@ -70,6 +71,31 @@ def test_a_module_of_a_name_of_the_library_is_one_s_own(tmp_path):
     np.testing.assert_array_equal(
         again.classifier(_IMAGES), trained.classifier(_IMAGES)
     )
+
+
+@pytest.mark.parametrize("part", ["activation", "class"])
+def test_a_part_that_was_entered_is_another_elsewhere(tmp_path, monkeypatch, part):
+    """The name is the same, and the shapes are: it computes something else."""
+
+    class Signed(networks.NETWORKS["mlp"].module):
+        @nn.compact
+        def __call__(self, images, *, train=False, axis=None):
+            found = super().__call__(images, train=train, axis=axis)
+            return {**found, "fc3": -found["fc3"]}
+
+    if part == "activation":
+        registry, entry = networks.ACTIVATIONS, networks.ACTIVATIONS["relu"]
+        changed = entry._replace(function=lambda x: 1.0 - jax.nn.relu(x))
+        named = {"config": {"model.activation": "mine"}}
+    else:
+        registry, entry = networks.NETWORKS, networks.NETWORKS["mlp"]
+        changed, named = entry._replace(module=Signed), {}
+    monkeypatch.setitem(registry, "mine", entry)
+    _fit("mine" if part == "class" else "mlp", **named).save(tmp_path / "net")
+    advloss.load(tmp_path / "net")
+    monkeypatch.setitem(registry, "mine", changed)
+    with pytest.raises(InputError, match=r"computes something else than the"):
+        advloss.load(tmp_path / "net")
 
 
 def test_a_save_without_its_config_is_said_to_be_one(small, tmp_path):

@@ -47,8 +47,21 @@ def network(config: ConfigDict) -> Network:
     """The network, with the head that the loss asks for.
 
     One of the library's is the same object for the same settings: what is compiled for
-    it serves every run.
+    it serves every run. One's own is made anew: it may be another by now.
     """
+    given, parts = _of_network(config)
+    if not networks.of_library(parts):
+        return networks.build(config.model.name, **given)
+    return _network(config.model.name, parts, tuple(given.items()))
+
+
+def is_library_s(config: ConfigDict) -> bool:
+    """Whether nothing of the network is one's own, which may be another elsewhere."""
+    return networks.of_library(_of_network(config)[1])
+
+
+def _of_network(config: ConfigDict) -> tuple[dict[str, Any], tuple[Any, ...]]:
+    """What `networks.build` takes beside the name, and what stands behind it."""
     model = config.model
     given = {
         "head": losses.LOSSES[config.loss.name].head,
@@ -58,15 +71,12 @@ def network(config: ConfigDict) -> Network:
         "activation": model.activation,
         **_given(model, networks.settings_of(model.name, model.activation)),
     }
-    if model.name not in networks.NETWORKS:  # One's own is imported anew.
-        return networks.build(model.name, **given)
-    registered = networks.NETWORKS[model.name].module  # As of now.
-    return _network(model.name, registered, tuple(given.items()))
+    return given, networks.parts(model.name, **given)
 
 
 @functools.lru_cache(_KEPT)
 def _network(
-    name: str, _: Callable[..., Any], given: tuple[tuple[str, Any], ...]
+    name: str, _: tuple[Any, ...], given: tuple[tuple[str, Any], ...]
 ) -> Network:
     return networks.build(name, **dict(given))
 
