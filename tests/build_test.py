@@ -9,6 +9,7 @@ from advloss import config as configs
 from advloss.attacks.base import Round
 from advloss.config import build
 from advloss.evaluation import programs
+from advloss.registry import Setting, number
 
 
 def _config(**changes):
@@ -166,3 +167,43 @@ def test_a_part_of_one_s_own_is_never_kept(monkeypatch):
     assert build.network(config) is not build.network(config)
     assert not build.is_library_s(config)
     assert build.is_library_s(_config(**{"model.name": "mlp"}))
+
+
+def test_a_loss_that_is_entered_anew_is_climbed_with_its_own_numbers(monkeypatch):
+    """Though its function is the same: others by default, or as it is climbed."""
+
+    def mine(logits, labels, *, sign):
+        return sign * losses.margin(logits, labels)
+
+    def entry(default, **climbed):
+        valid = Setting(default, number(-9, 9), "a sign")
+        return losses.Loss(mine, "mine", "linear", {"sign": valid}, climbed=climbed)
+
+    rounds = []
+    for chosen in (entry(1.0), entry(-1.0), entry(1.0, sign=-1.0), entry(1.0)):
+        monkeypatch.setitem(losses.LOSSES, "mine", chosen)
+        named = _config(**{"evaluate.pgd.objective": "mine"})
+        rounds.append(_round(named, "pgd"))
+    assert rounds[0] is rounds[3]
+    assert rounds[0] is not rounds[1] and rounds[0] is not rounds[2]
+
+
+@pytest.mark.parametrize("what", ["loss", "attack"])
+def test_what_changed_behind_an_entry_is_another_program(monkeypatch, what):
+    held = {"sign": 1.0}
+
+    def loss(logits, labels):
+        return held["sign"] * losses.margin(logits, labels)
+
+    def attack(*given, epsilon, **settings):
+        return attacks.pgd(*given, epsilon=held["sign"] * epsilon, **settings)
+
+    pgd = attacks.ATTACKS["pgd"]
+    monkeypatch.setitem(losses.LOSSES, "mine", losses.Loss(loss, "mine", "linear"))
+    monkeypatch.setitem(attacks.ATTACKS, "mine", pgd._replace(function=attack))
+    name = "pgd" if what == "loss" else "mine"
+    rounds = []
+    for held["sign"] in (1.0, 0.5, 1.0):
+        rounds.append(_round(_config(**{f"evaluate.{name}.objective": "mine"}), name))
+    assert rounds[0] is not rounds[1]
+    assert rounds[0] is rounds[2]
