@@ -137,6 +137,12 @@ def _config(**changes):
         ("data.dir", {"data__source": "a.b:c"}, "data.dir .*source=a.b:c has no dir"),
         ("data.dir", {"data__source": "tfds"}, None),
         ("data.num_classes", {}, None),
+        (
+            "train.validation.steps",
+            {"defence__name": "natural", "train__validation__examples": 10},
+            "validation.steps changes nothing: .*natural attacks no batch",
+        ),
+        ("train.validation.steps", {"train__validation__examples": 10}, None),
         ("train.milestones", {}, "milestones changes nothing: .*=cosine has no miles"),
         ("train.milestones", {"train__schedule": "piecewise"}, None),
         ("train.milestones", {"train__schedule": "one_cycle"}, None),
@@ -178,6 +184,26 @@ def test_config_commands_say_it(monkeypatch, tmp_path, command, file):
         pytest.raises(_Ended),
     ):
         command.main(given)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--config.sweep=evaluate.pgd.epsilon=0.1,0.2"],
+        ["--config.sweep=seed=0,1", "--config.evaluate.pgd.epsilon=0.1"],
+    ],
+)
+def test_sweep_a_key_of_an_attack_that_no_run_asks_for_is_said(
+    monkeypatch, tmp_path, words
+):
+    """Its rows would differ in a radius that nothing was attacked within."""
+    monkeypatch.setattr(flags, "devices", _ended)
+    file = f"--config={ROOT / 'configs' / 'lmcl_sweep.py'}"
+    words += [file, f"--workdir={tmp_path / 'run'}", "--config.evaluate.attacks=noise"]
+    given = flags.parse(study.FLAGS, ["advloss"], words)
+    said = "evaluate.pgd.epsilon changes nothing: pgd is not in .*attacks=noise"
+    with pytest.warns(UserWarning, match=said), pytest.raises(_Ended):
+        study.main(given)
 
 
 def test_sweep_a_key_that_every_run_sets_is_said():
