@@ -135,6 +135,11 @@ def attack_names(attacks: str | Iterable[str], norm: str) -> list[str]:
         ) from error
     if not found:
         raise InputError(f"attacks={shown(attacks)} is not valid: use at least one")
+    if strange := [name for name in found if name not in known]:
+        raise InputError(
+            f"attacks={shown(attacks)} names {strange[0]}, which measures nothing in "
+            f"{norm}: mend the suite that has it"
+        )
     return list(dict.fromkeys(found))
 
 
