@@ -51,7 +51,7 @@ def network(config: ConfigDict) -> Network:
     """
     given, parts = _of_network(config)
     if not networks.of_library(parts):
-        return networks.build(config.model.name, **given)
+        return networks.build_own(config.model.name, **given)
     return _network(config.model.name, parts, tuple(given.items()))
 
 
