@@ -35,6 +35,7 @@ __all__ = ["Diagnosis", "Result", "Trained", "diagnose", "evaluate", "fit", "loa
 _ENOUGH = 1_000  # Of fewer images none are held out unless it is asked for.
 
 
+@jax.disable_jit(False)  # Whatever holds outside: its programs are compiled.
 def fit(
     module: Any,
     images: Any,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from made_linear import QUICK, WEIGHTS, Module, linear, linear_images, linear_labels
 
+from advloss import attacks
 from advloss.errors import InputError
 from advloss.evaluation import front
 
@@ -250,4 +251,15 @@ def test_an_attack_without_rounds_is_not_a_result(images, labels, monkeypatch):
     entry = ATTACKS["fgsm"]._replace(rounds=lambda *_: [])
     monkeypatch.setitem(ATTACKS, "mine", entry)
     with pytest.raises(InputError, match="the attack FGSM has no rounds: give at leas"):
+        front.evaluate(linear, images, labels, attacks="mine", progress=False)
+
+
+@pytest.mark.parametrize("name", ["nothing", "pgd_l2", "n_fgsm"])
+def test_a_suite_of_one_s_own_has_attacks_of_its_norm(
+    images, labels, monkeypatch, name
+):
+    """Of another norm, its images would count as within epsilon of this one."""
+    mine = attacks.Suite("mine", "linf", ("fgsm", name))
+    monkeypatch.setitem(attacks.SUITES, "mine", mine)
+    with pytest.raises(InputError, match=rf"attacks='mine' names {name}, which"):
         front.evaluate(linear, images, labels, attacks="mine", progress=False)

@@ -140,3 +140,19 @@ def test_modes_of_jax_train_the_same():
 def test_bfloat16_is_trained_by_every_defence_that_takes_gradients_itself():
     trained = fit_small(Halves(), defence="free")
     assert trained.variables["params"]["Dense_0"]["kernel"].dtype == jnp.bfloat16
+
+
+def test_fit_compiles_its_programs_whatever_holds_outside():
+    """Under `disable_jit`, which is for debugging, two steps took minutes."""
+    seen = []
+
+    class Seen(nn.Module):
+        @nn.compact
+        def __call__(self, images):
+            seen.append(jax.config.jax_disable_jit)
+            raise ValueError("it is seen")
+
+    images, labels = np.full((4, 4, 4, 1), 0.5, np.float32), np.arange(4)
+    with jax.disable_jit(), pytest.raises(advloss.InputError, match="it is seen"):
+        advloss.fit(Seen(), images, labels, steps=1, batch_size=4, progress=False)
+    assert seen[0] is False

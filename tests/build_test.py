@@ -1,5 +1,6 @@
 """From a config to functions: equal settings give the same objects, compiled once."""
 
+import flax.linen as nn
 import jax
 import pytest
 
@@ -8,6 +9,7 @@ from advloss import config as configs
 from advloss.attacks.base import Round
 from advloss.config import build
 from advloss.evaluation import programs
+from advloss.registry import Setting, number
 
 
 def _config(**changes):
@@ -96,3 +98,112 @@ def test_what_is_registered_anew_is_taken(monkeypatch):
 
     monkeypatch.setitem(attacks.ATTACKS, "pgd", pgd._replace(function=other))
     assert build.evaluation_attack(config, "pgd").func is other
+
+
+class _Skew(nn.Module):
+    """A head of one's own."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x):
+        return 5.0 + nn.Dense(self.num_classes, name="fc3")(x)
+
+
+def _skew(num_classes, init, name):
+    return _Skew(num_classes, name=name)
+
+
+@pytest.mark.parametrize(
+    ("registry", "key", "first", "second"),
+    [
+        (
+            networks.ACTIVATIONS, "model.activation",
+            networks.ACTIVATIONS["relu"]._replace(function=jax.nn.relu),
+            networks.ACTIVATIONS["relu"]._replace(function=jax.numpy.tanh),
+        ),
+        (
+            networks.INITIALISERS, "model.init",
+            networks.INITIALISERS["lecun"], networks.INITIALISERS["madry"],
+        ),
+        (
+            networks.PRECISIONS, "model.precision",
+            networks.PRECISIONS["float32"], networks.PRECISIONS["bfloat16"],
+        ),
+        (networks.HEADS, None, networks.HEADS["linear"], _skew),
+    ],
+)  # fmt: skip
+def test_what_a_network_is_made_of_is_taken_as_it_is_now(
+    monkeypatch, registry, key, first, second
+):
+    """Another part under the same name is another network."""
+    entry = losses.LOSSES["softmax_cross_entropy"]._replace(head="mine")
+    if key is None:
+        monkeypatch.setitem(losses.LOSSES, "softmax_cross_entropy", entry)
+    found = []
+    for part in (first, second):
+        monkeypatch.setitem(registry, "mine", part)
+        config = _config(**{"model.name": "mlp", **({key: "mine"} if key else {})})
+        network = build.network(config)
+        variables = network.init(jax.random.key(0), (4, 4, 1))
+        images = jax.random.uniform(jax.random.key(1), (2, 4, 4, 1))
+        found.append(network.apply(variables, images)[0])
+    assert not jax.numpy.array_equal(*found)
+
+
+def test_a_part_of_one_s_own_is_never_kept(monkeypatch):
+    """What it computes may hang on what its author changes behind it."""
+    held = {"sign": 1.0}
+
+    class Signed(networks.NETWORKS["mlp"].module):
+        @nn.compact
+        def __call__(self, images, *, train=False, axis=None):
+            found = super().__call__(images, train=train, axis=axis)
+            return {**found, "fc3": held["sign"] * found["fc3"]}
+
+    entry = networks.NETWORKS["mlp"]
+    monkeypatch.setitem(networks.NETWORKS, "signed", entry._replace(module=Signed))
+    config = _config(**{"model.name": "signed"})
+    assert build.network(config) is not build.network(config)
+    assert not build.is_library_s(config)
+    assert build.is_library_s(_config(**{"model.name": "mlp"}))
+
+
+def test_a_loss_that_is_entered_anew_is_climbed_with_its_own_numbers(monkeypatch):
+    """Though its function is the same: others by default, or as it is climbed."""
+
+    def mine(logits, labels, *, sign):
+        return sign * losses.margin(logits, labels)
+
+    def entry(default, **climbed):
+        valid = Setting(default, number(-9, 9), "a sign")
+        return losses.Loss(mine, "mine", "linear", {"sign": valid}, climbed=climbed)
+
+    rounds = []
+    for chosen in (entry(1.0), entry(-1.0), entry(1.0, sign=-1.0), entry(1.0)):
+        monkeypatch.setitem(losses.LOSSES, "mine", chosen)
+        named = _config(**{"evaluate.pgd.objective": "mine"})
+        rounds.append(_round(named, "pgd"))
+    assert rounds[0] is rounds[3]
+    assert rounds[0] is not rounds[1] and rounds[0] is not rounds[2]
+
+
+@pytest.mark.parametrize("what", ["loss", "attack"])
+def test_what_changed_behind_an_entry_is_another_program(monkeypatch, what):
+    held = {"sign": 1.0}
+
+    def loss(logits, labels):
+        return held["sign"] * losses.margin(logits, labels)
+
+    def attack(*given, epsilon, **settings):
+        return attacks.pgd(*given, epsilon=held["sign"] * epsilon, **settings)
+
+    pgd = attacks.ATTACKS["pgd"]
+    monkeypatch.setitem(losses.LOSSES, "mine", losses.Loss(loss, "mine", "linear"))
+    monkeypatch.setitem(attacks.ATTACKS, "mine", pgd._replace(function=attack))
+    name = "pgd" if what == "loss" else "mine"
+    rounds = []
+    for held["sign"] in (1.0, 0.5, 1.0):
+        rounds.append(_round(_config(**{f"evaluate.{name}.objective": "mine"}), name))
+    assert rounds[0] is not rounds[1]
+    assert rounds[0] is rounds[2]

@@ -280,6 +280,21 @@ def test_files_of_pytorch(torch, tmp_path):
             advloss.load_pytorch("wide_resnet", tmp_path / content, **WIDE)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda bias: bias.to_sparse(), r"can't be read: .*[Ss]parse"),
+        (lambda bias: bias.to("meta"), r"can't be read: .*meta"),
+        (lambda bias: 1j * bias, r"is complex64: use floats"),
+    ],
+)
+def test_tensors_without_real_values_are_refused(torch, change, said):
+    weights = {k: torch.from_numpy(v) for k, v in _weights("wide_resnet").items()}
+    weights["fc.bias"] = change(weights["fc.bias"])
+    with pytest.raises(InputError, match=rf"weights\['fc.bias'\] {said}"):
+        advloss.load_pytorch("wide_resnet", weights, **WIDE)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings"),

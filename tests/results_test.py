@@ -16,7 +16,7 @@ import pytest
 import advloss
 from advloss import config as configs
 from advloss import report
-from advloss.cli import evaluate as command
+from advloss.cli import idle
 from advloss.errors import InputError, Stopped
 from advloss.evaluation import asked, batches, examples, measured, results, run
 from advloss.evaluation.mapped import Mapped
@@ -619,7 +619,7 @@ def test_a_key_of_an_attack_that_is_not_asked_for_is_said():
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        command.warn_of_idle(config, keys)
+        idle.warn_in_evaluation([config], keys)
     said = r"config.evaluate.fgsm.epsilon changes nothing: fgsm is not in .*=fast,pgd"
     with pytest.warns(UserWarning, match=said):
-        command.warn_of_idle(config, ["evaluate.fgsm.epsilon"])
+        idle.warn_in_evaluation([config], ["evaluate.fgsm.epsilon"])

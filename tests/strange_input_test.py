@@ -13,8 +13,8 @@ from conftest import ROOT
 from made_runs import make_run
 
 import advloss
+from advloss import attacks, data, losses, networks, report
 from advloss import config as configs
-from advloss import data, networks, report
 from advloss.cli import (
     diagnose,
     evaluate,
@@ -27,6 +27,8 @@ from advloss.cli import (
     train,
 )
 from advloss.errors import InputError
+from advloss.networks import layers
+from advloss.registry import Setting, whole
 from advloss.report import style
 from advloss.runtime import checkpoints, files
 
@@ -137,6 +139,12 @@ def _config(**changes):
         ("data.dir", {"data__source": "a.b:c"}, "data.dir .*source=a.b:c has no dir"),
         ("data.dir", {"data__source": "tfds"}, None),
         ("data.num_classes", {}, None),
+        (
+            "train.validation.steps",
+            {"defence__name": "natural", "train__validation__examples": 10},
+            "validation.steps changes nothing: .*natural attacks no batch",
+        ),
+        ("train.validation.steps", {"train__validation__examples": 10}, None),
         ("train.milestones", {}, "milestones changes nothing: .*=cosine has no miles"),
         ("train.milestones", {"train__schedule": "piecewise"}, None),
         ("train.milestones", {"train__schedule": "one_cycle"}, None),
@@ -178,6 +186,26 @@ def test_config_commands_say_it(monkeypatch, tmp_path, command, file):
         pytest.raises(_Ended),
     ):
         command.main(given)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--config.sweep=evaluate.pgd.epsilon=0.1,0.2"],
+        ["--config.sweep=seed=0,1", "--config.evaluate.pgd.epsilon=0.1"],
+    ],
+)
+def test_sweep_a_key_of_an_attack_that_no_run_asks_for_is_said(
+    monkeypatch, tmp_path, words
+):
+    """Its rows would differ in a radius that nothing was attacked within."""
+    monkeypatch.setattr(flags, "devices", _ended)
+    file = f"--config={ROOT / 'configs' / 'lmcl_sweep.py'}"
+    words += [file, f"--workdir={tmp_path / 'run'}", "--config.evaluate.attacks=noise"]
+    given = flags.parse(study.FLAGS, ["advloss"], words)
+    said = "evaluate.pgd.epsilon changes nothing: pgd is not in .*attacks=noise"
+    with pytest.warns(UserWarning, match=said), pytest.raises(_Ended):
+        study.main(given)
 
 
 def test_sweep_a_key_that_every_run_sets_is_said():
@@ -280,3 +308,73 @@ def test_data_channels_first_are_told_what_to_do_with_the_array(tmp_path):
     np.savez(tmp_path / "data.npz", **arrays)
     with pytest.raises(InputError, match=r", images\.transpose\(0, 2, 3, 1\)$"):
         data.load("npz", file=str(tmp_path / "data.npz"))
+
+
+@pytest.mark.parametrize(
+    ("registry", "entry", "said"),
+    [
+        (losses.LOSSES, losses.hinge, "mine=<function hinge.* an entry, .*losses.Loss"),
+        (
+            attacks.ATTACKS,
+            attacks.pgd,
+            r"mine=<function pgd.* an entry, .*\.Attack: en",
+        ),
+        (
+            losses.LOSSES,
+            losses.LOSSES["hinge"]._replace(
+                settings={"margin": Setting(1, whole(), "")}
+            ),
+            r"the setting margin is of several types \(hinge: float, .*mine: int\)",
+        ),
+        (
+            losses.LOSSES,
+            losses.LOSSES["hinge"]._replace(settings={"name": Setting(1, whole(), "")}),
+            "the setting name is there already, with another meaning: rename",
+        ),
+    ],
+)
+def test_registries_what_can_t_be_entered_is_said(monkeypatch, registry, entry, said):
+    monkeypatch.setitem(registry, "mine", entry)
+    with pytest.raises(InputError, match=said):
+        _fit()
+
+
+class Unnamed(layers.Architecture):
+    """Somebody's network, which forgot to name its layers."""
+
+    @nn.compact
+    def __call__(self, images, *, train=False, axis=None):
+        return {"fc": self.logits(images.reshape(len(images), -1), "fc")}
+
+
+class Failing(Unnamed):
+    layers = ("fc",)
+
+    @nn.compact
+    def __call__(self, images, *, train=False, axis=None):
+        raise KeyError("fc")
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (Own, "TypeError: .*positional arguments"),
+        (Unnamed, "NotImplementedError: Unnamed has no layers"),
+        (Failing, "KeyError: 'fc'"),
+    ],
+)
+def test_registries_a_network_that_fails_is_told(monkeypatch, module, said):
+    entry = networks.NETWORKS["mlp"]._replace(module=module)
+    monkeypatch.setitem(networks.NETWORKS, "mine", entry)
+    with pytest.raises(InputError, match=f"config.model.name='mine' fails: {said}"):
+        advloss.fit("mine", IMAGES, LABELS, steps=1, batch_size=4, progress=False)
+
+
+def test_registries_a_norm_that_there_is_not(monkeypatch):
+    entry = attacks.ATTACKS["pgd"]._replace(norm="linfty")
+    monkeypatch.setitem(attacks.ATTACKS, "mine", entry)
+    how = {"attacks": "mine", "norm": "linfty", "progress": False}
+    with pytest.raises(
+        InputError, match=r"norm='?linfty'? is not valid: use one of l0, l1"
+    ):
+        advloss.evaluate(_linear, IMAGES, LABELS, **how)

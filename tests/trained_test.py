@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 import types
+import warnings
 
 import flax.linen as nn
 import jax
@@ -12,6 +13,7 @@ import pytest
 import safetensors.numpy
 
 import advloss
+from advloss import attacks, losses, networks
 from advloss import config as configs
 from advloss.errors import InputError
 from advloss.evaluation import loaded
@@ -70,6 +72,81 @@ def test_a_module_of_a_name_of_the_library_is_one_s_own(tmp_path):
     np.testing.assert_array_equal(
         again.classifier(_IMAGES), trained.classifier(_IMAGES)
     )
+
+
+@pytest.mark.parametrize("part", ["activation", "class"])
+def test_a_part_that_was_entered_is_another_elsewhere(tmp_path, monkeypatch, part):
+    """The name is the same, and the shapes are: it computes something else."""
+
+    class Signed(networks.NETWORKS["mlp"].module):
+        @nn.compact
+        def __call__(self, images, *, train=False, axis=None):
+            found = super().__call__(images, train=train, axis=axis)
+            return {**found, "fc3": -found["fc3"]}
+
+    if part == "activation":
+        registry, entry = networks.ACTIVATIONS, networks.ACTIVATIONS["relu"]
+        changed = entry._replace(function=lambda x: 1.0 - jax.nn.relu(x))
+        named = {"config": {"model.activation": "mine"}}
+    else:
+        registry, entry = networks.NETWORKS, networks.NETWORKS["mlp"]
+        changed, named = entry._replace(module=Signed), {}
+    monkeypatch.setitem(registry, "mine", entry)
+    _fit("mine" if part == "class" else "mlp", **named).save(tmp_path / "net")
+    advloss.load(tmp_path / "net")
+    monkeypatch.setitem(registry, "mine", changed)
+    with pytest.raises(InputError, match=r"computes something else than the"):
+        advloss.load(tmp_path / "net")
+
+
+@pytest.fixture
+def entered(monkeypatch):
+    """() enters an attack and a loss with a key of its own, and () takes them away."""
+    pgd, mine = attacks.ATTACKS["pgd"], losses.LOSSES["hinge"]
+    added = {"strange": mine.settings["margin"]}
+
+    def enter():
+        monkeypatch.setitem(attacks.ATTACKS, "mine", pgd)
+        monkeypatch.setitem(losses.LOSSES, "mine", mine._replace(settings=added))
+
+    return enter, monkeypatch.undo
+
+
+def test_what_was_entered_beside_it_need_not_be_entered_again(tmp_path, entered):
+    enter, leave = entered
+    enter()
+    trained = _fit("mlp")
+    trained.save(tmp_path / "net")
+    leave()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = advloss.load(tmp_path / "net")
+    np.testing.assert_array_equal(
+        again.classifier(_IMAGES), trained.classifier(_IMAGES)
+    )
+    again.save(tmp_path / "again")
+    enter()
+    with pytest.warns(UserWarning, match="or before something was entered: .* default"):
+        advloss.load(tmp_path / "again")
+
+
+@pytest.mark.parametrize("named", [{"attack": "mine"}, {"loss": "mine"}])
+def test_what_it_was_trained_with_must_be_entered(
+    tmp_path, entered, monkeypatch, named
+):
+    """To delete its config, as a run's, would lose the network."""
+    enter, leave = entered
+    enter()
+    if "loss" in named:
+        hinge = losses.LOSSES["hinge"]
+        monkeypatch.setitem(losses.LOSSES, "mine", hinge)
+    _fit("mlp", **named).save(tmp_path / "net")
+    leave()
+    with pytest.raises(
+        InputError, match=r"names what is not entered here.*mine"
+    ) as told:
+        advloss.load(tmp_path / "net")
+    assert str(told.value).endswith("where it is damaged, save the network again")
 
 
 def test_a_save_without_its_config_is_said_to_be_one(small, tmp_path):

@@ -1,6 +1,7 @@
 """Held-out images: who sees them, what they say, and what is done about it."""
 
 import json
+import types
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from made_runs import make_run
 
 import advloss
 from advloss import attacks, config, data, losses, networks
+from advloss.cli import flags, train
 from advloss.config import build
 from advloss.defences import outcomes
 from advloss.errors import InputError
@@ -262,6 +264,18 @@ def test_a_training_without_progress_ends(impatient, tmp_path, capsys):
     assert [row["step"] for row in metrics.read(tmp_path)] == [2, 4, 6]
     (measured,) = evaluate_run(impatient, tmp_path, jax.devices()[:1])
     assert measured.identity["step"] == folders.load_run(tmp_path).step == 6
+
+
+def test_the_command_says_where_it_ended(impatient, tmp_path, monkeypatch, capsys):
+    """Also where it is given again, and nothing is trained."""
+    monkeypatch.setattr(flags, "devices", lambda *_: jax.devices()[:1])
+    monkeypatch.setattr(flags, "end_on_signals", lambda: None)
+    values = types.SimpleNamespace(workdir=str(tmp_path / "run"))
+    given = flags.Given(values, impatient, [], "", {})
+    for _ in range(2):
+        train.main(given)
+        said = "trained for 6 of 8 steps, where train.patience=2 ended it. To attack it"
+        assert said in capsys.readouterr().out
 
 
 def test_one_run_that_ends_holds_up_no_other(impatient, tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import advloss
+from advloss import report
 from advloss.errors import DamagedError, InputError
 from advloss.evaluation import results
 from advloss.training import workdir as folders
@@ -85,6 +86,20 @@ def test_load_run_gives_the_network_that_was_evaluated(trained):
     assert np.abs(logits).max() <= 1 + 1e-6
     (pgd,) = results.load(trained)
     assert (np.argmax(logits, -1) == pgd.natural).mean() > 0.99
+
+
+def test_a_saved_network_is_no_run_s_folder(trained, tmp_path):
+    """Its config may be that of a run: nothing is trained into it, and it is told."""
+    folder = tmp_path / "net"
+    advloss.load(trained).save(folder)
+    with pytest.raises(InputError, match=r"network that Trained.save wrote: use anoth"):
+        folders.check_owner(folder, advloss.load_run(trained).config)
+    row = report.load_row(folder)
+    assert (
+        row.status == "the folder holds a network that Trained.save wrote, and no run"
+    )
+    with pytest.raises(InputError, match="can't be exported: the folder holds a netwo"):
+        report.export(folder, tmp_path / "exported")
 
 
 def test_foolbox_attacks_a_loaded_run(trained):

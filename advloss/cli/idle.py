@@ -1,17 +1,30 @@
 """Keys that are set and change nothing: a command says so."""
 
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from ml_collections import ConfigDict
 
-from advloss.config.idle import reason
+from advloss.config.idle import reason, reason_in_evaluation
 
 
 def warn(runs: Sequence[ConfigDict], keys: Iterable[str]) -> None:
     """Warns of keys that change nothing in how any of these runs is trained."""
+    _warn_where_all(reason, runs, keys)
+
+
+def warn_in_evaluation(runs: Sequence[ConfigDict], keys: Iterable[str]) -> None:
+    """Warns of keys of attacks that are in `evaluate.attacks` of none of these runs."""
+    _warn_where_all(reason_in_evaluation, runs, keys)
+
+
+def _warn_where_all(
+    why: Callable[[ConfigDict, str], str | None],
+    runs: Sequence[ConfigDict],
+    keys: Iterable[str],
+) -> None:
     for key in dict.fromkeys(keys):
-        reasons = [reason(config, key) for config in runs]
+        reasons = [why(config, key) for config in runs]
         if all(reasons):
             _warn(key, " and ".join(dict.fromkeys(map(str, reasons))))
 

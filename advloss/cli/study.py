@@ -46,6 +46,7 @@ def main(given: flags.Given) -> None:
         own = members.own_keys(config)
     idle.warn_of_replaced(given.keys, own)
     idle.warn(runs, [*given.keys, *own])
+    idle.warn_in_evaluation(runs, [*given.keys, *own])
     files.check_folder("--workdir", given.workdir / "report")  # Not after hours.
     workdirs = [workdir_of(run, given.workdir) for run in runs]
     if not given.flags.overwrite:

@@ -11,6 +11,7 @@ from advloss.config.keys import Key
 from advloss.config.saved import (
     CONFIG,
     NETWORK,
+    check_no_network,
     command_line,
     flatten_training,
     from_dict,
@@ -25,8 +26,8 @@ from advloss.config.sweep import Variant, expand
 from advloss.config.trees import flatten, put, unknown_key
 
 __all__ = [
-    "CONFIG", "NETWORK", "Key", "Variant", "command_line", "default", "expand",
-    "flatten", "flatten_training", "from_dict", "from_saved", "keys", "load_config",
-    "put", "recipe", "resolve", "swept", "to_json", "training_differences",
-    "unknown_key",
+    "CONFIG", "NETWORK", "Key", "Variant", "check_no_network", "command_line",
+    "default", "expand", "flatten", "flatten_training", "from_dict", "from_saved",
+    "keys", "load_config", "put", "recipe", "resolve", "swept", "to_json",
+    "training_differences", "unknown_key",
 ]  # fmt: skip

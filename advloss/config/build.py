@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from advloss import losses, networks
-from advloss.attacks import ATTACKS, MINIMUM_NORM
+from advloss.attacks import ATTACKS, MINIMUM_NORM, direct
 from advloss.defences import DEFENCES, outcomes
 from advloss.networks import Network
 from advloss.registry import Setting
@@ -47,8 +47,21 @@ def network(config: ConfigDict) -> Network:
     """The network, with the head that the loss asks for.
 
     One of the library's is the same object for the same settings: what is compiled for
-    it serves every run.
+    it serves every run. One's own is made anew: it may be another by now.
     """
+    given, parts = _of_network(config)
+    if not networks.of_library(parts):
+        return networks.build_own(config.model.name, **given)
+    return _network(config.model.name, parts, tuple(given.items()))
+
+
+def is_library_s(config: ConfigDict) -> bool:
+    """Whether nothing of the network is one's own, which may be another elsewhere."""
+    return networks.of_library(_of_network(config)[1])
+
+
+def _of_network(config: ConfigDict) -> tuple[dict[str, Any], tuple[Any, ...]]:
+    """What `networks.build` takes beside the name, and what stands behind it."""
     model = config.model
     given = {
         "head": losses.LOSSES[config.loss.name].head,
@@ -58,15 +71,12 @@ def network(config: ConfigDict) -> Network:
         "activation": model.activation,
         **_given(model, networks.settings_of(model.name, model.activation)),
     }
-    if model.name not in networks.NETWORKS:  # One's own is imported anew.
-        return networks.build(model.name, **given)
-    registered = networks.NETWORKS[model.name].module  # As of now.
-    return _network(model.name, registered, tuple(given.items()))
+    return given, networks.parts(model.name, **given)
 
 
 @functools.lru_cache(_KEPT)
 def _network(
-    name: str, _: Callable[..., Any], given: tuple[tuple[str, Any], ...]
+    name: str, _: tuple[Any, ...], given: tuple[tuple[str, Any], ...]
 ) -> Network:
     return networks.build(name, **dict(given))
 
@@ -166,39 +176,56 @@ def _no_attack(*_: Any, **__: Any) -> AttackResult:
     raise TypeError("this defence's entry says that it does not attack its batches")
 
 
-def evaluation_attack(config: ConfigDict, name: str) -> Callable[..., AttackResult]:
+def evaluation_attack(
+    config: ConfigDict, name: str, image_shape: tuple[int, ...] = (8, 8, 1)
+) -> Callable[..., AttackResult]:
     """The attack `evaluate.<name>`, its settings bound, and its own loss as training.
 
-    It is the same object for the same settings, so that it is compiled once.
+    It is the same object for the same settings, so that it is compiled once, as long as
+    what is entered under these names stays, and computes the same.
 
     Returns:
         `(classifier, keys, images, labels, **changes) -> AttackResult`.
+
+    Raises:
+        InputError: an attack or a loss of one's own fails for such images.
     """
     settings = config.evaluate[name].to_dict()
-    training = losses.margin  # Of an attack that does not climb the training loss.
-    if settings.get("objective") == "training":
-        entry = losses.LOSSES[config.loss.name]
-        numbers = _given(config.loss, entry.settings)
-        training = _climbed(config.loss.name, entry.function, tuple(numbers.items()))
-    named = losses.LOSSES.get(settings.get("objective", ""))
-    registered = ATTACKS[name].function, named and named.function  # As of now.
-    return _bound_once(name, registered, tuple(settings.items()), training)
+    climbed = _climbed(config, settings.get("objective"))
+    entry, classes = ATTACKS[name], config.data.num_classes
+    given = tuple(settings.items()), climbed
+    bound = _bound_once.__wrapped__(name, (), *given)
+    held = direct.look_at_attack(bound, (1, *image_shape), classes)
+    if climbed and not climbed[0].__module__.startswith("advloss."):
+        loss = functools.partial(climbed[0], **dict(climbed[1:]))
+        held += direct.look_at_objective(loss, classes + 1, classes)
+    return _bound_once(name, (entry.function, entry.kind, held), *given)
 
 
-@functools.lru_cache(_KEPT)
-def _climbed(
-    name: str, _: Callable[..., Array], numbers: tuple[tuple[str, Any], ...]
-) -> Objective:
-    return losses.climb(name, dict(numbers))
+def _climbed(config: ConfigDict, objective: str | None) -> tuple[Any, ...]:
+    """The loss that an attack climbs, and its numbers as items; () where it does not.
+
+    As they are entered now; "training" is the config's.
+    """
+    name = config.loss.name if objective == "training" else objective
+    if name not in losses.LOSSES:
+        return ()
+    entry = losses.LOSSES[name]
+    own = _given(config.loss, entry.settings) if objective == "training" else {}
+    numbers = {**losses.defaults(name), **own, **entry.climbed}
+    return entry.function, *numbers.items()
 
 
 @functools.lru_cache(_KEPT)
 def _bound_once(
     name: str,
-    _: tuple[Callable[..., Any] | None, ...],
+    _: tuple[Any, ...],
     settings: tuple[tuple[str, Any], ...],
-    training: Objective,
+    climbed: tuple[Any, ...],
 ) -> Callable[..., AttackResult]:
+    training = losses.margin  # Of an attack that does not climb a loss.
+    if climbed:
+        training = functools.partial(climbed[0], **dict(climbed[1:]))
     return bind_attack(name, dict(settings), training)
 
 

@@ -1,7 +1,8 @@
-"""Keys that a config has and that change nothing in how it is trained."""
+"""Keys that a config has and that change nothing in what is done with it."""
 
 from ml_collections import ConfigDict
 
+from advloss.attacks import suite
 from advloss.data import SOURCES
 from advloss.defences import DEFENCES
 
@@ -23,6 +24,8 @@ def reason(config: ConfigDict, key: str) -> str | None:
     of_validation = key in ("train.validation.every", "train.validation.steps")
     if of_validation and not config.train.validation.examples:
         return "config.train.validation.examples=0"
+    if key == "train.validation.steps" and not DEFENCES[config.defence.name].attacks:
+        return f"config.defence.name={config.defence.name} attacks no batch"
     schedule = config.train.schedule
     if key == "train.milestones" and schedule not in _TURNING:
         return f"config.train.schedule={schedule} has no milestones"
@@ -30,4 +33,15 @@ def reason(config: ConfigDict, key: str) -> str | None:
         source, name = config.data.source, key.removeprefix("data.")
         own = SOURCES[source].settings if source in SOURCES else {}
         return None if name in own else f"config.data.source={source} has no {name}"
+    return None
+
+
+def reason_in_evaluation(config: ConfigDict, key: str) -> str | None:
+    """Why a key changes nothing in how a network is attacked; None if it does, or has
+    no part in it."""
+    asked = {name for each in config.evaluate.attacks for name in suite(each)}
+    section, *path = key.split(".")
+    if section == "evaluate" and len(path) > 1 and path[0] not in asked:
+        named = ",".join(config.evaluate.attacks)
+        return f"{path[0]} is not in config.evaluate.attacks={named}"
     return None

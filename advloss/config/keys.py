@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from advloss.data.augment import AUGMENTATIONS
+from advloss.errors import InputError, shown
 from advloss.optimisers import OPTIMISERS, SCHEDULES
 from advloss.registry import (
     Setting,
@@ -45,7 +46,7 @@ def join(*parts: Mapping[str, Setting | Key]) -> dict[str, Setting | Key]:
     """The keys of a section; one that several declare is one where they agree.
 
     Raises:
-        ValueError: they don't: one key would have two meanings.
+        InputError: they don't: one key would have two meanings.
     """
     found: dict[str, Setting | Key] = {}
     for part in parts:
@@ -55,7 +56,10 @@ def join(*parts: Mapping[str, Setting | Key]) -> dict[str, Setting | Key]:
                 value.default,
                 value.valid.kind,
             ):
-                raise ValueError(f"{key} is declared twice, with other meanings")
+                raise InputError(
+                    f"the setting {key} is there already, with another meaning: rename "
+                    "the one that was entered last"
+                )
     return found
 
 
@@ -63,7 +67,7 @@ def shared(entries: Mapping[str, Mapping[str, Setting]]) -> dict[str, Key]:
     """The settings of all entries that share a section; each is optional.
 
     Raises:
-        ValueError: a setting is of several types.
+        InputError: a setting is of several types.
     """
     of_key: dict[str, dict[str, Setting]] = {}
     for name, settings in entries.items():
@@ -75,7 +79,10 @@ def shared(entries: Mapping[str, Mapping[str, Setting]]) -> dict[str, Key]:
 def _merge(key: str, settings: Mapping[str, Setting]) -> Key:
     first = next(iter(settings.values()))
     if {setting.valid.kind for setting in settings.values()} != {first.valid.kind}:
-        raise ValueError(f"{key} is of several types")
+        each = ", ".join(
+            f"{name}: {s.valid.kind.__name__}" for name, s in settings.items()
+        )
+        raise InputError(f"the setting {key} is of several types ({each}): rename one")
     told: dict[str, list[str]] = {}
     for name, setting in settings.items():
         told.setdefault(setting.help, []).append(f"{name} ({setting.default})")
@@ -88,8 +95,23 @@ def _merge(key: str, settings: Mapping[str, Setting]) -> Key:
 
 
 def titles(text: str, entries: Mapping[str, Any]) -> str:
-    """A line of help that lists a registry's entries with their titles."""
+    """A line of help that lists a registry's entries with their titles.
+
+    Raises InputError as `check_entries`.
+    """
+    check_entries(entries)
     return f"{text}: " + ", ".join(f"{k} ({e.title})" for k, e in entries.items())
+
+
+def check_entries(entries: Mapping[str, Any]) -> None:
+    """Raises InputError where something else was entered than the first entry is."""
+    kind = type(next(iter(entries.values())))
+    for name, entry in entries.items():
+        if not isinstance(entry, kind):
+            raise InputError(
+                f"{name}={shown(entry)} was entered where each is an entry, "
+                f"{kind.__module__}.{kind.__name__}: enter one"
+            )
 
 
 NAME = Valid(

@@ -10,7 +10,7 @@ that a default that changes later does not change a run.
 import json
 import shlex
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from advloss.attacks import ATTACKS, suite
 from advloss.config.schema import default, keys, resolve
-from advloss.config.trees import flatten, get, put
+from advloss.config.trees import flatten, get, is_renamed, put
 from advloss.errors import InputError, line
 from advloss.runtime import files
 
@@ -133,7 +133,8 @@ def from_saved(
 
     A key that there was not yet takes its default, which is what was done then, and so
     does one that was unset, as nothing took it; unless `quiet` a warning names them,
-    and counts those of attacks that are not in `evaluate.attacks`.
+    and counts those of attacks that are not in `evaluate.attacks`. What an entry of
+    one's own had added, and nothing in the config takes, is left out.
 
     Args:
         values: what the JSON holds.
@@ -144,6 +145,7 @@ def from_saved(
         InputError: a value or a key is none that a config can have.
     """
     config, usual = from_dict(values), default()
+    _leave_out(config, keys())
     absent = []
     if set(usual) <= set(config):  # Else it is of no version that there was.
         for key, value in flatten(usual):
@@ -166,11 +168,30 @@ def from_saved(
         if more := len(filled) - len(told):
             told.append(f"{more} defaults of attacks that it does not ask for")
         warnings.warn(
-            f"{source} was saved by an earlier version: it is read with "
-            f"{', '.join(told)}",
+            f"{source} was saved by an earlier version, or before something was "
+            f"entered: it is read with {', '.join(told)}",
             stacklevel=2,
         )
     return resolved
+
+
+def _leave_out(config: ConfigDict, known: Collection[str]) -> None:
+    """Takes keys away that are not known here and say nothing of this config.
+
+    They are unset, or of an attack that `evaluate.attacks` has not: what had entered
+    them need not be entered for this config to be read.
+    """
+    evaluate = config.get("evaluate")
+    asked = evaluate.get("attacks") if isinstance(evaluate, ConfigDict) else ()
+    for key, value in list(flatten(config)):
+        section, *path = key.split(".")
+        of_attack = section == "evaluate" and len(path) == 2 and path[0] not in ATTACKS
+        idle = of_attack and not is_renamed(key) and path[0] not in (asked or ())
+        if key not in known and (value is None or idle):
+            place, _, last = key.rpartition(".")
+            del (get(config, place) if place else config)[last]
+            if idle and not evaluate[path[0]]:
+                del evaluate[path[0]]
 
 
 def _idle_attacks(config: ConfigDict) -> tuple[str, ...]:
@@ -200,6 +221,8 @@ def load_config(workdir: str | Path) -> ConfigDict:
     if Path(workdir).exists() and not Path(workdir).is_dir():
         raise InputError(f"--workdir={workdir} is not a folder: name a run's")
     advice = "delete it: the command that trained the run writes it again"
+    if (path.parent / NETWORK).exists():
+        advice = "save the network again"
     values = files.read_json(path, f"; {advice}")
     if values is None:
         raise InputError(
@@ -210,6 +233,14 @@ def load_config(workdir: str | Path) -> ConfigDict:
         return from_saved(values, path)
     except InputError as error:
         raise InputError(
-            f"{path} is damaged or of another version: {error}; where it is damaged, "
-            f"{advice}"
+            f"{path} is damaged or of another version, or names what is not entered "
+            f"here: {error}; where it is damaged, {advice}"
         ) from error
+
+
+def check_no_network(workdir: str | Path, advice: str) -> None:
+    """Raises InputError where `Trained.save` wrote there, whose config is a run's."""
+    if (Path(workdir) / NETWORK).exists():
+        raise InputError(
+            f"--workdir={workdir} holds a network that Trained.save wrote: {advice}"
+        )

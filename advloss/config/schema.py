@@ -33,6 +33,7 @@ from advloss.config.keys import (
     WARMUP,
     Key,
     augment,
+    check_entries,
     evaluation,
     join,
     run,
@@ -57,8 +58,10 @@ def keys() -> dict[str, Key]:
     """Every key there is, in the config's order.
 
     Raises:
-        ValueError: two registries declare one key, or one of several types.
+        InputError: two registries declare one key, or one of several types, or what was
+            entered in one is no entry.
     """
+    check_entries(ATTACKS)
     trains = {name: attack.trains_with for name, attack in _training().items()}
     measuring = {n: a for n, a in ATTACKS.items() if a.kind != TRAINING_ONLY}
     sections = {

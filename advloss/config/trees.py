@@ -105,6 +105,11 @@ def renamed_value(value: Any) -> str | None:
     return _VALUES.get(value) if isinstance(value, str) else None
 
 
+def is_renamed(key: str) -> bool:
+    """Whether a key is of version 0.1."""
+    return any(key == old or key.startswith(f"{old}.") for old in _KEYS)
+
+
 def unknown_key(key: str, value: Any, known: Iterable[str]) -> InputError:
     """The error of a key that there is not, with what it is called since, if it was.
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from advloss import networks
-from advloss.attacks import ATTACKS, SUITES, TRAINING_ONLY, checks, suite
+from advloss.attacks import ATTACKS, NORMS, SUITES, TRAINING_ONLY, checks, suite
 from advloss.attacks.direct import look
 from advloss.attacks.given import count_classes
 from advloss.attacks.kept import kept, stand_in
@@ -105,7 +105,7 @@ def attack_names(attacks: str | Iterable[str], norm: str) -> list[str]:
     Raises:
         InputError: a name is unknown, or an attack is of another norm.
     """
-    norms = sorted({entry.norm for entry in ATTACKS.values()})
+    norms = sorted({*NORMS, "l0"})
     if norm not in norms:
         valid = f"one of {', '.join(norms)}"
         raise InputError(f"norm={shown(norm)} is not valid: use {valid}")
@@ -135,6 +135,11 @@ def attack_names(attacks: str | Iterable[str], norm: str) -> list[str]:
         ) from error
     if not found:
         raise InputError(f"attacks={shown(attacks)} is not valid: use at least one")
+    if strange := [name for name in found if name not in known]:
+        raise InputError(
+            f"attacks={shown(attacks)} names {strange[0]}, which measures nothing in "
+            f"{norm}: mend the suite that has it"
+        )
     return list(dict.fromkeys(found))
 
 

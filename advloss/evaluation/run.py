@@ -194,9 +194,10 @@ def _attack(
                 raise Stopped(f"stopped in {name}; what is finished is saved")
 
         settings = config.evaluate[name].to_dict()
+        function = build.evaluation_attack(config, name, test.images.shape[1:])
         return examples.attack(
             target,
-            Adversary(build.evaluation_attack(config, name), ATTACKS[name], settings),
+            Adversary(function, ATTACKS[name], settings),
             test,
             seed=config.evaluate.seed,
             batch_size=config.evaluate.batch_size,

@@ -37,8 +37,8 @@ from advloss.registry import Setting
 
 __all__ = [
     "ACTIVATIONS", "HEADS", "INITIALISERS", "NETWORKS", "PRECISIONS", "Network",
-    "build", "check_settings", "classifier", "divisor", "from_flax", "predictor",
-    "settings_of", "title",
+    "build", "build_own", "check_settings", "classifier", "divisor", "from_flax",
+    "of_library", "parts", "predictor", "settings_of", "title",
 ]  # fmt: skip
 
 
@@ -115,6 +115,27 @@ def build(
         num_classes, head, init, precision, function, **settings
     )
     return as_network(module, ("train", "axis"), module.layers)
+
+
+def build_own(name: str, **given: Any) -> Network:
+    """As `build`, of what may fail in its author's code: that is told in one line."""
+    made = own.told(name, build)(name, **given)
+    return made if imported.is_path(name) else own.telling(name, made)
+
+
+def parts(
+    name: str, *, head: str, init: str, precision: str, activation: str, **_: Any
+) -> tuple[Any, ...]:
+    """What the names that `build` takes stand for, as of now."""
+    module = NETWORKS[name].module if name in NETWORKS else None
+    function = ACTIVATIONS[activation].function
+    return module, function, HEADS.get(head), INITIALISERS[init], PRECISIONS[precision]
+
+
+def of_library(parts: tuple[Any, ...]) -> bool:
+    """Whether the class and the functions among `parts` stay what they are."""
+    homes = [getattr(part, "__module__", "").split(".")[0] for part in parts[:3]]
+    return {*homes} <= {"advloss", "flax", "jax"}
 
 
 def settings_of(name: str, activation: str = "relu") -> Mapping[str, Setting]:

@@ -42,25 +42,30 @@ def load(name: str, chosen: Mapping[str, str], given: Mapping[str, Any]) -> Netw
     taken = _taken(name, function, given)
     for key, value in chosen.items():
         if key not in taken and value != USUAL[key]:
-            told = f"config.model.{key}={value!r} is not valid"
+            said = f"config.model.{key}={value!r} is not valid"
             if key == "head":
-                told = f"the loss asks for the head {value!r}"
-            raise InputError(f"{told}: config.model.name={name!r} takes no {key}")
-    found = _told(name, function)(**{key: given[key] for key in taken})
+                said = f"the loss asks for the head {value!r}"
+            raise InputError(f"{said}: config.model.name={name!r} takes no {key}")
+    found = told(name, function)(**{key: given[key] for key in taken})
     network = from_flax(found) if isinstance(found, nn.Module) else found
     if not isinstance(network, Network):
         raise InputError(
             f"config.model.name={name!r} returned a {type(found).__name__}: it must "
             "return a flax.linen.Module or an advloss.networks.Network"
         )
-    init, apply = (_told(name, each) for each in (network.init, network.apply))
+    return telling(name, network)
+
+
+def telling(name: str, network: Network) -> Network:
+    """The same network; what its functions raise becomes one line."""
+    init, apply = (told(name, each) for each in (network.init, network.apply))
     return network._replace(init=init, apply=apply)
 
 
-def _told(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def told(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """The same function; what it raises becomes one line, but for what JAX runs."""
 
-    def told(*given: Any, **settings: Any) -> Any:
+    def called(*given: Any, **settings: Any) -> Any:
         try:
             return function(*given, **settings)
         except (InputError, MemoryError, jax.errors.JaxRuntimeError):
@@ -71,7 +76,7 @@ def _told(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
                 f"{line(error)}"
             ) from error
 
-    return told
+    return called
 
 
 def _find(name: str) -> Callable[..., Any]:

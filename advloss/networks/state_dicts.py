@@ -49,9 +49,13 @@ def _is_array(value: Any) -> bool:
 
 
 def _as_float32(key: str, value: Any) -> np.ndarray:
-    if hasattr(value, "detach"):  # PyTorch's, of any type and device.
-        value = value.detach().cpu().float().numpy()
-    value = np.asarray(value)
+    try:
+        if hasattr(value, "detach"):  # PyTorch's, of any real type and device.
+            value = value.detach().cpu()
+            value = (value if value.is_complex() else value.float()).numpy()
+        value = np.asarray(value)
+    except Exception as error:  # Of a sparse tensor, or one without values.
+        raise InputError(f"weights[{key!r}] can't be read: {line(error)}") from error
     if value.dtype.kind not in "fiu" and value.dtype.name != "bfloat16":
         raise InputError(f"weights[{key!r}] is {value.dtype}: use floats")
     with np.errstate(over="ignore"):  # What is infinite then is refused.

@@ -215,6 +215,8 @@ def _closed(workdir: Path, *names: str) -> str:
 
 def _unfinished(workdir: Path, config: ConfigDict) -> str:
     done = max(checkpoints.steps(workdir), default=0)
+    if not done and (workdir / saved.NETWORK).exists():
+        return "the folder holds a network that Trained.save wrote, and no run"
     if done < config.train.steps:
         return f"trained for {done} of {config.train.steps} steps"
     return "not evaluated yet"

@@ -198,7 +198,7 @@ def load(folder: str | Path, module: Any = None, *, imports: bool = True) -> Tra
         )
     variables = portable.unflatten(portable.restored(stored, about["dtypes"]))
     found = trained(network, variables, config, {}, name, shape, about["facts"])
-    if module is not None or imported.is_path(name):
+    if module is not None or not build.is_library_s(config):
         told, now = np.array(about["answers"]), _answers(found.classifier, shape)
         if not _agree(now, told):
             raise InputError(

@@ -77,10 +77,8 @@ def load_run(workdir: str | Path, config: ConfigDict | None = None) -> Run:
     saved = configs.load_config(workdir)
     config = saved if config is None else config
     if not checkpoints.steps(workdir):
-        reason = "has no checkpoint: train a run there"
-        if (workdir / configs.NETWORK).exists():
-            reason = "holds a network that Trained.save wrote: use advloss.load"
-        raise InputError(f"--workdir={workdir} {reason}")
+        configs.check_no_network(workdir, "use advloss.load")
+        raise InputError(f"--workdir={workdir} has no checkpoint: train a run there")
     state = _newest_state(workdir, config)
     network = build.network(config)
     variables = validation.evaluated(state, config.train)
@@ -147,6 +145,8 @@ def check_owner(workdir: Path, config: ConfigDict) -> None:
     Raises:
         InputError: it holds something else, which is left as it is.
     """
+    if not checkpoints.steps(workdir):
+        configs.check_no_network(workdir, "use another folder")
     if (saved := _owner(workdir)) is not None:
         differences = configs.training_differences(saved, config)
         if differences:
