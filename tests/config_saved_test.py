@@ -105,3 +105,11 @@ def test_training_depends_on_these_sections():
     config = configs.resolve(default.get_config())
     kept = {key.split(".")[0] for key, _ in saved.flatten_training(config)}
     assert kept == {"seed", "loss", "defence", "data", "model", "train"}
+
+
+def test_attacks_of_another_type_are_named(tmp_path):
+    """Beside an attack that is not entered here, too."""
+    values = configs.resolve(configs.default()).to_dict()
+    values["evaluate"] |= {"attacks": 5, "mine": {"epsilon": 0.1}}
+    with pytest.raises(InputError, match=r"config.evaluate.attacks=5 is not valid"):
+        configs.from_saved(values, tmp_path / "config.json")

@@ -252,7 +252,7 @@ def test_one_key_has_one_meaning(monkeypatch):
     setting = Setting("lecun", positive(), "another meaning of init")
     entry = ACTIVATIONS["relu"]._replace(settings={"init": setting})
     monkeypatch.setitem(ACTIVATIONS, "odd", entry)
-    with pytest.raises(ValueError, match="init is declared twice"):
+    with pytest.raises(ValueError, match="setting init is there already, with"):
         configs.keys()
 
 

@@ -10,6 +10,7 @@ docs/keys.md is written by
 
 import functools
 import importlib
+import inspect
 import re
 import shlex
 import sys
@@ -109,9 +110,10 @@ def small(as_before, one_device, monkeypatch, tmp_path):
     """The same calls at toy sizes: few images, few steps, a network without
     convolutions, one device. In a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(advloss.fit.__kwdefaults__, "steps", 2)
-    monkeypatch.setitem(advloss.fit.__kwdefaults__, "batch_size", 8)
-    monkeypatch.setitem(advloss.fit.__kwdefaults__, "devices", jax.devices()[:1])
+    defaults = inspect.unwrap(advloss.fit).__kwdefaults__
+    monkeypatch.setitem(defaults, "steps", 2)
+    monkeypatch.setitem(defaults, "batch_size", 8)
+    monkeypatch.setitem(defaults, "devices", jax.devices()[:1])
     networks.NETWORKS["table1"] = networks.NETWORKS["mlp"]
     digits = data.SOURCES["mnist_5k"]
 

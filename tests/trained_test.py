@@ -95,7 +95,7 @@ def test_a_part_that_was_entered_is_another_elsewhere(tmp_path, monkeypatch, par
     _fit("mine" if part == "class" else "mlp", **named).save(tmp_path / "net")
     advloss.load(tmp_path / "net")
     monkeypatch.setitem(registry, "mine", changed)
-    with pytest.raises(InputError, match=r"computes something else than the"):
+    with pytest.raises(InputError, match=r"entered or imported here, computes som"):
         advloss.load(tmp_path / "net")
 
 

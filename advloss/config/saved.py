@@ -182,11 +182,12 @@ def _leave_out(config: ConfigDict, known: Collection[str]) -> None:
     them need not be entered for this config to be read.
     """
     evaluate = config.get("evaluate")
-    asked = evaluate.get("attacks") if isinstance(evaluate, ConfigDict) else ()
+    asked = evaluate.get("attacks") if isinstance(evaluate, ConfigDict) else None
+    asked = asked if isinstance(asked, tuple) else ()
     for key, value in list(flatten(config)):
         section, *path = key.split(".")
         of_attack = section == "evaluate" and len(path) == 2 and path[0] not in ATTACKS
-        idle = of_attack and not is_renamed(key) and path[0] not in (asked or ())
+        idle = of_attack and not is_renamed(key) and path[0] not in asked
         if key not in known and (value is None or idle):
             place, _, last = key.rpartition(".")
             del (get(config, place) if place else config)[last]

@@ -201,9 +201,13 @@ def load(folder: str | Path, module: Any = None, *, imports: bool = True) -> Tra
     if module is not None or not build.is_library_s(config):
         told, now = np.array(about["answers"]), _answers(found.classifier, shape)
         if not _agree(now, told):
+            given, advice = f"module={shown(module)}", "give that one"
+            if module is None:
+                given = f"{name}, of what is entered or imported here,"
+                advice = "use what it was saved with"
             raise InputError(
-                f"module={shown(module or name)} computes something else than the "
-                f"{name} that {folder} holds: give that one"
+                f"{given} computes something else than the {name} that {folder} "
+                f"holds: {advice}"
             )
     return found
 
