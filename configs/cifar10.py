@@ -12,7 +12,7 @@ since the last ones overfit ("Overfitting in adversarially robust deep learning"
 et al., 2020). That is 1.4e17 floating-point operations: work for a GPU. Attacks are
 PGD-20, the suite `fast` and AutoAttack, on all 10,000 test images.
 
-None of the rows has been trained yet. Published, natural / AutoAttack in per cent, on
+None of these rows has been trained yet. Published, natural / AutoAttack in per cent, on
 other networks but for the first, as RobustBench lists them or (*) their authors' code:
 
     FGSM-RS, PreActResNet-18   83.34 / 43.21      AT-AWP, WRN-34-10*   85.36 / 53.97
@@ -25,7 +25,8 @@ WRN-34-10 is --config.model.name=wide_resnet --config.model.depth=34.
         --config.data.source=npz --config.data.file=cifar10.npz
 
 trains a small residual network on two cores: 10 epochs against N-FGSM, one step an
-update, with held-out images to see whether it overfits catastrophically.
+update, with held-out images to see whether it overfits catastrophically. Softmax keeps
+52.9 % natural, 27.6 % under `fast` (docs/results.md).
 
 The data come through TFDS, or from an npz file as above (docs/add-your-data.md).
 """
