@@ -11,7 +11,6 @@ median and the range. On a GPU comes first the memory that ours needs at its mos
 the number of steps of PGD: it must not grow with them.
 """
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 import torch
+import torch_attacks
 from absl import app, flags
 from ml_collections import ConfigDict
 from torch_networks import TorchResidual
@@ -98,29 +98,22 @@ def theirs(dataset: Dataset, precision: str, compiled: bool) -> Callable[[], Non
     images = torch.from_numpy(dataset.train.images[: _BATCH.value])
     x = images.permute(0, 3, 1, 2).to(place, memory_format=torch.channels_last)
     y = torch.from_numpy(dataset.train.labels[: _BATCH.value]).long().to(place)
-    entropy = torch.nn.functional.cross_entropy
 
-    def cast() -> contextlib.AbstractContextManager:
-        if precision != "bfloat16":
-            return contextlib.nullcontext()
-        return torch.autocast(place.type, torch.bfloat16)
+    def logits(images: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(
+            place.type, torch.bfloat16, enabled=precision == "bfloat16"
+        ):
+            return forward(images).float()
 
     def one_step() -> torch.Tensor:
         network.eval()
-        change = (2 * torch.rand_like(x) - 1) * _EPSILON
-        adversary = torch.clamp(x + change, 0, 1)
-        for _ in range(_STEPS.value):
-            adversary.requires_grad_(True)
-            with cast():
-                loss = entropy(forward(adversary), y, reduction="sum")
-            (gradient,) = torch.autograd.grad(loss, adversary)
-            adversary = adversary.detach() + _STEP_SIZE * gradient.sign()
-            adversary = torch.clamp(adversary, x - _EPSILON, x + _EPSILON)
-            adversary = torch.clamp(adversary, 0, 1)
+        adversary = torch_attacks.pgd(
+            logits, torch_attacks.random_start(x, _EPSILON), x, y,
+            epsilon=_EPSILON, step_size=_STEP_SIZE, steps=_STEPS.value,
+        )  # fmt: skip
         network.train()
         optimiser.zero_grad()
-        with cast():
-            loss = entropy(forward(adversary), y)
+        loss = torch.nn.functional.cross_entropy(logits(adversary), y)
         loss.backward()
         optimiser.step()
         return loss.detach()

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+import torch_attacks
 from absl import app, flags
 from ml_collections import ConfigDict
 from torch_networks import TorchTable1, to_torch
@@ -199,15 +200,10 @@ def _torch_training(
 
     def call() -> None:
         for _ in range(chunk):
-            change = (2 * torch.rand_like(x) - 1) * _EPSILON
-            adversary = torch.clamp(x + change, 0, 1)
-            for _ in range(steps):
-                adversary.requires_grad_(True)
-                loss = entropy(forward(adversary), y, reduction="sum")
-                (gradient,) = torch.autograd.grad(loss, adversary)
-                adversary = adversary.detach() + _STEP_SIZE * gradient.sign()
-                adversary = torch.clamp(adversary, x - _EPSILON, x + _EPSILON)
-                adversary = torch.clamp(adversary, 0, 1)
+            adversary = torch_attacks.pgd(
+                forward, torch_attacks.random_start(x, _EPSILON), x, y,
+                epsilon=_EPSILON, step_size=_STEP_SIZE, steps=steps,
+            )  # fmt: skip
             optimiser.zero_grad()
             entropy(forward(adversary), y).backward()
             optimiser.step()

@@ -19,6 +19,7 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+import torch_attacks
 from absl import app, flags
 from ml_collections import ConfigDict
 from torch.nn.functional import cross_entropy
@@ -136,13 +137,10 @@ class TorchLoop:
         if self.remembers:
             known = self.seen[chosen, None, None, None]
             change = torch.where(known, self.carried[chosen] * epsilon, change)
-        moved = torch.clamp(x + change, 0, 1)
-        for _ in range(self.attack.steps):
-            moved.requires_grad_(True)
-            loss = cross_entropy(self.network(moved), y, reduction="sum")
-            (gradient,) = torch.autograd.grad(loss, moved)
-            moved = moved.detach() + step_size * gradient.sign()
-            moved = torch.clamp(torch.clamp(moved, x - epsilon, x + epsilon), 0, 1)
+        moved = torch_attacks.pgd(
+            self.network, torch.clamp(x + change, 0, 1), x, y,
+            epsilon=epsilon, step_size=step_size, steps=self.attack.steps,
+        )  # fmt: skip
         if self.remembers:
             self.carried[chosen], self.seen[chosen] = (moved - x) / epsilon, True
         return moved

@@ -13,8 +13,6 @@ from ml_collections import ConfigDict
 
 from configs import paper
 
-UPDATES = 16_000
-
 
 def get_config(network: str = "softmax") -> ConfigDict:
     """The config of a network of `paper.NETWORKS`.
@@ -23,7 +21,7 @@ def get_config(network: str = "softmax") -> ConfigDict:
         ValueError: there is none of that name.
     """
     config = paper.network(network, "laptop")
-    config.train.steps = UPDATES
+    config.train.steps = 16_000
     config.train.checkpoint_every = 1_000
     config.train.keep = "best"
     config.train.validation.examples = 2_000

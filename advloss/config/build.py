@@ -194,11 +194,9 @@ def evaluation_attack(
     climbed = _climbed(config, settings.get("objective"))
     entry, classes = ATTACKS[name], config.data.num_classes
     given = tuple(settings.items()), climbed
-    bound = _bound_once.__wrapped__(name, (), *given)
-    held = direct.look_at_attack(bound, (1, *image_shape), classes)
+    held = direct.look_at_attack(_bound(name, *given), (1, *image_shape), classes)
     if climbed and not climbed[0].__module__.startswith("advloss."):
-        loss = functools.partial(climbed[0], **dict(climbed[1:]))
-        held += direct.look_at_objective(loss, classes + 1, classes)
+        held += direct.look_at_objective(_loss_of(climbed), classes + 1, classes)
     return _bound_once(name, (entry.function, entry.kind, held), *given)
 
 
@@ -223,10 +221,19 @@ def _bound_once(
     settings: tuple[tuple[str, Any], ...],
     climbed: tuple[Any, ...],
 ) -> Callable[..., AttackResult]:
-    training = losses.margin  # Of an attack that does not climb a loss.
-    if climbed:
-        training = functools.partial(climbed[0], **dict(climbed[1:]))
+    return _bound(name, settings, climbed)
+
+
+def _bound(
+    name: str, settings: tuple[tuple[str, Any], ...], climbed: tuple[Any, ...]
+) -> Callable[..., AttackResult]:
+    # An attack that climbs no loss has no use for one.
+    training = _loss_of(climbed) if climbed else losses.margin
     return bind_attack(name, dict(settings), training)
+
+
+def _loss_of(climbed: tuple[Any, ...]) -> Objective:
+    return functools.partial(climbed[0], **dict(climbed[1:]))
 
 
 def bind_attack(

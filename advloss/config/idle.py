@@ -39,9 +39,14 @@ def reason(config: ConfigDict, key: str) -> str | None:
 def reason_in_evaluation(config: ConfigDict, key: str) -> str | None:
     """Why a key changes nothing in how a network is attacked; None if it does, or has
     no part in it."""
-    asked = {name for each in config.evaluate.attacks for name in suite(each)}
+    asked = asked_attacks(config)
     section, *path = key.split(".")
     if section == "evaluate" and len(path) > 1 and path[0] not in asked:
         named = ",".join(config.evaluate.attacks)
         return f"{path[0]} is not in config.evaluate.attacks={named}"
     return None
+
+
+def asked_attacks(config: ConfigDict) -> set[str]:
+    """The attacks that `evaluate.attacks` names, those of its suites too."""
+    return {name for each in config.evaluate.attacks for name in suite(each)}

@@ -16,7 +16,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from advloss.attacks import ATTACKS, suite
+from advloss.attacks import ATTACKS
+from advloss.config.idle import asked_attacks
 from advloss.config.schema import default, keys, resolve
 from advloss.config.trees import flatten, get, is_renamed, put
 from advloss.errors import InputError, line
@@ -197,7 +198,7 @@ def _leave_out(config: ConfigDict, known: Collection[str]) -> None:
 
 def _idle_attacks(config: ConfigDict) -> tuple[str, ...]:
     """What the keys of those attacks begin with that `evaluate.attacks` has not."""
-    asked = {name for each in config.evaluate.attacks for name in suite(each)}
+    asked = asked_attacks(config)
     return tuple(f"evaluate.{name}." for name in ATTACKS if name not in asked)
 
 
