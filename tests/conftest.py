@@ -1,5 +1,6 @@
 """Strict settings and shared data for all tests."""
 
+import hashlib
 import itertools
 import os
 import tempfile
@@ -54,15 +55,18 @@ _BEGUN = itertools.count()
 
 
 @pytest.fixture(autouse=True)
-def few_programs():
+def few_programs(monkeypatch):
     """A process can hold only so many compiled programs.
 
     To count them takes as long as many a test; eight tests make less than half of them.
+    Within a test they stay: compiled again as `compiled_quickly` asks, what an earlier
+    test had compiled otherwise would give other bits to the second of two runs.
     """
     from advloss.runtime import compiled
 
     if next(_BEGUN) % 8 == 0:
         compiled.make_room()
+    monkeypatch.setattr(compiled, "make_room", lambda: None)
 
 
 @pytest.fixture
@@ -154,9 +158,10 @@ def saved_state(config, workdir):
         return folders.restore(manager, config)
 
 
-def bits(tree) -> list[bytes]:
-    """Of every array of a tree."""
-    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+def bits(tree) -> list[str]:
+    """Of every array of a tree; short, as pytest compares what differs for minutes."""
+    arrays = map(np.asarray, jax.tree.leaves(tree))
+    return [hashlib.sha256(array.tobytes()).hexdigest()[:16] for array in arrays]
 
 
 def small(digits_dir):

@@ -12,10 +12,9 @@ import sys
 import time
 
 import jax
-import numpy as np
 import pytest
 import tensorstore
-from conftest import ROOT, small, stop_after
+from conftest import ROOT, bits, small, stop_after
 
 import advloss
 from advloss import config as configs
@@ -60,11 +59,6 @@ def _state(config, workdir, step=None):
         return restore(manager, config, step=step)
 
 
-def _assert_same_bits(first, second):
-    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
-        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
-
-
 def test_a_continued_run_has_the_same_bits(
     config, tmp_path, monkeypatch, whole, finished
 ):
@@ -74,9 +68,9 @@ def test_a_continued_run_has_the_same_bits(
             _train(config, tmp_path / "parts")
     stopped = _state(config, tmp_path / "parts")
     continued = _train(config, tmp_path / "parts")
-    _assert_same_bits(whole, continued)
+    assert bits(whole) == bits(continued)
     # Nor did later chunks write into an earlier checkpoint.
-    _assert_same_bits(_state(config, finished, step=4), stopped)
+    assert bits(_state(config, finished, step=4)) == bits(stopped)
     rows = [metrics.read(folder) for folder in (finished, tmp_path / "parts")]
     for row in rows[0] + rows[1]:
         del row["steps_per_second"]
@@ -85,7 +79,7 @@ def test_a_continued_run_has_the_same_bits(
 
 
 def test_a_finished_run_is_left_as_it_is(config, whole, finished):
-    _assert_same_bits(whole, _train(config, finished))
+    assert bits(whole) == bits(_train(config, finished))
     assert len(metrics.read(finished)) == 4
 
 
@@ -114,7 +108,7 @@ def test_a_full_disk_keeps_what_is_good(config, whole, finished):
     assert len(errors) == 1 and "can't be written: File too large" in errors[0]
     assert "Traceback" not in said
     assert checkpoints.steps(finished) == [4]
-    _assert_same_bits(whole, _train(config, finished))
+    assert bits(whole) == bits(_train(config, finished))
 
 
 def test_a_checkpoint_of_absurd_size_is_refused(config, whole, finished):
@@ -129,7 +123,7 @@ def test_a_checkpoint_of_absurd_size_is_refused(config, whole, finished):
     with pytest.raises(InputError, match=r"8 is damaged .* claims 4\d{13} bytes"):
         advloss.load_run(finished)
     with pytest.warns(UserWarning, match=r"claims .*damaged, going on from step 4"):
-        _assert_same_bits(whole, _train(config, finished))
+        assert bits(whole) == bits(_train(config, finished))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +155,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
         (newest / name / "metadata").write_text(text)
     with pytest.warns(UserWarning, match=r"8 is damaged.*going on from step 4"):
         continued = _train(config, finished)
-    _assert_same_bits(whole, continued)
+    assert bits(whole) == bits(continued)
     assert [path.name for path in (finished / "damaged").iterdir()] == ["8"]
 
 
@@ -175,7 +169,7 @@ def test_asked_to_end_it_saves_and_goes_on_with_the_same_bits(
         assert checkpoints.steps(tmp_path / "parts") == [2]
         with pytest.raises(Stopped, match="stopped at step 4 of 8, saved"):
             _train(config, tmp_path / "parts")
-    _assert_same_bits(whole, _train(config, tmp_path / "parts"))
+    assert bits(whole) == bits(_train(config, tmp_path / "parts"))
 
 
 @pytest.mark.slow
@@ -349,8 +343,8 @@ def test_a_folder_that_goes_away_ends_the_run(config, tmp_path, monkeypatch, how
 
 def test_a_name_with_brackets_is_a_name(config, tmp_path, whole):
     """What a sweep or a user may well call a run."""
-    _assert_same_bits(whole, _train(config, tmp_path / "lmcl[m=0.3]*?"))
-    _assert_same_bits(whole, _state(config, tmp_path / "lmcl[m=0.3]*?"))
+    assert bits(whole) == bits(_train(config, tmp_path / "lmcl[m=0.3]*?"))
+    assert bits(whole) == bits(_state(config, tmp_path / "lmcl[m=0.3]*?"))
     with pytest.raises(InputError, match=r"--workdir=.*a\\b is not valid"):
         _train(config, tmp_path / "a\\b")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lmcl[m=0.3]*?"]
@@ -358,7 +352,7 @@ def test_a_name_with_brackets_is_a_name(config, tmp_path, whole):
 
 def test_a_finished_run_is_held_to_its_data_too(config, whole, finished):
     _forget_data(finished)
-    _assert_same_bits(whole, _train(config, finished))
+    assert bits(whole) == bits(_train(config, finished))
     (finished / "data.json").unlink()
     with pytest.raises(InputError, match=r"data.json is missing: .*put it back"):
         _train(config, finished)
@@ -372,7 +366,7 @@ def test_a_file_that_is_removed_while_it_trains(
 ):
     with monkeypatch.context() as patch:
         _meanwhile(patch, tmp_path / "run", (tmp_path / "run" / name).unlink)
-        _assert_same_bits(whole, _train(config, tmp_path / "run"))
+        assert bits(whole) == bits(_train(config, tmp_path / "run"))
     found = configs.load_config(tmp_path / "run")
     evaluate_run(found, tmp_path / "run", jax.devices()[:1])
 
@@ -383,7 +377,7 @@ def test_a_lock_that_is_removed_ends_the_run(config, tmp_path, monkeypatch, whol
         with pytest.raises(InputError, match=r"run/.lock was removed .* continues"):
             _train(config, tmp_path / "run")
     assert checkpoints.steps(tmp_path / "run") == [4]
-    _assert_same_bits(whole, _train(config, tmp_path / "run"))
+    assert bits(whole) == bits(_train(config, tmp_path / "run"))
 
 
 def test_what_a_checkpoint_knows_is_written_again(config, whole, finished):
@@ -396,7 +390,7 @@ def test_what_a_checkpoint_knows_is_written_again(config, whole, finished):
         others.seed = 5
     with pytest.raises(InputError, match="seed: 0 there, 5 here"):
         _train(others, finished)
-    _assert_same_bits(whole, _train(config, finished))
+    assert bits(whole) == bits(_train(config, finished))
     assert {name: (finished / name).read_text() for name in names} == before
 
 
@@ -407,13 +401,13 @@ def test_a_run_that_lost_its_checkpoints_says_that_it_begins_again(
         shutil.rmtree(finished / "checkpoints")
         [(finished / name).mkdir() for name in left]
         with pytest.warns(UserWarning, match="metrics of step 8 and no checkpoint: "):
-            _assert_same_bits(whole, _train(config, finished))
+            assert bits(whole) == bits(_train(config, finished))
 
 
 def test_a_finished_run_takes_new_settings_of_its_evaluation(config, whole, finished):
     with config.unlocked():
         config.evaluate.pgd.steps = 5
-    _assert_same_bits(whole, _train(config, finished))
+    assert bits(whole) == bits(_train(config, finished))
     assert configs.load_config(finished).evaluate.pgd.steps == 5
 
 

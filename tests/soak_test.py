@@ -11,10 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, bits
 
 from advloss.runtime import checkpoints
 
@@ -58,15 +56,14 @@ def _start(command: list[str], log: Path) -> subprocess.Popen:
         return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
 
 
-def _bits(folder: Path) -> dict[str, list[bytes]]:
+def _bits(folder: Path) -> dict[str, list[str]]:
     """Of every run in a folder, the arrays of its last checkpoint."""
     found = {}
     for config_path in sorted(folder.rglob("config.json")):
         workdir = config_path.parent
         with checkpoints.open_folder(workdir) as manager:
             state = checkpoints.restore(manager)
-        leaves = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
-        found[str(workdir.relative_to(folder))] = leaves
+        found[str(workdir.relative_to(folder))] = bits(state)
     return found
 
 
