@@ -62,7 +62,7 @@ def labels(images):
 @pytest.fixture
 def subject_of(images, labels):
     def make(classifier, norm="linf", objective=losses.softmax_cross_entropy):
-        held = direct.look_at_objective(objective, CLASSES + 1, CLASSES)
+        held = direct.look_at_objective(objective, CLASSES + 1, CLASSES).program
         return Subject(
             lambda _: classifier, {}, images, labels, YES, CLASSES, norm,
             ("own", objective, held), 0, COUNT, jax.devices()[:1],

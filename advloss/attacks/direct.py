@@ -85,9 +85,9 @@ def attack(
             classes = given.count_classes(network.result, len(images))
             held = network.program
             if (objective := settings.get("objective")) is not None:
-                held += look_at_objective(objective, len(images), classes)
+                held += look_at_objective(objective, len(images), classes).program
             bound = functools.partial(function, **settings)
-            held += look_at_attack(bound, images.shape, classes)
+            held += look_at_attack(bound, images.shape, classes).program
         except checks.TracedError:
             return traced(settings)
         labels = checks.check_labels(labels, len(images), classes)
@@ -133,11 +133,14 @@ class Look(NamedTuple):
     Attributes:
         program: the digest of all of it: where what the function computes or holds has
             changed behind the same object, it is another.
+        lasting: the same digest in every process: which function is called on the host
+            is left out, as only this process can tell.
         arrays: the digest of the arrays that it holds.
         result: the shapes and types of what it gives.
     """
 
     program: bytes
+    lasting: bytes
     arrays: bytes
     result: Any
 
@@ -162,8 +165,8 @@ def look(classifier: Callable[..., Any], images: Any, *variables: PyTree) -> Loo
         return _fingerprint(classifier, shape, *variables)
 
 
-def look_at_objective(objective: Objective, count: int, classes: int) -> bytes:
-    """The digest of an objective's program for that many images and classes.
+def look_at_objective(objective: Objective, count: int, classes: int) -> Look:
+    """An objective's program for that many images and classes.
 
     Raises:
         InputError: the objective fails, or gives no number for each image.
@@ -176,15 +179,15 @@ def look_at_objective(objective: Objective, count: int, classes: int) -> bytes:
     ):
         found = _fingerprint(objective, logits, labels)
     given.check_values(found.result, count)
-    return found.program
+    return found
 
 
 def look_at_attack(
     attack: Callable[..., AttackResult], shape: tuple[int, ...], classes: int
-) -> bytes:
-    """The digest of the program of an attack of one's own, whatever it attacks.
+) -> Look:
+    """The program of an attack of one's own, whatever it attacks.
 
-    Of one of this package, which stays as it is, it is empty.
+    Of one of this package, which stays as it is, the digests are empty.
 
     Args:
         attack: with its settings bound.
@@ -196,7 +199,7 @@ def look_at_attack(
     """
     own = inspect.unwrap(getattr(attack, "func", attack))
     if getattr(own, "__module__", "").startswith("advloss."):
-        return b""
+        return Look(b"", b"", b"", None)
 
     def program(images: Array) -> AttackResult:
         def logits(images: Array) -> Array:
@@ -208,7 +211,7 @@ def look_at_attack(
     with checks.blamed(f"the attack fails for images {shape}"):
         found = _fingerprint(program, jax.ShapeDtypeStruct(shape, np.float32))
     given.check_result(found.result, shape)
-    return found.program
+    return found
 
 
 def _fingerprint(function: Callable[..., Any], *arrays: Any) -> Look:
@@ -225,10 +228,11 @@ def _fingerprint(function: Callable[..., Any], *arrays: Any) -> Look:
         raise checks.TracedError("evaluate was called")
     # Addresses of functions in memory say nothing, but of those that run on the host.
     text = re.sub(r"0x[0-9a-f]+", "", "".join(map(str, found)))
-    text += str([id(call) for equation in equations for call in _on_host(equation)])
+    calls = [id(call) for equation in equations for call in _on_host(equation)]
     parts = [hashlib.blake2b(_bytes(array)).digest() for array in held]
-    digest = hashlib.blake2b(b"".join(parts)).digest()
-    return Look(hashlib.blake2b(text.encode()).digest() + digest, digest, result)
+    constants = hashlib.blake2b(b"".join(parts)).digest()
+    lasting = hashlib.blake2b(text.encode()).digest() + constants
+    return Look(lasting + str(calls).encode(), lasting, constants, result)
 
 
 def _gradient(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,9 +5,11 @@ comes in `hyperparameters`, as numbers that compiled programs take as arrays.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from advloss import losses, networks
@@ -190,14 +192,53 @@ def evaluation_attack(
     Raises:
         InputError: an attack or a loss of one's own fails for such images.
     """
-    settings = config.evaluate[name].to_dict()
-    climbed = _climbed(config, settings.get("objective"))
-    entry, classes = ATTACKS[name], config.data.num_classes
-    given = tuple(settings.items()), climbed
-    held = direct.look_at_attack(_bound(name, *given), (1, *image_shape), classes)
+    given, entry = _of_attack(config, name), ATTACKS[name]
+    programs = b"".join(part.program for part in _looks(config, name, image_shape))
+    return _bound_once(name, (entry.function, entry.kind, programs), *given)
+
+
+def own_attack(config: ConfigDict, name: str, image_shape: tuple[int, ...]) -> bytes:
+    """What the attack `evaluate.<name>` and the loss that it climbs are.
+
+    Empty where they are the library's; else a digest, the same in every process, and
+    another where what is entered under their names is another.
+
+    Raises:
+        InputError: one of one's own fails for such images.
+    """
+    return b"".join(part.lasting for part in _looks(config, name, image_shape))
+
+
+def own_network(
+    config: ConfigDict, variables: PyTree, image_shape: tuple[int, ...]
+) -> bytes:
+    """What the network is: as `own_attack` of an attack. Raises InputError alike."""
+    if is_library_s(config):
+        return b""
+    made = network(config)
+    images = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
+    return direct.look(
+        lambda x, v: networks.classifier(made, v)(x), images, variables
+    ).lasting
+
+
+def _looks(
+    config: ConfigDict, name: str, image_shape: tuple[int, ...]
+) -> Iterator[direct.Look]:
+    """What is one's own in an attack of the evaluation."""
+    _, climbed = given = _of_attack(config, name)
+    classes = config.data.num_classes
+    yield direct.look_at_attack(_bound(name, *given), (1, *image_shape), classes)
     if climbed and not climbed[0].__module__.startswith("advloss."):
-        held += direct.look_at_objective(_loss_of(climbed), classes + 1, classes)
-    return _bound_once(name, (entry.function, entry.kind, held), *given)
+        yield direct.look_at_objective(_loss_of(climbed), classes + 1, classes)
+
+
+def _of_attack(
+    config: ConfigDict, name: str
+) -> tuple[tuple[tuple[str, Any], ...], tuple[Any, ...]]:
+    """The settings of `evaluate.<name>` as items, and what `_climbed` says."""
+    settings = config.evaluate[name].to_dict()
+    return tuple(settings.items()), _climbed(config, settings.get("objective"))
 
 
 def _climbed(config: ConfigDict, objective: str | None) -> tuple[Any, ...]:

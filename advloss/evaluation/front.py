@@ -264,15 +264,17 @@ def _function(
         usual = "softmax_cross_entropy" if usual == "training" else usual
         chosen = named = usual if objective is None else objective
         if callable(chosen):
-            named, held = "training", look_at_objective(chosen, classes + 1, classes)
+            named = "training"
+            held = look_at_objective(chosen, classes + 1, classes).program
         elif named in losses.LOSSES:  # As it is registered now.
             chosen = losses.LOSSES[named].function
             loss = losses.climb(named, losses.defaults(named))
-            held = look_at_objective(loss, classes + 1, classes)
+            held = look_at_objective(loss, classes + 1, classes).program
         bound["objective"] = named, chosen, scale
     how = target.classifier_of, ATTACKS[name].function, tuple(bound.items())
     alone = functools.partial(inspect.unwrap(_bound)(*how, held), **traced)
-    return _bound(*how, held + look_at_attack(alone, (1, *shape), classes))
+    held += look_at_attack(alone, (1, *shape), classes).program
+    return _bound(*how, held)
 
 
 @kept

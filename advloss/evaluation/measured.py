@@ -79,7 +79,9 @@ class Measured(NamedTuple):
         identity: what the numbers depend on: "step" and "parameters" (digest) of the
             network, "data" (digest), "examples", "seed", "survivors_only", "attack",
             "settings"; within a suite of one number "suite", its name; of survivors
-            also "before", the digests of the attacks whose survivors were attacked.
+            also "before", the digests of the attacks whose survivors were attacked; of
+            an attack of one's own, or a loss that it climbs, "program", and of such a
+            network "network", digests of what they compute.
         environment: the versions and devices that it was measured with.
         seconds: wall-clock time, compilation included.
         finished: when, in seconds since 1970; a clock may be set before.

@@ -34,7 +34,7 @@ from advloss.training import validation
 __all__ = ["FOLDER", "GALLERY_IMAGES", "Measured", "Proportion", "load_images"]
 
 _NAME = re.compile(r"[a-z0-9_]+-[0-9a-f]{12}\.npz")
-_GROUP = ("data", "examples", "seed", "survivors_only")
+_GROUP = ("data", "examples", "seed", "survivors_only", "network")
 
 
 class AttackSummary(NamedTuple):
@@ -114,7 +114,8 @@ def network_digest(workdir: Path) -> str:
 def load(workdir: str | Path) -> list[Measured]:
     """All results of the run's network as it is now, the oldest first.
 
-    What is damaged is left out, with a warning that names it.
+    What is damaged is left out, with a warning that names it; and so is what an attack
+    of one's own found before it was changed and measured again.
 
     Raises:
         InputError: the network is damaged, or what has the folder's name is none.
@@ -137,7 +138,13 @@ def load(workdir: str | Path) -> list[Measured]:
             continue
         if each.identity["parameters"] == parameters:
             found.append(each)
-    return sorted(found, key=lambda each: each.finished)
+    found.sort(key=_finished)
+    newest = {one.digest({**each.identity, "program": ""}): each for each in found}
+    return sorted(newest.values(), key=_finished)
+
+
+def _finished(measured: Measured) -> float:
+    return measured.finished
 
 
 def groups(measured: Sequence[Measured]) -> list[list[Measured]]:

@@ -7,6 +7,7 @@ Nothing is measured twice: an attack with a finished result is not repeated, nor
 batch of one that was interrupted. So a suite can be stopped, continued and added to.
 """
 
+import hashlib
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -66,7 +67,7 @@ def evaluate_run(
     with lock.hold(workdir) as check:
         made: list[Measured] = []
         for name, within in attacks_of(config):
-            own = _own_identity(config, name, within, identity, made)
+            own = _own_identity(config, name, within, identity, test, made)
             path = measured.path_of(workdir, own)
             if hosts.from_first(_is_measured(path, test)):
                 _tell(f"{config.name}: {called(name, within)} was measured before")
@@ -102,6 +103,8 @@ def _identity(config: ConfigDict, run: workdirs.Run, test: Split) -> dict[str, A
         "seed": config.evaluate.seed,
         "survivors_only": config.evaluate.survivors_only,
     }
+    if program := build.own_network(config, run.variables, test.images.shape[1:]):
+        identity["network"] = _short(program)
     if (first := hosts.from_first(identity)) != identity:
         key = next(key for key in identity if identity[key] != first[key])
         raise InputError(
@@ -116,11 +119,14 @@ def _own_identity(
     name: str,
     within: str | None,
     shared: dict[str, Any],
+    test: Split,
     made: Sequence[Measured],
 ) -> dict[str, Any]:
     """The identity of one attack's result, after those that were made before it."""
     settings = settings_of(config, name)
     own = {**shared, "attack": name, "settings": settings}
+    if program := build.own_attack(config, name, test.images.shape[1:]):
+        own["program"] = _short(program)
     if within:
         own["suite"] = within
     if within or config.evaluate.survivors_only:
@@ -131,6 +137,11 @@ def _own_identity(
             and (each.norm, each.epsilon) == (ATTACKS[name].norm, settings["epsilon"])
         ]
     return own
+
+
+def _short(program: bytes) -> str:
+    """Of the program of an attack or a network of one's own, which may change."""
+    return hashlib.blake2b(program).hexdigest()[:12]
 
 
 def _is_measured(path: Path, test: Split) -> bool:

@@ -172,7 +172,7 @@ def _training(
     arguments.check_objective(objective)
     objective = "softmax_cross_entropy" if objective is None else objective
     if callable(objective):
-        digest = look_at_objective(objective, classes + 1, classes)
+        digest = look_at_objective(objective, classes + 1, classes).program
         return "the training loss", objective, digest
     if objective in losses.LOSSES:  # As it is registered now.
         defaults = losses.defaults(objective)

@@ -1,0 +1,114 @@
+"""Results of what is one's own, which may be another thing under its name by now."""
+
+import shutil
+import sys
+import types
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import small
+
+from advloss import config as configs
+from advloss import losses
+from advloss.attacks import ATTACKS
+from advloss.evaluation import results
+from advloss.evaluation.run import evaluate_run
+from advloss.training.run import train_runs
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+_NOISE = ATTACKS["noise"]
+
+
+@pytest.fixture
+def workdir(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def _evaluate(workdir, **changes):
+    config = configs.load_config(workdir)
+    for key, value in changes.items():
+        configs.put(config, f"evaluate.{key.replace('__', '.')}", value)
+    (found,) = evaluate_run(configs.resolve(config), workdir, jax.devices()[:1])
+    return found
+
+
+def _files(workdir, attack):
+    return [*(workdir / results.FOLDER).glob(f"{attack}-*")]
+
+
+def _moved(by):
+    """An attack of one's own, that adds the same to every pixel."""
+
+    def moved(classifier, keys, images, labels, *, epsilon, **others):
+        changed = jnp.clip(images + by * epsilon, 0, 1)
+        given = classifier, keys, images, labels
+        found = _NOISE.function(*given, epsilon=epsilon, **others)
+        distance = jnp.abs(changed - images).max(axis=(1, 2, 3))
+        return found._replace(images=changed, worst_images=changed, distance=distance)
+
+    moved.__module__ = "mine"
+    return moved
+
+
+def test_an_attack_of_one_s_own_that_was_changed_is_measured_again(
+    workdir, monkeypatch
+):
+    """Its name and its settings are what they were; its first result stays."""
+    for by in (0.5, 0.5, 1.0):
+        entry = _NOISE._replace(function=_moved(by))
+        monkeypatch.setitem(ATTACKS, "noise", entry)
+        found = _evaluate(
+            workdir, attacks=("noise",), noise__epsilon=0.1, noise__draws=1
+        )
+        np.testing.assert_allclose(found.distance.max(), 0.1 * by, atol=1e-6)
+        (shown,) = [m for m in results.load(workdir) if m.attack == "noise"]
+        assert shown.identity == found.identity
+    assert len(_files(workdir, "noise")) == 2
+
+
+def test_a_loss_of_one_s_own_that_was_changed_is_climbed_again(workdir, monkeypatch):
+    for scale in (1.0, 1.0, -1.0):
+
+        def mine(logits, labels, *, margin, scale=scale):
+            return scale * losses.hinge(logits, labels, margin=margin)
+
+        mine.__module__ = "mine"
+        entry = losses.LOSSES["hinge"]._replace(function=mine)
+        monkeypatch.setitem(losses.LOSSES, "hinge", entry)
+        _evaluate(workdir, pgd__objective="hinge", pgd__steps=2)
+    assert len(_files(workdir, "pgd")) == 3  # One is `trained`'s.
+
+
+def _signed(sign):
+    class Own(nn.Module):
+        num_classes: int
+
+        @nn.compact
+        def __call__(self, images):
+            return sign * nn.Dense(self.num_classes)(images.reshape(len(images), -1))
+
+    return Own
+
+
+def test_a_network_of_one_s_own_that_was_changed_is_attacked_again(
+    digits_dir, tmp_path, monkeypatch
+):
+    config = small(digits_dir)
+    config.model.name = "mine:Own"
+    config.train.steps = config.train.checkpoint_every = 2
+    config = configs.resolve(config)
+    module = types.ModuleType("mine")
+    monkeypatch.setitem(sys.modules, "mine", module)
+    found = []
+    for sign in (1, 1, -1):
+        module.Own = _signed(sign)
+        if not found:
+            train_runs([config], [tmp_path / "run"], jax.devices()[:1])
+        found.append(_evaluate(tmp_path / "run"))
+    assert found[0].path == found[1].path != found[2].path
+    assert (found[0].natural != found[2].natural).any()
+    first, second = results.groups(results.load(tmp_path / "run"))
+    assert [first[0].path, second[0].path] == [found[2].path, found[0].path]
