@@ -18,6 +18,7 @@ from conftest import ROOT, bits, small, stop_after
 
 import advloss
 from advloss import config as configs
+from advloss import losses
 from advloss.errors import DivergedError, InputError, Stopped
 from advloss.evaluation.run import evaluate_run
 from advloss.runtime import checkpoints, metrics, signals
@@ -485,3 +486,31 @@ def test_a_file_is_no_checkpoint(config, finished):
     assert checkpoints.steps(finished) == [4]
     with pytest.raises(InputError, match="trained for 4 of 8 steps"):
         evaluate_run(config, finished, jax.devices()[:1])
+
+
+def test_code_of_one_s_own_that_changes_is_told(small_config, tmp_path, monkeypatch):
+    small_config.loss.name = "hinge"
+    config = configs.resolve(small_config)
+
+    def enter(scale):
+        def mine(logits, labels, *, margin):
+            return scale * losses.hinge(logits, labels, margin=margin)
+
+        mine.__module__ = "mine"
+        entry = losses.LOSSES["hinge"]._replace(function=mine)
+        monkeypatch.setitem(losses.LOSSES, "hinge", entry)
+
+    enter(1.0)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            _train(config, tmp_path)
+    enter(1.0)  # Another object that computes the same.
+    _train(config, tmp_path)
+    enter(2.0)
+    with pytest.warns(UserWarning, match="computes something else than"):
+        _train(config, tmp_path)  # It stays what it was.
+    made_with = json.loads((tmp_path / "environment.json").read_text())
+    made_with["packages"]["jax"] = "0.1"
+    (tmp_path / "environment.json").write_text(json.dumps(made_with))
+    _train(config, tmp_path)

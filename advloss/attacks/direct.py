@@ -162,7 +162,7 @@ def look(classifier: Callable[..., Any], images: Any, *variables: PyTree) -> Loo
         "function of images [batch, height, width, channels]"
     ):
         shape = jax.ShapeDtypeStruct(images.shape, np.float32)
-        return _fingerprint(classifier, shape, *variables)
+        return fingerprint(classifier, shape, *variables)
 
 
 def look_at_objective(objective: Objective, count: int, classes: int) -> Look:
@@ -177,7 +177,7 @@ def look_at_objective(objective: Objective, count: int, classes: int) -> Look:
     with checks.blamed(
         f"the objective fails for logits {logits.shape} and labels {labels.shape}"
     ):
-        found = _fingerprint(objective, logits, labels)
+        found = fingerprint(objective, logits, labels)
     given.check_values(found.result, count)
     return found
 
@@ -209,12 +209,16 @@ def look_at_attack(
         return attack(logits, keys, images, jnp.zeros(len(images), jnp.int32))
 
     with checks.blamed(f"the attack fails for images {shape}"):
-        found = _fingerprint(program, jax.ShapeDtypeStruct(shape, np.float32))
+        found = fingerprint(program, jax.ShapeDtypeStruct(shape, np.float32))
     given.check_result(found.result, shape)
     return found
 
 
-def _fingerprint(function: Callable[..., Any], *arrays: Any) -> Look:
+def fingerprint(function: Callable[..., Any], *arrays: Any) -> Look:
+    """What a function computes of arrays of these shapes; nothing is computed.
+
+    Raises TracedError where it holds arrays that are traced.
+    """
     # A function that is new to JAX, which would answer for an old one from its cache.
     made, result = jax.make_jaxpr(lambda *xs: function(*xs), return_shape=True)(*arrays)
     found, equations = [made], [e for each in _programs(made) for e in each.eqns]

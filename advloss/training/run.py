@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -28,7 +28,7 @@ from advloss.runtime import (
     metrics,
 )
 from advloss.runtime import devices as on_devices
-from advloss.training import keeping, preflight, stack, step, teacher
+from advloss.training import changed, keeping, preflight, stack, step, teacher
 from advloss.training import workdir as folders
 from advloss.types import Dataset, PyTree, TrainState
 
@@ -43,12 +43,18 @@ class Member(NamedTuple):
         workdir: where it is trained.
         data: the digests of what it is trained on.
         frozen: what its defence reads and never changes.
+        program: the digest of what trains it, of code of one's own; else "".
     """
 
     config: ConfigDict
     workdir: Path
     data: dict[str, str]
     frozen: PyTree
+    program: str = ""
+
+    def made_with(self, devices: Sequence[jax.Device]) -> dict[str, Any]:
+        """What environment.json holds."""
+        return {**environment.environment(devices), changed.PROGRAM: self.program}
 
 
 def train_runs(
@@ -96,11 +102,16 @@ def train_runs(
         held = {m.workdir: exits.enter_context(lock.hold(m.workdir)) for m in members}
         failures = _train_teachers(members, devices)
         members = [found for m in members if (found := _taught(m, data, dataset))]
+        members = [
+            m._replace(program=changed.program(m.config, m.frozen, dataset))
+            for m in members
+        ]
         if hosts.is_first():
             for member in members:
                 folders.check_checkpoints(member.workdir, member.config)
             for member in members:
                 folders.note(member.config, member.workdir, member.data)
+                changed.warn(member.workdir, member.made_with(where.devices))
         try:
             while decided := _next(members):
                 start, together = decided
@@ -260,10 +271,10 @@ def _open(
     still_ours: Callable[[], None],
     exits: ExitStack,
 ) -> keeping.Open:
-    made_with = environment.environment(where.devices)
+    made_with = member.made_with(where.devices)
     files.write_json(member.workdir / folders.ENVIRONMENT, made_with)
     writer = exits.enter_context(metrics.Writer(member.workdir, step=start))
-    config, workdir, data, _ = member
+    config, workdir, data = member[:3]
 
     def before_saving() -> None:
         still_ours()

@@ -3,7 +3,8 @@
 workdir/
   config.json       the whole config, defaults filled in
   data.json         digests of the images and labels that it is trained and tested on
-  environment.json  versions and devices that it was last trained on
+  environment.json  versions and devices that it was last trained on, and with what
+                    program, where code is one's own
   metrics.jsonl     training metrics; also in tensorboard/
   checkpoints/      variables, the optimiser's state, step, config, the data's digests
   evaluation/       what attacks found, a file each
