@@ -11,6 +11,9 @@ import jax
 import numpy as np
 import pytest
 
+# What most tests take longest for is to compile: these emitters need half of the time.
+# With another XLA_FLAGS, also an empty one, the default ones are tested.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 # Before JAX is first used: devices to spread batches over.
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -64,9 +67,11 @@ def few_programs(monkeypatch):
     """
     from advloss.runtime import compiled
 
+    make_room = compiled.make_room
     if next(_BEGUN) % 8 == 0:
-        compiled.make_room()
+        make_room()
     monkeypatch.setattr(compiled, "make_room", lambda: None)
+    return make_room
 
 
 @pytest.fixture

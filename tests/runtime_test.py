@@ -356,7 +356,7 @@ def held_programs() -> int:
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux counts them")
 @pytest.mark.parametrize("caller", ["training", "evaluation"])
 def test_a_process_holds_only_so_many_programs(
-    tmp_path, monkeypatch, small_config, caller
+    tmp_path, monkeypatch, small_config, caller, few_programs
 ):
     """Where they take half of the mappings that there can be, they are forgotten."""
     programs = [jax.jit(lambda x, i=i: jnp.sin(x + i)) for i in range(40)]
@@ -377,6 +377,7 @@ def test_a_process_holds_only_so_many_programs(
             run.train_runs([config], [tmp_path / str(number)], jax.devices()[:1])
         return programs[0]._cache_size()
 
+    monkeypatch.setattr(compiled, "make_room", few_programs)
     monkeypatch.setattr(compiled, "_MOST", many)
     assert act(0) == 1
     monkeypatch.setattr(compiled, "_MOST", few)

@@ -3,6 +3,7 @@
 ADVLOSS_SOAK says how many kills each must survive: one by default, 50 by `make soak`.
 """
 
+import contextlib
 import os
 import random
 import signal
@@ -17,9 +18,7 @@ from conftest import ROOT, bits
 from advloss.runtime import checkpoints
 
 KILLS = int(os.environ.get("ADVLOSS_SOAK", "1"))
-# When a process is killed, as a share of the seconds that a whole run takes: half of
-# them pass until it trains, saving several times a second.
-EARLIEST, LATEST = 0.55, 0.95
+LONGEST = 0.3  # Seconds between a row of the metrics and a kill.
 SMALL = (
     "--config.model.name=mlp",
     "--config.train.batch_size=20",
@@ -56,6 +55,15 @@ def _start(command: list[str], log: Path) -> subprocess.Popen:
         return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
 
 
+def _rows(folder: Path) -> int:
+    """How many rows of metrics the runs in a folder have."""
+    rows = 0
+    for path in folder.rglob("metrics.jsonl"):
+        with contextlib.suppress(FileNotFoundError):  # It is being replaced.
+            rows += path.read_bytes().count(b"\n")
+    return rows
+
+
 def _bits(folder: Path) -> dict[str, list[str]]:
     """Of every run in a folder, the arrays of its last checkpoint."""
     found = {}
@@ -73,26 +81,22 @@ def _bits(folder: Path) -> dict[str, list[str]]:
 def test_killed_at_random_moments(digits_dir, tmp_path, launcher):
     log, moments = tmp_path / "log", random.Random(launcher)
     whole = tmp_path / "whole"
-    began = time.monotonic()
     assert _start(_command(launcher, digits_dir, whole), log).wait() == 0
-    seconds = time.monotonic() - began
-    expected = _bits(whole)
+    expected, total = _bits(whole), _rows(whole)
     killed = attempt = 0
     while killed < KILLS:
         attempt += 1
         folder = tmp_path / f"killed{attempt}"
-        command = _command(launcher, digits_dir, folder)
-        while True:
+        command, status = _command(launcher, digits_dir, folder), -signal.SIGKILL
+        while status == -signal.SIGKILL:
             process = _start(command, log)
-            ends = time.monotonic() + seconds * moments.uniform(EARLIEST, LATEST)
-            while process.poll() is None and time.monotonic() < ends:
+            row = moments.randint(min(_rows(folder) + 1, total), total)
+            while process.poll() is None and _rows(folder) < row:
                 time.sleep(0.01)
+            time.sleep(moments.uniform(0, LONGEST))
             if killed < KILLS and process.poll() is None:
                 process.send_signal(signal.SIGKILL)
             status = process.wait()
-            if status == -signal.SIGKILL:
-                killed += 1
-                continue
-            assert status == 0, log.read_text(errors="replace")[-2000:]
-            break
+            killed += status == -signal.SIGKILL
+        assert status == 0, log.read_text(errors="replace")[-2000:]
         assert _bits(folder) == expected
