@@ -58,7 +58,7 @@ def _start(command: list[str], log: Path) -> subprocess.Popen:
 def _rows(folder: Path) -> int:
     """How many rows of metrics the runs in a folder have."""
     rows = 0
-    for path in folder.rglob("metrics.jsonl"):
+    for path in [*folder.glob("metrics.jsonl"), *folder.glob("*/metrics.jsonl")]:
         with contextlib.suppress(FileNotFoundError):  # It is being replaced.
             rows += path.read_bytes().count(b"\n")
     return rows

@@ -17,7 +17,7 @@ from advloss.defences import DEFENCES
 from advloss.errors import InputError
 from advloss.losses import LOSSES
 from advloss.runtime import files
-from advloss.training import step, workdir
+from advloss.training import step
 from advloss.types import Batch, Dataset, PyTree
 
 PROGRAM = "program"
@@ -53,24 +53,24 @@ def program(config: ConfigDict, frozen: PyTree, dataset: Dataset) -> str:
     return hashlib.blake2b(found.lasting).hexdigest()[:12]
 
 
-def warn(folder: Path, made_with: Mapping[str, Any]) -> None:
-    """Warns where another program trained the run of a folder till now.
+def warn(path: Path, made_with: Mapping[str, Any]) -> None:
+    """Warns where another program trained a run till now.
 
     Args:
-        folder: its work directory.
-        made_with: the environment now, with the `program`. What another version of JAX
+        path: of the file in its work directory that says what trained it last.
+        made_with: what does so now, with the `PROGRAM`. What another version of JAX
             traced can't be compared.
     """
     before: Any = None
     with contextlib.suppress(InputError):  # The report tells of a damaged one.
-        before = files.read_json(folder / workdir.ENVIRONMENT)
+        before = files.read_json(path)
     known = before if isinstance(before, dict) else {}
     now, alike = made_with[PROGRAM], known.get("packages") == made_with["packages"]
     if not alike or known.get(PROGRAM, now) == now:
         return
     warnings.warn(
-        f"--workdir={folder}: a network, loss, attack or defence of your own computes "
-        "something else than what trained this run so far: use another --workdir to "
-        "train anew",
+        f"--workdir={path.parent}: a network, loss, attack or defence of your own "
+        "computes something else than what trained this run so far: use another "
+        "--workdir to train anew",
         stacklevel=2,
     )

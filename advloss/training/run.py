@@ -111,7 +111,8 @@ def train_runs(
                 folders.check_checkpoints(member.workdir, member.config)
             for member in members:
                 folders.note(member.config, member.workdir, member.data)
-                changed.warn(member.workdir, member.made_with(where.devices))
+                path = member.workdir / folders.ENVIRONMENT
+                changed.warn(path, member.made_with(where.devices))
         try:
             while decided := _next(members):
                 start, together = decided
