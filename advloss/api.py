@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from advloss import config as configs
 from advloss.attacks import ATTACKS, checks
-from advloss.attacks.direct import look_at_objective
+from advloss.attacks.fingerprint import look_at_objective
 from advloss.config import build, idle
 from advloss.data import augment
 from advloss.defences import DEFENCES
@@ -204,6 +204,11 @@ def _check_heeded(module: Any, config: Mapping[str, Any]) -> None:
             raise InputError(
                 f"config.{key}={shown(config[key])} is not valid: the data are the "
                 "images and labels that are given"
+            )
+        if key == "train.checkpoint_every":
+            raise InputError(
+                f"config.{key}={shown(config[key])} is not valid: fit writes no "
+                "checkpoints; Trained.save keeps what it returns"
             )
         if key.startswith("evaluate."):
             raise InputError(

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from advloss.registry import shipped
 from advloss.types import Array, PyTree
 
 
@@ -37,10 +38,12 @@ def _sgd(momentum: float, weight_decay: float) -> optax.GradientTransformation:
     return optax.chain(*decay, optax.trace(decay=momentum))
 
 
-OPTIMISERS: Mapping[str, Optimiser] = {
-    "adam": Optimiser(_adam, "Adam"),
-    "sgd": Optimiser(_sgd, "SGD with momentum"),
-}
+OPTIMISERS: Mapping[str, Optimiser] = shipped(
+    {
+        "adam": Optimiser(_adam, "Adam"),
+        "sgd": Optimiser(_sgd, "SGD with momentum"),
+    }
+)
 
 
 def make(
@@ -93,12 +96,14 @@ def _piecewise(steps: int, milestones: tuple[float, ...]) -> Schedule:
     return optax.piecewise_constant_schedule(1.0, factors)
 
 
-SCHEDULES: Mapping[str, Callable[[int, tuple[float, ...]], Schedule]] = {
-    "constant": _constant,
-    "cosine": _cosine,
-    "one_cycle": _one_cycle,
-    "piecewise": _piecewise,
-}
+SCHEDULES: Mapping[str, Callable[[int, tuple[float, ...]], Schedule]] = shipped(
+    {
+        "constant": _constant,
+        "cosine": _cosine,
+        "one_cycle": _one_cycle,
+        "piecewise": _piecewise,
+    }
+)
 
 
 def average(mean: PyTree, new: PyTree, *, decay: float, step: Array) -> PyTree:

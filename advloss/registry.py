@@ -9,13 +9,32 @@ checks, what a sweep may vary, the help and the reference are made from them
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+E = TypeVar("E", bound=Mapping[str, Any])
+
 # The ends of float32, in which all is computed; nearer to 0 programs know only 0.
 _TINY, _HUGE = (float(n) for n in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
+
+
+_SHIPPED: dict[int, dict[str, Any]] = {}
+
+
+def shipped(entries: E) -> E:
+    """The same registry; what it has now is the library's, and what comes later not."""
+    _SHIPPED[id(entries)] = dict(entries)
+    return entries
+
+
+def is_own(entries: Mapping[str, Any], name: str) -> bool:
+    """Whether what stands under a name is one's own, entered at run time.
+
+    Also where it has taken the place of the library's, or the registry has one's own.
+    """
+    return entries.get(name) is not _SHIPPED.get(id(entries), {}).get(name)
 
 
 class Valid(NamedTuple):

@@ -146,6 +146,10 @@ BAD_ARGUMENTS = [
     ({"objective": "training"}, r"objective='training' is not valid"),
     ({"objective": 3}, r"objective=3 is not valid"),
     ({"objective": []}, r"objective=\[\] is not valid"),
+    (
+        {"objective": "margin", "attacks": "apgd_t_margin"},
+        r"objective='margin' changes nothing: apgd_t_margin has no objective; leave",
+    ),
     ({"seed": -1}, r"seed=-1 is not valid"),
     ({"seed": 2**31}, r"seed=2147483648 is not valid"),
     ({"seed": 0.5}, r"seed=0.5 is not valid"),

@@ -45,6 +45,13 @@ def test_emnist_names_and_more_classes(folder):
     assert dataset.num_classes == 27
 
 
+def test_files_of_several_data_sets_are_not_paired(folder):
+    for i, path in enumerate(sorted(folder.iterdir())):
+        path.rename(folder / f"{'emnist' if i % 2 else 'kmnist'}-{path.name}")
+    with pytest.raises(InputError, match="has files of several data sets, by their na"):
+        data.load("idx", dir=str(folder))
+
+
 @pytest.fixture
 def folder(digits_dir, tmp_path):
     """A copy of the small idx folder, to be damaged."""

@@ -47,6 +47,8 @@ def test_every_network_costs_the_same(networks, name):
         ({"defence.name": "trades", "train.attack.steps": 10}, 12, 0),
         ({"defence.name": "trades", "defence.awp": 0.01}, 9, 0),
         ({"defence.name": "distillation", "defence.awp": 0.01}, 4, 2),
+        ({"defence.name": "free", "defence.attack": "fgsm"}, 1, 0),
+        ({"defence.name": "free", "defence.attack": "fgsm", "defence.awp": 0.01}, 2, 0),
         ({"train.attack.restarts": 3}, 16, 2),
         ({"train.attack.restarts": 3, "loss.name": "lmcl"}, 16, 2),
     ],

@@ -7,7 +7,7 @@ import pytest
 
 import advloss
 from advloss import losses
-from advloss.attacks import direct
+from advloss.attacks import fingerprint
 from advloss.errors import InputError
 from advloss.evaluation.diagnosis import (
     binarization,
@@ -62,7 +62,7 @@ def labels(images):
 @pytest.fixture
 def subject_of(images, labels):
     def make(classifier, norm="linf", objective=losses.softmax_cross_entropy):
-        held = direct.look_at_objective(objective, CLASSES + 1, CLASSES).program
+        held = fingerprint.look_at_objective(objective, CLASSES + 1, CLASSES).program
         return Subject(
             lambda _: classifier, {}, images, labels, YES, CLASSES, norm,
             ("own", objective, held), 0, COUNT, jax.devices()[:1],

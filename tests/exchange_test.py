@@ -15,7 +15,7 @@ from made_runs import make_run, measure
 
 from advloss import config as configs
 from advloss import report
-from advloss.attacks import ATTACKS
+from advloss.attacks import ATTACKS, for_classes
 from advloss.cli import export as command
 from advloss.cli import flags
 from advloss.errors import InputError
@@ -321,6 +321,27 @@ def test_autoattack_is_the_whole_suite_with_its_defaults(tmp_path):
     # PGD leaves one image less than the first of the suite.
     assert info.autoattack_acc == 50.0 and info.external == 45.0
     assert info.reported == 50.0
+
+
+def test_autoattack_of_few_classes_is_that_with_the_margin(tmp_path):
+    workdir = tmp_path / "run"
+    make_run(workdir, "lmcl", attacks=("pgd",), changes={"data.num_classes": 3})
+    labels = np.arange(20) % 3
+    for name in SUITE:
+        settings = configs.default().evaluate[name].to_dict()
+        settings |= for_classes(settings, 3)
+        measure(workdir, name, settings, 10, labels, data=DIGEST)
+    assert "no autoattack_acc" not in report.export(workdir, tmp_path / "to")
+
+
+def test_what_is_reported_is_of_an_attack_on_all_images(tmp_path):
+    workdir = _run(tmp_path / "run", ("pgd",))
+    settings = configs.default().evaluate.apgd_margin.to_dict()
+    of_fast = {"suite": "fast", "survivors_only": False, "data": DIGEST}
+    measure(workdir, "apgd_margin", settings, 5, after=(), **of_fast)
+    report.export(workdir, tmp_path / "to")
+    (path,) = (tmp_path / "to").rglob("lmcl.json")
+    assert exchange.read_robustbench(path).reported == 50.0
 
 
 def _without_one(workdir):

@@ -1,8 +1,11 @@
 """Results of what is one's own, which may be another thing under its name by now."""
 
+import contextlib
+import functools
 import shutil
 import sys
 import types
+import warnings
 
 import flax.linen as nn
 import jax
@@ -13,13 +16,14 @@ from conftest import small
 
 from advloss import config as configs
 from advloss import losses
-from advloss.attacks import ATTACKS
+from advloss.attacks import ATTACKS, Round
+from advloss.errors import InputError
 from advloss.evaluation import results
 from advloss.evaluation.run import evaluate_run
 from advloss.training.run import train_runs
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
-_NOISE = ATTACKS["noise"]
+_NOISE, _PGD = ATTACKS["noise"], ATTACKS["pgd"]
 
 
 @pytest.fixture
@@ -27,12 +31,23 @@ def workdir(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / "run")
 
 
-def _evaluate(workdir, **changes):
+def _config(workdir, **changes):
     config = configs.load_config(workdir)
     for key, value in changes.items():
         configs.put(config, f"evaluate.{key.replace('__', '.')}", value)
-    (found,) = evaluate_run(configs.resolve(config), workdir, jax.devices()[:1])
+    return configs.resolve(config)
+
+
+def _evaluate(workdir, **changes):
+    config = _config(workdir, **changes)
+    (found,) = evaluate_run(config, workdir, jax.devices()[:1])
     return found
+
+
+def _shown(workdir):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return results.load(workdir)
 
 
 def _files(workdir, attack):
@@ -57,16 +72,56 @@ def test_an_attack_of_one_s_own_that_was_changed_is_measured_again(
     workdir, monkeypatch
 ):
     """Its name and its settings are what they were; its first result stays."""
-    for by in (0.5, 0.5, 1.0):
+    for by in (0.5, 0.5, 1.0, 0.5):
         entry = _NOISE._replace(function=_moved(by))
         monkeypatch.setitem(ATTACKS, "noise", entry)
         found = _evaluate(
             workdir, attacks=("noise",), noise__epsilon=0.1, noise__draws=1
         )
         np.testing.assert_allclose(found.distance.max(), 0.1 * by, atol=1e-6)
-        (shown,) = [m for m in results.load(workdir) if m.attack == "noise"]
+        (shown,) = [m for m in _shown(workdir) if m.attack == "noise"]
         assert shown.identity == found.identity
     assert len(_files(workdir, "noise")) == 2
+    with pytest.warns(UserWarning, match="left out: what noise found before code of"):
+        results.load(workdir)
+
+
+def _slower(by, **changes):
+    """The library's PGD in disguise, with shorter steps."""
+
+    @functools.wraps(_PGD.function)
+    def attack(*given, step_size, **settings):
+        return _PGD.function(*given, step_size=by * step_size, **settings)
+
+    return _PGD._replace(function=attack, **changes)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        _slower(0.5),
+        _slower(0.9, rounds=lambda *_: [Round({"random_start": False})]),
+    ],
+    ids=["function", "rounds"],
+)
+def test_what_wraps_an_attack_of_the_library_is_one_s_own(workdir, monkeypatch, second):
+    for entry in (_slower(0.9), _slower(0.9), second):
+        monkeypatch.setitem(ATTACKS, "pgd", entry)
+        _evaluate(workdir, pgd__steps=2)
+    assert len(_files(workdir, "pgd")) == 3  # One is `trained`'s.
+
+
+def test_what_an_attack_left_before_it_was_changed_counts_nowhere(workdir, monkeypatch):
+    for by in (0.5, 1.0):
+        entry = _NOISE._replace(function=_moved(by))
+        monkeypatch.setitem(ATTACKS, "noise", entry)
+        config = _config(
+            workdir, attacks=("noise", "fgsm"), survivors_only=True, noise__epsilon=0.1,
+            fgsm__epsilon=0.1,
+        )  # fmt: skip
+        made = evaluate_run(config, workdir, jax.devices()[:1])
+    (group, _) = results.groups(_shown(workdir))
+    assert {each.path for each in group} == {each.path for each in made}
 
 
 def test_a_loss_of_one_s_own_that_was_changed_is_climbed_again(workdir, monkeypatch):
@@ -103,12 +158,36 @@ def test_a_network_of_one_s_own_that_was_changed_is_attacked_again(
     module = types.ModuleType("mine")
     monkeypatch.setitem(sys.modules, "mine", module)
     found = []
-    for sign in (1, 1, -1):
+    for sign in (1, 1, -1, 1):
         module.Own = _signed(sign)
         if not found:
             train_runs([config], [tmp_path / "run"], jax.devices()[:1])
-        found.append(_evaluate(tmp_path / "run"))
-    assert found[0].path == found[1].path != found[2].path
+        told = pytest.warns(UserWarning, match="computes something else than what")
+        with told if sign < 0 else contextlib.nullcontext():
+            found.append(_evaluate(tmp_path / "run"))
+        (shown,) = _shown(tmp_path / "run")
+        assert shown.path == found[-1].path
+    assert found[0].path == found[1].path == found[3].path != found[2].path
     assert (found[0].natural != found[2].natural).any()
-    first, second = results.groups(results.load(tmp_path / "run"))
-    assert [first[0].path, second[0].path] == [found[2].path, found[0].path]
+
+
+def test_a_network_of_one_s_own_that_looks_at_its_batch_is_refused(
+    digits_dir, tmp_path, monkeypatch
+):
+    class Normalised(nn.Module):
+        num_classes: int
+
+        @nn.compact
+        def __call__(self, images):
+            flat = images.reshape(len(images), -1)
+            return nn.Dense(self.num_classes)(flat - flat.mean(axis=0, keepdims=True))
+
+    module = types.ModuleType("mine")
+    module.Own = Normalised
+    monkeypatch.setitem(sys.modules, "mine", module)
+    config = small(digits_dir)
+    config.model.name = "mine:Own"
+    config.train.steps = config.train.checkpoint_every = 2
+    train_runs([configs.resolve(config)], [tmp_path / "run"], jax.devices()[:1])
+    with pytest.raises(InputError, match="it must judge each image by itself"):
+        _evaluate(tmp_path / "run")

@@ -510,6 +510,10 @@ def test_code_of_one_s_own_that_changes_is_told(small_config, tmp_path, monkeypa
     enter(2.0)
     with pytest.warns(UserWarning, match="computes something else than"):
         _train(config, tmp_path)  # It stays what it was.
+    shutil.rmtree(tmp_path / "checkpoints" / "8")
+    for _ in range(2):  # Two programs have trained it: that does not pass.
+        with pytest.warns(UserWarning, match="or a part of it"):
+            _train(config, tmp_path)
     made_with = json.loads((tmp_path / "environment.json").read_text())
     made_with["packages"]["jax"] = "0.1"
     (tmp_path / "environment.json").write_text(json.dumps(made_with))

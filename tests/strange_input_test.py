@@ -76,6 +76,7 @@ def test_evaluate_a_classifier_that_looks_at_the_place_in_the_batch(classifier):
     [
         ({"config": {"evaluate.pgd.steps": 3}}, r"evaluate.pgd.steps=3 .*advloss.eval"),
         ({"config": {"train.milestones": (0.5,)}}, r"milestones=.*schedule=cosine has"),
+        ({"config": {"train.checkpoint_every": 5}}, r"every=5 .*fit writes no check"),
         (
             {"config": {"train.attack.epsilon": 0.1}, "defence": "natural"},
             r"train.attack.epsilon=0.1 changes nothing: .*natural attacks no batch",
@@ -145,6 +146,12 @@ def _config(**changes):
             "validation.steps changes nothing: .*natural attacks no batch",
         ),
         ("train.validation.steps", {"train__validation__examples": 10}, None),
+        ("train.attack.restarts", {}, None),
+        (
+            "train.attack.restarts",
+            {"train__attack__random_start": False, "train__attack__restarts": 2},
+            "restarts changes nothing: .*random_start=False starts at the image",
+        ),
         ("train.milestones", {}, "milestones changes nothing: .*=cosine has no miles"),
         ("train.milestones", {"train__schedule": "piecewise"}, None),
         ("train.milestones", {"train__schedule": "one_cycle"}, None),
@@ -213,7 +220,25 @@ def test_sweep_a_key_that_every_run_sets_is_said():
         idle.warn_of_replaced(["seed", "train.steps"], ["seed"])
     config = configs.default()
     config.update(networks=("a train.steps=4 loss.name=lmcl", "b train.steps=2"))
-    assert members.own_keys(config) == ["train.steps"]
+    assert members.own_keys(config) == ["name", "train.steps"]
+
+
+def test_evaluation_restarts_from_the_same_start_are_said():
+    own = {"evaluate__pgd__random_start": False, "evaluate__pgd__restarts": 5}
+    said = "pgd.restarts changes nothing: .*random_start=False starts at the image"
+    with pytest.warns(UserWarning, match=said):
+        idle.warn_in_evaluation([_config(**own)], ["evaluate.pgd.restarts"])
+
+
+def test_study_the_budget_is_told_with_what_the_command_changed(tmp_path):
+    words = [
+        f"--config={ROOT / 'configs' / 'table2.py'}:paper", "--config.train.steps=20",
+        "--config.seeds=1", "--config.data.source=idx", f"--workdir={tmp_path}",
+    ]  # fmt: skip
+    given = flags.parse(study.FLAGS, ["advloss"], words)
+    said = study._budget(given.config.budget, given)
+    assert said.endswith("; changed by the command: train.steps=20")
+    assert "100,000 updates" in said
 
 
 def test_keys_a_key_may_be_given_as_it_is_set(capsys):

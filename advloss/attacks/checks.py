@@ -1,63 +1,34 @@
 """What a caller gave, held to the contract: one line for each mistake."""
 
-import contextlib
 import inspect
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from advloss.attacks import base
-from advloss.errors import InputError, line, shown
+from advloss.attacks import base, given
+from advloss.errors import InputError, shown
 from advloss.losses.climbed import TARGETED
 from advloss.registry import Valid, choice, number, positive
 
-_TREES = (tuple, list, dict)
 _ROUNDING = 1e-6  # Of a value in [0, 1], in float32.
 _MOST = 1e18  # Of a setting: its square is finite in float32.
 
 
-class TracedError(InputError):
-    """What was given is, or holds, an array of a program that is being traced."""
-
-    def __init__(self, what: str):
-        super().__init__(
-            f"{what} within a function that JAX traces, as jit, grad and vmap do: it "
-            "compiles programs of its own; call it outside"
-        )
-
-
-@contextlib.contextmanager
-def blamed(what: str) -> Iterator[None]:
-    """Whatever an author's function raises becomes one line that begins so."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"{what} ({type(error).__name__}: {line(error)})") from error
-
-
-def is_traced(tree: Any) -> bool:
-    """Whether JAX traces an array in it: its values are not known."""
-    leaves = jax.tree.leaves(tree, is_leaf=lambda x: not isinstance(x, _TREES))
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
-
-
-def check_outside(name: str, *given: Any) -> None:
+def check_outside(name: str, *values: Any) -> None:
     """Raises TracedError within a function that JAX traces."""
-    if is_traced((jnp.zeros(()), *given)):
-        raise TracedError(f"{name} was called")
+    if given.is_traced((jnp.zeros(()), *values)):
+        raise given.TracedError(f"{name} was called")
 
 
 def plain(value: Any) -> Any:
     """NumPy's and JAX's numbers as Python's: whole ones may count steps."""
     number = isinstance(value, np.generic | np.ndarray | jax.Array)
     number = number and value.ndim == 0 and not isinstance(value, jax.core.Tracer)
-    number = number and not is_key(value.dtype)
+    number = number and not given.is_key(value.dtype)
     return value.item() if number else value
 
 
@@ -72,7 +43,7 @@ def as_array(values: Any, name: str) -> np.ndarray:
             f"{np.ma.count_masked(values)} values of {name} are masked: use arrays "
             "without a mask"
         )
-    with blamed(f"{name} can't be read as an array"):
+    with given.blamed(f"{name} can't be read as an array"):
         return np.asarray(values)
 
 
@@ -159,15 +130,10 @@ def check_labels(
 def check_keys(keys: Any) -> None:
     """Raises InputError where they are no array of typed keys, of whatever shape."""
     array = isinstance(keys, jax.Array)
-    if not array or (keys.ndim == 1 and not is_key(keys.dtype)):
+    if not array or (keys.ndim == 1 and not given.is_key(keys.dtype)):
         raise InputError(
             f"keys={shown(keys)} is not valid: use attacks.example_keys(key, indices)"
         )
-
-
-def is_key(dtype: Any) -> bool:
-    """Whether it is the type of JAX's typed keys."""
-    return jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 def kinds(function: Callable[..., Any]) -> dict[str, frozenset[Any]]:

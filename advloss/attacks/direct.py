@@ -1,30 +1,24 @@
 """An attack called directly: its input is checked, and its program compiled once."""
 
-import contextlib
 import functools
-import hashlib
-import inspect
-import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from advloss.attacks import base, checks, given
+from advloss.attacks.fingerprint import look, look_at_attack, look_at_objective
 from advloss.attacks.kept import in_float32, kept, stand_in
 from advloss.errors import InputError
 from advloss.registry import Valid
-from advloss.types import Array, AttackResult, Classifier, Objective, PyTree
+from advloss.types import Array, AttackResult, Classifier
 
 # What any attack's settings may be: some hand on those of others.
 _KINDS: dict[str, frozenset[Any]] = {}
 # Of arrays in programs, whatever JAX's own default is.
 _TYPES = {"f": np.float32, "i": np.int32}
-# Where functions stay as they are.
-_FIXED = str(Path(jax.__file__).parent), str(Path(__file__).parents[1])
 
 
 def attack(
@@ -65,7 +59,7 @@ def attack(
         **settings: Any,
     ) -> AttackResult:
         traced = functools.partial(_within, function, classifier, keys, images, labels)
-        if checks.is_traced((keys, images, labels, settings)):
+        if given.is_traced((keys, images, labels, settings)):
             return traced(settings)
         seen = checks.check_images(images)
         # On the device where they are.
@@ -86,9 +80,10 @@ def attack(
             held = network.program
             if (objective := settings.get("objective")) is not None:
                 held += look_at_objective(objective, len(images), classes).program
-            bound = functools.partial(function, **settings)
-            held += look_at_attack(bound, images.shape, classes).program
-        except checks.TracedError:
+            if not ours:
+                bound = functools.partial(function, **settings)
+                held += look_at_attack(bound, images.shape, classes).program
+        except given.TracedError:
             return traced(settings)
         labels = checks.check_labels(labels, len(images), classes)
         checks.check_keys(keys)
@@ -103,7 +98,7 @@ def attack(
         run = _program(stand_in(classifier, network.arrays), function, static, held)
         result, finite = run(keys, images, labels, arrays)
         # Within a program that is being traced, values are not known.
-        if not checks.is_traced(finite) and not finite.all():
+        if not given.is_traced(finite) and not finite.all():
             raise InputError(
                 f"the classifier's logits are not finite at {int((~finite).sum())} of "
                 f"{len(finite)} images: nothing can be said of its robustness"
@@ -125,161 +120,6 @@ def _within(
     if settings.get("objective") is not None:
         settings = {**settings, "objective": in_float32(settings["objective"])}
     return function(in_float32(classifier), keys, images, labels, **settings)
-
-
-class Look(NamedTuple):
-    """What a function computes of arrays of some shapes.
-
-    Attributes:
-        program: the digest of all of it: where what the function computes or holds has
-            changed behind the same object, it is another.
-        lasting: the same digest in every process: which function is called on the host
-            is left out, as only this process can tell.
-        arrays: the digest of the arrays that it holds.
-        result: the shapes and types of what it gives.
-    """
-
-    program: bytes
-    lasting: bytes
-    arrays: bytes
-    result: Any
-
-
-def look(classifier: Callable[..., Any], images: Any, *variables: PyTree) -> Look:
-    """A classifier's program; nothing is computed.
-
-    Args:
-        classifier: images, and `variables` where they are given -> logits.
-        images: an array of their shape.
-        *variables: what enters the program as arguments.
-
-    Raises:
-        InputError: the classifier fails.
-        TracedError: it holds arrays that are traced.
-    """
-    with checks.blamed(
-        f"the classifier fails for images of shape {images.shape}: it must be a JAX "
-        "function of images [batch, height, width, channels]"
-    ):
-        shape = jax.ShapeDtypeStruct(images.shape, np.float32)
-        return fingerprint(classifier, shape, *variables)
-
-
-def look_at_objective(objective: Objective, count: int, classes: int) -> Look:
-    """An objective's program for that many images and classes.
-
-    Raises:
-        InputError: the objective fails, or gives no number for each image.
-        TracedError: it holds arrays that are traced.
-    """
-    logits = jax.ShapeDtypeStruct((count, classes), np.float32)
-    labels = jax.ShapeDtypeStruct((count,), np.int32)
-    with checks.blamed(
-        f"the objective fails for logits {logits.shape} and labels {labels.shape}"
-    ):
-        found = fingerprint(objective, logits, labels)
-    given.check_values(found.result, count)
-    return found
-
-
-def look_at_attack(
-    attack: Callable[..., AttackResult], shape: tuple[int, ...], classes: int
-) -> Look:
-    """The program of an attack of one's own, whatever it attacks.
-
-    Of one of this package, which stays as it is, the digests are empty.
-
-    Args:
-        attack: with its settings bound.
-        shape: of the images.
-        classes: how many there are.
-
-    Raises:
-        InputError: one of one's own fails, or gives no `AttackResult` of such images.
-    """
-    own = inspect.unwrap(getattr(attack, "func", attack))
-    if getattr(own, "__module__", "").startswith("advloss."):
-        return Look(b"", b"", b"", None)
-
-    def program(images: Array) -> AttackResult:
-        def logits(images: Array) -> Array:
-            return jnp.tile(images.reshape(len(images), -1)[:, :1], classes)
-
-        keys = base.example_keys(jax.random.key(0), jnp.arange(len(images)))
-        return attack(logits, keys, images, jnp.zeros(len(images), jnp.int32))
-
-    with checks.blamed(f"the attack fails for images {shape}"):
-        found = fingerprint(program, jax.ShapeDtypeStruct(shape, np.float32))
-    given.check_result(found.result, shape)
-    return found
-
-
-def fingerprint(function: Callable[..., Any], *arrays: Any) -> Look:
-    """What a function computes of arrays of these shapes; nothing is computed.
-
-    Raises TracedError where it holds arrays that are traced.
-    """
-    # A function that is new to JAX, which would answer for an old one from its cache.
-    made, result = jax.make_jaxpr(lambda *xs: function(*xs), return_shape=True)(*arrays)
-    found, equations = [made], [e for each in _programs(made) for e in each.eqns]
-    if any(map(_has_own_rule, equations)):
-        # Rules of derivatives, as of BPDA, are called for gradients alone. Of what has
-        # no gradient, an attack that asks for one says so.
-        with contextlib.suppress(Exception):
-            found.append(jax.make_jaxpr(_gradient(function))(*arrays))
-    held = [array for each in _programs(found) for array in getattr(each, "consts", ())]
-    if checks.is_traced(held):
-        raise checks.TracedError("evaluate was called")
-    # Addresses of functions in memory say nothing, but of those that run on the host.
-    text = re.sub(r"0x[0-9a-f]+", "", "".join(map(str, found)))
-    calls = [id(call) for equation in equations for call in _on_host(equation)]
-    parts = [hashlib.blake2b(_bytes(array)).digest() for array in held]
-    constants = hashlib.blake2b(b"".join(parts)).digest()
-    lasting = hashlib.blake2b(text.encode()).digest() + constants
-    return Look(lasting + str(calls).encode(), lasting, constants, result)
-
-
-def _gradient(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function's pull of ones back to its first argument."""
-
-    def pulled(first: Array, *rest: Any) -> Array:
-        found, pull = jax.vjp(lambda x: function(x, *rest), first)
-        return pull(jnp.ones_like(found))
-
-    return pulled
-
-
-def _has_own_rule(equation: Any) -> bool:
-    """Whether it has a rule of derivatives that is neither JAX's nor ours."""
-    if not equation.primitive.name.startswith("custom_"):
-        return False
-    body = getattr(equation.params.get("call_jaxpr"), "jaxpr", None)
-    source = str(getattr(body, "debug_info", ""))
-    return not any(folder in source for folder in _FIXED)
-
-
-def _on_host(equation: Any) -> Iterator[Any]:
-    """The functions that run in Python, whatever they are then."""
-    if equation.primitive.name in ("pure_callback", "io_callback"):
-        call = equation.params.get("callback")
-        yield getattr(call, "callback_func", call)
-
-
-def _bytes(array: Array) -> bytes:
-    if checks.is_key(array.dtype):
-        array = jax.random.key_data(array)
-    return np.asarray(array).tobytes()
-
-
-def _programs(program: Any) -> Iterator[Any]:
-    """The programs in a tree, and those that they call."""
-    if isinstance(program, tuple | list):
-        for part in program:
-            yield from _programs(part)
-    elif hasattr(program, "eqns"):
-        yield program
-        for equation in program.eqns:
-            yield from _programs(tuple(equation.params.values()))
 
 
 @kept

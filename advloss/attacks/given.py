@@ -1,12 +1,48 @@
 """What functions of others give, held to the contract: logits, numbers, results."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from advloss.errors import InputError
+from advloss.errors import InputError, line
 from advloss.types import AttackResult
+
+_TREES = (tuple, list, dict)
+
+
+class TracedError(InputError):
+    """What was given is, or holds, an array of a program that is being traced."""
+
+    def __init__(self, what: str):
+        super().__init__(
+            f"{what} within a function that JAX traces, as jit, grad and vmap do: it "
+            "compiles programs of its own; call it outside"
+        )
+
+
+@contextlib.contextmanager
+def blamed(what: str) -> Iterator[None]:
+    """Whatever an author's function raises becomes one line that begins so."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{what} ({type(error).__name__}: {line(error)})") from error
+
+
+def is_traced(tree: Any) -> bool:
+    """Whether JAX traces an array in it: its values are not known."""
+    leaves = jax.tree.leaves(tree, is_leaf=lambda x: not isinstance(x, _TREES))
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+
+
+def is_key(dtype: Any) -> bool:
+    """Whether it is the type of JAX's typed keys."""
+    return jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 def count_classes(found: Any, count: int) -> int:

@@ -30,8 +30,8 @@ FLAGS = {
     "reported": Setting(
         None,
         number(0, 100),
-        "The robust accuracy that is claimed, in %: by default the lowest under one "
-        "attack's last iterate.",
+        "The robust accuracy that is claimed, in %: by default the lowest under the "
+        "last iterate of one attack on all images.",
     ),
     "authors": Setting(None, text(), "Of the paper."),
     "venue": Setting(None, text(), "Of the paper, such as ICLR 2020."),

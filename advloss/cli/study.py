@@ -16,6 +16,8 @@ from ml_collections import ConfigDict
 from advloss import report
 from advloss.cli import flags, idle, members
 from advloss.config.schema import run_name
+from advloss.config.titles import value_text
+from advloss.config.trees import flatten
 from advloss.errors import DivergedError, Stopped
 from advloss.evaluation.look import write_changes
 from advloss.evaluation.run import evaluate_run
@@ -65,7 +67,7 @@ def main(given: flags.Given) -> None:
             own = report.sections_of_sweep(pairs, runs)
         else:
             title = f"{given.flags.config}: {', '.join(config.parts)}"
-            notes = [config.budget]
+            notes = [_budget(config.budget, given)]
             own = report.sections_of_paper(config.parts, workdirs, runs)
         return report.write(
             title,
@@ -79,6 +81,14 @@ def main(given: flags.Given) -> None:
     flags.show(write)
     if diverged:
         raise diverged[0]
+
+
+def _budget(said: str, given: flags.Given) -> str:
+    """The study's word for it, and what the command line made of it."""
+    others = [key for key in given.keys if not key.startswith(("data.", "seeds"))]
+    values = dict(flatten(given.config))
+    changed = ", ".join(f"{key}={value_text(values[key])}" for key in others)
+    return f"{said}; changed by the command: {changed}" if changed else said
 
 
 def workdir_of(config: ConfigDict, folder: str | Path) -> Path:

@@ -8,15 +8,13 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from advloss import losses, networks
-from advloss.attacks import ATTACKS, MINIMUM_NORM, direct
+from advloss.attacks import ATTACKS, MINIMUM_NORM, fingerprint
 from advloss.defences import DEFENCES, outcomes
 from advloss.networks import Network
-from advloss.registry import Setting
+from advloss.registry import Setting, is_own
 from advloss.types import (
     Array,
     AttackResult,
@@ -206,31 +204,27 @@ def own_attack(config: ConfigDict, name: str, image_shape: tuple[int, ...]) -> b
     Raises:
         InputError: one of one's own fails for such images.
     """
-    return b"".join(part.lasting for part in _looks(config, name, image_shape))
-
-
-def own_network(
-    config: ConfigDict, variables: PyTree, image_shape: tuple[int, ...]
-) -> bytes:
-    """What the network is: as `own_attack` of an attack. Raises InputError alike."""
-    if is_library_s(config):
-        return b""
-    made = network(config)
-    images = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
-    return direct.look(
-        lambda x, v: networks.classifier(made, v)(x), images, variables
-    ).lasting
+    own = b"".join(part.lasting for part in _looks(config, name, image_shape))
+    if not is_own(ATTACKS, name):
+        return own
+    entry, classes = ATTACKS[name], config.data.num_classes
+    rounds = entry.rounds(config.evaluate[name].to_dict(), classes)
+    return own + repr((entry.norm, entry.kind, rounds)).encode()
 
 
 def _looks(
     config: ConfigDict, name: str, image_shape: tuple[int, ...]
-) -> Iterator[direct.Look]:
+) -> Iterator[fingerprint.Look]:
     """What is one's own in an attack of the evaluation."""
     _, climbed = given = _of_attack(config, name)
     classes = config.data.num_classes
-    yield direct.look_at_attack(_bound(name, *given), (1, *image_shape), classes)
-    if climbed and not climbed[0].__module__.startswith("advloss."):
-        yield direct.look_at_objective(_loss_of(climbed), classes + 1, classes)
+    if is_own(ATTACKS, name):
+        yield fingerprint.look_at_attack(
+            _bound(name, *given), (1, *image_shape), classes
+        )
+    loss = _climbed_name(config, config.evaluate[name].get("objective"))
+    if climbed and is_own(losses.LOSSES, loss):
+        yield fingerprint.look_at_objective(_loss_of(climbed), classes + 1, classes)
 
 
 def _of_attack(
@@ -246,13 +240,18 @@ def _climbed(config: ConfigDict, objective: str | None) -> tuple[Any, ...]:
 
     As they are entered now; "training" is the config's.
     """
-    name = config.loss.name if objective == "training" else objective
+    name = _climbed_name(config, objective)
     if name not in losses.LOSSES:
         return ()
     entry = losses.LOSSES[name]
     own = _given(config.loss, entry.settings) if objective == "training" else {}
     numbers = {**losses.defaults(name), **own, **entry.climbed}
     return entry.function, *numbers.items()
+
+
+def _climbed_name(config: ConfigDict, objective: str | None) -> str:
+    """The name of the loss that an objective is; "" of none."""
+    return config.loss.name if objective == "training" else objective or ""
 
 
 @functools.lru_cache(_KEPT)

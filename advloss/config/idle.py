@@ -26,6 +26,8 @@ def reason(config: ConfigDict, key: str) -> str | None:
         return "config.train.validation.examples=0"
     if key == "train.validation.steps" and not DEFENCES[config.defence.name].attacks:
         return f"config.defence.name={config.defence.name} attacks no batch"
+    if key == "train.attack.restarts" and not config.train.attack.random_start:
+        return "config.train.attack.random_start=False starts at the image each time"
     schedule = config.train.schedule
     if key == "train.milestones" and schedule not in _TURNING:
         return f"config.train.schedule={schedule} has no milestones"
@@ -44,6 +46,10 @@ def reason_in_evaluation(config: ConfigDict, key: str) -> str | None:
     if section == "evaluate" and len(path) > 1 and path[0] not in asked:
         named = ",".join(config.evaluate.attacks)
         return f"{path[0]} is not in config.evaluate.attacks={named}"
+    of_restarts = section == "evaluate" and path[1:] == ["restarts"]
+    if of_restarts and not config.evaluate[path[0]].get("random_start", True):
+        where = f"config.evaluate.{path[0]}.random_start"
+        return f"{where}=False starts at the image each time"
     return None
 
 

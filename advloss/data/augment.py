@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from advloss.errors import InputError
-from advloss.registry import Setting, whole
+from advloss.registry import Setting, shipped, whole
 from advloss.types import Array
 
 
@@ -71,19 +71,21 @@ def cutout(key: Array, image: Array, *, size: int) -> Array:
     return jnp.where(rows & columns, 0.0, image)
 
 
-AUGMENTATIONS: Mapping[str, Augmentation] = {
-    "crop": Augmentation(
-        crop,
-        "a random window of the image in a black frame",
-        {"padding": Setting(4, whole(1, 1024), "pixels of the frame")},
-    ),
-    "flip": Augmentation(flip, "mirrored with probability 1/2"),
-    "cutout": Augmentation(
-        cutout,
-        "a black square",
-        {"size": Setting(16, whole(1, 1024), "pixels of the square's side")},
-    ),
-}
+AUGMENTATIONS: Mapping[str, Augmentation] = shipped(
+    {
+        "crop": Augmentation(
+            crop,
+            "a random window of the image in a black frame",
+            {"padding": Setting(4, whole(1, 1024), "pixels of the frame")},
+        ),
+        "flip": Augmentation(flip, "mirrored with probability 1/2"),
+        "cutout": Augmentation(
+            cutout,
+            "a black square",
+            {"size": Setting(16, whole(1, 1024), "pixels of the square's side")},
+        ),
+    }
+)
 
 
 def settings_of(names: Iterable[str]) -> dict[str, Setting]:

@@ -40,14 +40,27 @@ def load(*, dir: str) -> tuple[Split, Split]:
         raise InputError(
             f"config.data.dir={dir!r} can't be read: {error.strerror}"
         ) from error
+    found = {name: _find(folder, name) for name in sum(_FILES.values(), ())}
+    _check_family(folder, found)
     train, test = (
-        Split(
-            _read(_find(folder, images), _IMAGES)[..., None],
-            _read(_find(folder, labels), _LABELS),
-        )
+        Split(_read(found[images], _IMAGES)[..., None], _read(found[labels], _LABELS))
         for images, labels in _FILES.values()
     )
     return train, test
+
+
+def _check_family(folder: Path, found: dict[str, Path]) -> None:
+    """Raises InputError where the files' names begin as those of several data sets."""
+    families = {
+        path.name.partition("train-")[0].partition("t10k-")[0].partition("test-")[0]
+        for path in found.values()
+    }
+    if len(families) > 1:
+        listed = ", ".join(sorted(path.name for path in found.values()))
+        raise InputError(
+            f"config.data.dir={str(folder)!r} has files of several data sets, by their "
+            f"names: {listed}; leave those of one"
+        )
 
 
 def _find(folder: Path, name: str) -> Path:

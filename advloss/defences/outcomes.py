@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from advloss.attacks import checks
+from advloss.attacks.given import blamed
 from advloss.defences.base import Outcome
 from advloss.errors import InputError
 from advloss.types import PyTree
@@ -25,7 +25,7 @@ def told(
     """Whatever a defence of one's own raises, or its memory, becomes one line."""
     if function.__module__.startswith("advloss."):
         return contextlib.nullcontext()
-    return checks.blamed(f"config.defence.name={name!r}: the defence fails")
+    return blamed(f"config.defence.name={name!r}: the defence fails")
 
 
 def checked(name: str, found: Any, variables: PyTree, memory: PyTree) -> Outcome:

@@ -20,7 +20,9 @@ def trades(
     """`loss(f(x), y) + beta * KL(softmax f(x) || softmax f(x'))`, means over the batch.
 
     The attack looks for the x' whose prediction is farthest from that of x: it climbs
-    the divergence, not the loss. Arguments and result: `base.Defence`.
+    the divergence, not the loss. It starts where `train.attack` says, by default
+    anywhere in the ball; its authors start beside x, at x + 0.001 N(0, I). Arguments
+    and result: `base.Defence`.
 
     See "Theoretically Principled Trade-off between Robustness and Accuracy" by Zhang
     et al., Eq. 5.

@@ -11,8 +11,8 @@ import numpy as np
 
 from advloss import networks
 from advloss.attacks import ATTACKS, NORMS, SUITES, TRAINING_ONLY, checks, suite
-from advloss.attacks.direct import look
-from advloss.attacks.given import count_classes
+from advloss.attacks.fingerprint import look
+from advloss.attacks.given import blamed, count_classes
 from advloss.attacks.kept import kept, stand_in
 from advloss.errors import InputError, line, shown
 from advloss.evaluation.programs import Target, logits_of
@@ -35,7 +35,7 @@ def check_data(
     """
     images = checks.check_images(images)
     target = _target(classifier, images[:1])
-    with checks.blamed(
+    with blamed(
         f"the classifier fails for images of shape {images.shape}: it must be a JAX "
         "function of images [batch, height, width, channels]"
     ):
@@ -180,6 +180,16 @@ def check_objective(objective: Any) -> None:
         f"objective={shown(objective)} is not valid: use one of {', '.join(names)}, or "
         "a function (logits, labels) -> [batch]"
     )
+
+
+def check_climbed(objective: Any, names: Sequence[str]) -> None:
+    """Raises InputError where there is an objective, and no attack that climbs one."""
+    climb = any("objective" in ATTACKS[name].settings for name in names)
+    if objective is not None and not climb:
+        raise InputError(
+            f"objective={shown(objective)} changes nothing: {', '.join(names)} has no "
+            "objective; leave it out"
+        )
 
 
 def epsilons(epsilon: Any, names: Sequence[str], *, several: bool = True) -> np.ndarray:

@@ -22,7 +22,7 @@ import numpy as np
 
 from advloss import losses
 from advloss.attacks import ATTACKS, MINIMUM_NORM, checks
-from advloss.attacks.direct import look_at_attack, look_at_objective
+from advloss.attacks.fingerprint import look_at_attack, look_at_objective
 from advloss.attacks.kept import in_float32, kept
 from advloss.evaluation import arguments, examples
 from advloss.evaluation.curve import AttackRow, curve
@@ -30,6 +30,7 @@ from advloss.evaluation.mapped import Progress, no_progress
 from advloss.evaluation.outcome import Outcome
 from advloss.evaluation.programs import Adversary, Target
 from advloss.evaluation.statistics import Proportion, proportion
+from advloss.registry import is_own
 from advloss.runtime import environment
 from advloss.types import AttackResult, Classifier, Objective, PyTree, Split
 
@@ -160,6 +161,7 @@ def evaluate(
     settings = {key: checks.plain(value) for key, value in settings.items()}
     arguments.check_settings(names, settings)
     arguments.check_objective(objective)
+    arguments.check_climbed(objective, names)
     shape = images.shape[1:]
     function = functools.partial(_function, target, shape, classes, objective)
     epsilons = arguments.epsilons(epsilon, names)
@@ -272,8 +274,9 @@ def _function(
             held = look_at_objective(loss, classes + 1, classes).program
         bound["objective"] = named, chosen, scale
     how = target.classifier_of, ATTACKS[name].function, tuple(bound.items())
-    alone = functools.partial(inspect.unwrap(_bound)(*how, held), **traced)
-    held += look_at_attack(alone, (1, *shape), classes).program
+    if is_own(ATTACKS, name):
+        alone = functools.partial(inspect.unwrap(_bound)(*how, held), **traced)
+        held += look_at_attack(alone, (1, *shape), classes).program
     return _bound(*how, held)
 
 

@@ -9,6 +9,7 @@ follow from the examples.
 import hashlib
 import json
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -175,6 +176,17 @@ def write(
         "attacked_images": outcome.images,
     }
     files.write_arrays(path, arrays)
+
+
+def renew(path: Path) -> None:
+    """Says of a result that it is the newest, as it was asked for again.
+
+    Raises OSError where it can't be written.
+    """
+    arrays = files.read_arrays(path)
+    metadata = json.loads(arrays[_METADATA].tobytes().decode("utf-8"))
+    text = json.dumps({**metadata, "finished": time.time()}).encode("utf-8")
+    files.write_arrays(path, {**arrays, _METADATA: np.frombuffer(text, np.uint8)})
 
 
 def read(path: Path) -> Measured:

@@ -114,8 +114,9 @@ def network_digest(workdir: Path) -> str:
 def load(workdir: str | Path) -> list[Measured]:
     """All results of the run's network as it is now, the oldest first.
 
-    What is damaged is left out, with a warning that names it; and so is what an attack
-    of one's own found before it was changed and measured again.
+    What is damaged is left out, with a warning that names it. So is what was measured
+    before code of one's own was changed: of an attack, where it was measured again,
+    with what was found of its survivors; of a network, all.
 
     Raises:
         InputError: the network is damaged, or what has the folder's name is none.
@@ -138,13 +139,40 @@ def load(workdir: str | Path) -> list[Measured]:
             continue
         if each.identity["parameters"] == parameters:
             found.append(each)
-    found.sort(key=_finished)
-    newest = {one.digest({**each.identity, "program": ""}): each for each in found}
-    return sorted(newest.values(), key=_finished)
+    return _of_today(sorted(found, key=lambda each: each.finished))
 
 
-def _finished(measured: Measured) -> float:
-    return measured.finished
+def _of_today(found: Sequence[Measured]) -> list[Measured]:
+    """Without what code of one's own computed before it was changed."""
+    if not found:
+        return []
+    network = found[-1].identity.get("network")
+    newest = {
+        one.digest({**each.identity, "program": ""}): one.digest(each.identity)
+        for each in found
+    }
+    kept: list[Measured] = []
+    gone: dict[str, str] = {}
+    for each in found:
+        own = one.digest(each.identity)
+        known = newest[one.digest({**each.identity, "program": ""})] == own
+        before = {*each.identity.get("before", ())}
+        if (
+            known
+            and not before & gone.keys()
+            and each.identity.get("network") == network
+        ):
+            kept.append(each)
+        else:
+            gone[own] = each.attack
+    if gone:
+        names = sorted({*gone.values()})
+        warnings.warn(
+            f"left out: what {', '.join(names)} found before code of your own was "
+            "changed",
+            stacklevel=3,
+        )
+    return kept
 
 
 def groups(measured: Sequence[Measured]) -> list[list[Measured]]:

@@ -29,6 +29,7 @@ from advloss.evaluation.outcome import Outcome
 from advloss.evaluation.programs import Adversary, Target
 from advloss.runtime import devices as runtime_devices
 from advloss.runtime import environment, files, hosts, lock, signals
+from advloss.training import changed
 from advloss.training import workdir as workdirs
 from advloss.types import Split
 
@@ -64,6 +65,14 @@ def evaluate_run(
     test = examples.first(dataset.test, config.evaluate.examples)
     identity = _identity(config, run, test)
     target = Target(build.classifier_of(config), run.variables)
+    network = identity.get(changed.NETWORK, "")
+    made_with = {**environment.environment(devices), changed.NETWORK: network}
+    changed.warn(workdir / workdirs.ENVIRONMENT, made_with)
+    if network:
+        batch_size = config.evaluate.batch_size
+        examples.check_alone(
+            target, test.images, batch_size=batch_size, devices=devices
+        )
     with lock.hold(workdir) as check:
         made: list[Measured] = []
         for name, within in attacks_of(config):
@@ -71,6 +80,8 @@ def evaluate_run(
             path = measured.path_of(workdir, own)
             if hosts.from_first(_is_measured(path, test)):
                 _tell(f"{config.name}: {called(name, within)} was measured before")
+                if own.keys() & {"program", changed.NETWORK}:
+                    measured.renew(path)
             else:
                 survivors = _survivors(own, made, test)
                 done = _finished(config, path, own, devices, check)
@@ -103,8 +114,9 @@ def _identity(config: ConfigDict, run: workdirs.Run, test: Split) -> dict[str, A
         "seed": config.evaluate.seed,
         "survivors_only": config.evaluate.survivors_only,
     }
-    if program := build.own_network(config, run.variables, test.images.shape[1:]):
-        identity["network"] = _short(program)
+    shape = test.images.shape[1:]
+    if network := changed.network(config, shape, run.variables):
+        identity[changed.NETWORK] = network
     if (first := hosts.from_first(identity)) != identity:
         key = next(key for key in identity if identity[key] != first[key])
         raise InputError(
@@ -126,7 +138,7 @@ def _own_identity(
     settings = settings_of(config, name)
     own = {**shared, "attack": name, "settings": settings}
     if program := build.own_attack(config, name, test.images.shape[1:]):
-        own["program"] = _short(program)
+        own["program"] = hashlib.blake2b(program).hexdigest()[:12]
     if within:
         own["suite"] = within
     if within or config.evaluate.survivors_only:
@@ -137,11 +149,6 @@ def _own_identity(
             and (each.norm, each.epsilon) == (ATTACKS[name].norm, settings["epsilon"])
         ]
     return own
-
-
-def _short(program: bytes) -> str:
-    """Of the program of an attack or a network of one's own, which may change."""
-    return hashlib.blake2b(program).hexdigest()[:12]
 
 
 def _is_measured(path: Path, test: Split) -> bool:

@@ -32,10 +32,32 @@ def labels(rows: Sequence["Row"]) -> list[str]:
     return found if len(set(found)) == len(found) else numbered
 
 
+def of_one_training(found: Sequence["Row"]) -> list["Row"]:
+    """Rows whose mean is taken; those of other training images count as missing.
+
+    Args:
+        found: of one network, of several seeds.
+    """
+    images = [row.data.get("train") if row.summary else None for row in found]
+    ((most, _),) = collections.Counter(filter(None, images)).most_common(1) or [("", 0)]
+    return [
+        row._replace(
+            measured=(),
+            summary=None,
+            status="was trained on other images than its other seeds",
+        )
+        if own not in (None, most)
+        else row
+        for row, own in zip(found, images, strict=True)
+    ]
+
+
 def unlike(labelled: Iterable[tuple[str, "Row"]]) -> list[str]:
     """Sentences on which rows were measured on what, where that is not the same."""
     known = [(label, row) for label, row in labelled if row.summary]
-    return [*_measured_unlike(known), *_attacked_unlike(known)]
+    return [
+        *_trained_unlike(known), *_measured_unlike(known), *_attacked_unlike(known)
+    ]  # fmt: skip
 
 
 def noted(labelled: Iterable[tuple[str, "Row"]]) -> list[str]:
@@ -45,6 +67,18 @@ def noted(labelled: Iterable[tuple[str, "Row"]]) -> list[str]:
         for note in row.notes:
             said.setdefault(note, []).append(label)
     return [f"{', '.join(names)}: {note}" for note, names in said.items()]
+
+
+def _trained_unlike(known: Labelled) -> list[str]:
+    groups: dict[str, list[str]] = {}
+    for label, row in known:
+        if images := row.data.get("train"):
+            groups.setdefault(images, []).append(label)
+    listed = "; ".join(
+        f"{', '.join(names)}: digest {images[:8]}" for images, names in groups.items()
+    )
+    alike = len(groups) < 2
+    return [] if alike else [f"Not trained on the same images: {listed}."]
 
 
 def _measured_unlike(known: Labelled) -> list[str]:

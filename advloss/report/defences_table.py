@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 REFERENCE = "pgd"  # The network that the others are compared with, where there is one.
 _MASKED = 10.0  # Points that PGD leaves and other attacks don't.
 _ROUNDING = 1e-9
+_SAME = 1.1  # Times the lowest cost: all networks had the same budget.
 _MADE = ("loss", "trained against")
 _TITLES = (titles.loss_title, titles.defence_title)
 _HOW = (
@@ -53,8 +54,19 @@ def section(runs: "Study") -> Section:
         short.append([name, *map(_mean_alone, found[:4]), *rest])
         records += _records(name, found, runs)
     notes = [seeds.NOTE, _HOW, *_verdict(runs, measured), *runs.remarks(names)]
-    title, drawn = "Defences on the same budget", _figures(measured)
+    notes.insert(0, _budget(runs))
+    title, drawn = "Defences", _figures(measured)
     return Section(title, table, notes, drawn, records, terminal=short)
+
+
+def _budget(runs: "Study") -> str:
+    """A sentence on what the networks cost."""
+    done = [list(runs.finished(name).values()) for name in runs.groups]
+    costs = [_cost(rows)[1] for rows in done if rows]
+    low, high = min(costs, default=0.0), max(costs, default=0.0)
+    if high <= _SAME * low:
+        return f"All took {high:.3g} million gradients of an image, within 10 %."
+    return f"They took from {low:.3g} to {high:.3g} million gradients of an image."
 
 
 def _cost(finished: Sequence["Row"]) -> tuple[float, float]:
@@ -138,7 +150,7 @@ def _records(name: str, found: Accuracies, runs: "Study") -> list[dict[str, Any]
 def _verdict(runs: "Study", measured: Mapping[str, Accuracies]) -> list[str]:
     if REFERENCE not in measured:
         return []
-    if not runs.alike(tuple(measured)):
+    if not runs.alike(tuple(measured), worst=True):
         return ["Not all were measured alike: differences are not tested."]
     worst = {name: found.worst for name, found in measured.items()}
     return seeds.verdict("In the worst case", worst, REFERENCE)

@@ -283,7 +283,8 @@ def _terminal(
         if sentence := model_info.missing(row, threat):
             lines = [tables.filled([sentence])]
             if threat.norm in THREATS:
-                name, suite = model_info.suite(threat)
+                classes = row.config.data.num_classes
+                name, suite = model_info.suite(threat, classes)
                 line = made.evaluation(
                     row.workdir, row.config, row.measured[0].identity, [name], suite
                 )

@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from advloss import networks
-from advloss.attacks import ATTACKS, SUITES
+from advloss.attacks import ATTACKS, SUITES, for_classes
 from advloss.config import titles
 from advloss.errors import InputError
 from advloss.evaluation import measured as one
@@ -66,7 +66,9 @@ def dataset(config: ConfigDict, about: About) -> str:
 def model_info(row: "Row", threat: ThreatModel, about: About) -> ModelInfo:
     """What RobustBench keeps of the network, in one threat model.
 
-    `external` is the worst case of all attacks of that norm and radius, and
+    `reported` is by default what the strongest attack of all images leaves, at its last
+    iterate; where there is none, the strongest on survivors. `external` is the worst
+    case of all attacks of that norm and radius, and
     `autoattack_acc` that of the suite `autoattack` alone, None where it was not
     measured whole, with its default settings.
 
@@ -79,7 +81,8 @@ def model_info(row: "Row", threat: ThreatModel, about: About) -> ModelInfo:
         InputError: nothing tells which data they are.
     """
     inside = [a for a in row.summary.attacks if _is_in(a.measured, threat)]
-    reported = 100 * min(each.final.accuracy for each in inside)
+    every = [each for each in inside if each.measured.whole] or inside
+    reported = 100 * min(each.final.accuracy for each in every)
     name = row.config.model.name
     return ModelInfo(
         name=about.title or row.config.name,
@@ -87,7 +90,7 @@ def model_info(row: "Row", threat: ThreatModel, about: About) -> ModelInfo:
         eps=threat.epsilon,
         clean_acc=100 * row.summary.natural.accuracy,
         reported=reported if about.reported is None else about.reported,
-        autoattack_acc=_autoattack(row.measured, threat),
+        autoattack_acc=_autoattack(row, threat),
         external=100 * threat.proportion.accuracy,
         architecture=about.architecture or networks.title(name),
         authors=about.authors,
@@ -103,7 +106,7 @@ def missing(row: "Row", threat: ThreatModel) -> str:
     radius = f"{threat.norm} ε={radius_text(threat.epsilon)}"
     if threat.norm not in THREATS:
         return f"{radius}: RobustBench has no threat model of that norm, so no file."
-    if _autoattack(row.measured, threat) is not None:
+    if _autoattack(row, threat) is not None:
         return ""
     return (
         f"{radius}: no autoattack_acc, since not the whole suite was measured with its "
@@ -111,10 +114,13 @@ def missing(row: "Row", threat: ThreatModel) -> str:
     )
 
 
-def suite(threat: ThreatModel) -> tuple[str, list[tuple[str, dict[str, Any]]]]:
+def suite(
+    threat: ThreatModel, classes: int
+) -> tuple[str, list[tuple[str, dict[str, Any]]]]:
     """AutoAttack's name in a threat model of RobustBench's, attacks with settings."""
     name = _SUITES[threat.norm]
-    return name, [(each, _usual(each, threat)) for each in SUITES[name].attacks]
+    attacks = SUITES[name].attacks
+    return name, [(each, _usual(each, threat, classes)) for each in attacks]
 
 
 def _footnote(row: "Row", threat: ThreatModel) -> str:
@@ -130,21 +136,27 @@ def _is_in(measured: Measured, threat: ThreatModel) -> bool:
     return (measured.norm, measured.epsilon) == (threat.norm, threat.epsilon)
 
 
-def _usual(name: str, threat: ThreatModel) -> dict[str, Any]:
-    """An attack's default settings, as results have them, at a radius."""
+def _usual(name: str, threat: ThreatModel, classes: int) -> dict[str, Any]:
+    """An attack's default settings, as results have them, at a radius.
+
+    Of few classes, for which there is no DLR, those with the margin.
+    """
     settings: Mapping[str, Any] = {
         key: setting.default for key, setting in ATTACKS[name].settings.items()
     }
-    return json.loads(json.dumps({**settings, "epsilon": threat.epsilon}))
+    own = {**settings, **for_classes(settings, classes), "epsilon": threat.epsilon}
+    return json.loads(json.dumps(own))
 
 
-def _autoattack(measured: Sequence[Measured], threat: ThreatModel) -> float | None:
+def _autoattack(row: "Row", threat: ThreatModel) -> float | None:
     """The accuracy under the suite, in per cent; None where it is not whole."""
     names = SUITES[_SUITES[threat.norm]].attacks
+    classes = row.config.data.num_classes
     found = [
         each
-        for each in measured
-        if each.attack in names and each.settings == _usual(each.attack, threat)
+        for each in row.measured
+        if each.attack in names
+        and each.settings == _usual(each.attack, threat, classes)
     ]
     # Survivors of other attacks than the suite's would be fewer than its own.
     whole = False

@@ -115,13 +115,25 @@ def section3(runs: Study) -> Section:
         attacked, natural = published.ACCURACY[name]
         printed = [] if left_out else [f"{natural}", f"{attacked}"]
         table.append([name, str(len(values[0])), *cells, *printed])
-    notes = ["Noise is uniform in the same ball, one draw.", seeds.NOTE, *left_out]
+    notes = [*_of_noise(runs), seeds.NOTE, *left_out]
     return Section(
         "Section III: attack and noise",
         table,
         [*notes, *runs.remarks(names)],
         records=_records("section3", runs, names),
     )
+
+
+def _of_noise(runs: Study) -> list[str]:
+    """A sentence on the noise that is shown."""
+    if NOISE not in runs.shown:
+        return []
+    noise = runs.shown[NOISE].settings
+    epsilon, draws = noise["epsilon"], noise["draws"]
+    attacked = runs.shown[ATTACK].settings["epsilon"] if ATTACK in runs.shown else None
+    ball = "the same ball" if epsilon == attacked else f"another ball, ε={epsilon:g}"
+    count = "one draw" if draws == 1 else f"the worst of {draws} draws"
+    return [f"Noise is uniform in {ball}, {count}."]
 
 
 def table2(runs: Study) -> Section:

@@ -26,8 +26,18 @@ TRANSFER = {
     "softmax": {"hinge": 85.53, "softmax": 88.98, "lmcl_m0.3": 94.74},
     "lmcl_m0.3": {"hinge": 85.45, "softmax": 95.53, "lmcl_m0.3": 91.95},
 }
+# Of each network: its loss, and the loss's margin where the paper gives one.
+_LOSSES = {
+    "undefended": ("softmax_cross_entropy", None),
+    "hinge": ("hinge", None),
+    "softmax": ("softmax_cross_entropy", None),
+    "lmcl_m0.1": ("lmcl", 0.1),
+    "lmcl_m0.3": ("lmcl", 0.3),
+    "lmcl_m0.5": ("lmcl", 0.5),
+    "lmcl_m1.11": ("lmcl", 1.11),
+}
 _NETWORK, _NATURAL = "table1", "undefended"
-_ATTACK = {"steps": 100, "epsilon": 0.3}
+_ATTACK = {"steps": 100, "epsilon": 0.3, "step_size": 0.01, "objective": "training"}
 # The first labels of MNIST's test set, as its own files have them.
 _MNIST = (7, 2, 1, 0, 4, 1, 4, 9, 5, 9, 0, 6, 9, 0, 1, 5, 9, 7, 3, 4)
 
@@ -52,6 +62,8 @@ def _differences(
     found = []
     if config.model.name != _NETWORK:
         found.append(f"the network is {config.model.name}, not {_NETWORK}")
+    if config.model.activation != "relu":
+        found.append(f"the activation is {config.model.activation}, not relu")
     if others := _trained_otherwise(config):
         found.append(f"{config.name} was trained with {', '.join(others)}")
     if not _is_mnist(config, labels):
@@ -63,7 +75,7 @@ def _differences(
 
 
 def _trained_otherwise(config: ConfigDict) -> list[str]:
-    """Keys of the defence that are not as in the paper's training, with their values.
+    """Keys that are not as in the paper's training, with their values.
 
     It is natural, or against PGD, whatever its radius.
     """
@@ -74,7 +86,15 @@ def _trained_otherwise(config: ConfigDict) -> list[str]:
     usual = {"awp": 0.0, "label_smoothing": 0.0, "temperature": 1.0}
     keys = [key for key, value in usual.items() if (chosen[key] or value) != value]
     keys += ["attack"] * (against and chosen.attack != "pgd")
-    return [f"defence.{key}={chosen[key]}" for key in ["name"] * (not known) + keys]
+    found = [f"defence.{key}={chosen[key]}" for key in ["name"] * (not known) + keys]
+    loss, margin = _LOSSES.get(config.name, (config.loss.name, None))
+    if config.loss.name != loss:
+        found.append(f"loss.name={config.loss.name}")
+    elif margin not in (None, config.loss.margin):
+        found.append(f"loss.margin={config.loss.margin}")
+    if config.train.examples:
+        found.append(f"train.examples={config.train.examples}")
+    return found
 
 
 def _is_mnist(config: ConfigDict, labels: np.ndarray) -> bool:

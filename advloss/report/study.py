@@ -1,19 +1,21 @@
 """The runs of a study, and which of their attacks stand side by side.
 
-A study shows one PGD and one noise: that which most runs have of those that their
-configs ask for. What attacked a run in another way is left out, and named.
+A study shows one PGD, one noise and one suite `fast`: that which most runs have of
+those that their configs ask for. What attacked a run in another way is left out, and
+named.
 """
 
 import collections
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ml_collections import ConfigDict
 
 from advloss.config import titles
 from advloss.errors import InputError
+from advloss.evaluation.asked import settings_of
 from advloss.evaluation.measured import Attack
 from advloss.evaluation.statistics import Proportion
 from advloss.report import alike, seeds
@@ -33,10 +35,12 @@ class Study(NamedTuple):
     Attributes:
         groups: rows by the network's name and the seed.
         shown: attacks by name; those that no run has are left out.
+        suite: the attacks of the suite that is shown, with their settings, if any.
     """
 
     groups: Mapping[str, Mapping[int, "Row"]]
     shown: Mapping[str, Attack]
+    suite: tuple[tuple[str, dict[str, Any]], ...] | None
 
     def finished(self, name: str) -> dict[int, "Row"]:
         """The evaluated runs of a network, by seed."""
@@ -66,12 +70,13 @@ class Study(NamedTuple):
                 return threat.proportion
         return None
 
-    def left_by(self, row: "Row", suite: str) -> Proportion | None:
-        """What a suite left of an evaluated run in PGD's ball, if it was measured."""
+    def left_by_suite(self, row: "Row") -> Proportion | None:
+        """What the suite left of an evaluated run in PGD's ball, if it was measured."""
         attack = self.attack(row, ATTACK)
         for each in row.summary.suites if attack else ():
             radii = {settings["epsilon"] for _, settings in each.attacks}
-            if each.name == suite and radii == {attack.measured.epsilon}:
+            shown = each.name == SUITE and each.attacks == self.suite
+            if shown and radii == {attack.measured.epsilon}:
                 return each.proportion
         return None
 
@@ -88,7 +93,7 @@ class Study(NamedTuple):
     def accuracies(self, name: str) -> Accuracies:
         """What was measured of a network."""
         found = self.finished(name)
-        fast = {seed: self.left_by(row, SUITE) for seed, row in found.items()}
+        fast = {seed: self.left_by_suite(row) for seed, row in found.items()}
         worst = {seed: self.worst(row) for seed, row in found.items()}
         return Accuracies(
             self.values(name, None),
@@ -97,14 +102,26 @@ class Study(NamedTuple):
             min((row.images for row in found.values()), default=0),
         )
 
-    def alike(self, names: Sequence[str]) -> bool:
-        """Whether all runs of these networks were measured in the same way."""
+    def alike(self, names: Sequence[str], *, worst: bool = False) -> bool:
+        """Whether all runs of these networks were measured in the same way.
+
+        Args:
+            names: of networks.
+            worst: also in the worst case, by the same attacks in PGD's ball.
+        """
         found = [row for _, row in self.labelled(names) if row.summary]
-        lefts = [self.attack(row, ATTACK) for row in found]
-        ways = [
-            (r.measured_on, a and a.attack) for r, a in zip(found, lefts, strict=True)
-        ]
+        ways = [self._way(row, worst=worst) for row in found]
         return all(way == ways[0] for way in ways)
+
+    def _way(self, row: "Row", *, worst: bool) -> tuple[Any, ...]:
+        left = self.attack(row, ATTACK)
+        way = row.measured_on, row.data.get("train"), left and left.attack
+        if not worst or not left:
+            return way
+        ball = left.measured.norm, left.measured.epsilon
+        inside = [m for m in row.measured if (m.norm, m.epsilon) == ball]
+        attacks = {json.dumps([m.attack, m.settings], sort_keys=True) for m in inside}
+        return *way, attacks
 
     def text(self, name: str, values: Mapping[int, float]) -> str:
         """The mean of a network's values over its seeds."""
@@ -144,6 +161,11 @@ class Study(NamedTuple):
                 own = _of_name(row, name)
                 if own and not self.attack(row, name, whole=whole):
                     found.append(f"{label}: {', '.join(map(_title, own))}")
+        for label, row in labelled if not whole else ():
+            suites = row.summary.suites if row.summary else ()
+            own = [each.attacks for each in suites if each.name == SUITE]
+            if own and self.suite not in own:
+                found.append(f"{label}: {SUITE} of other settings")
         if not found:
             return []
         kept = [titles.attack_title(*attack[:2]) for attack in self.shown.values()]
@@ -181,9 +203,14 @@ def of_rows(
                 f"{row.workdir} and {other.workdir} are both {name}, seed {seed}: "
                 "leave one out"
             )
-    finished = [row for row in found if row.summary]
-    shown = {name: _most(finished, name) for name in (ATTACK, NOISE)}
-    return Study(groups, {name: attack for name, attack in shown.items() if attack})
+    groups = {
+        name: dict(zip(rows, alike.of_one_training([*rows.values()]), strict=True))
+        for name, rows in groups.items()
+    }
+    finished = [row for rows in groups.values() for row in rows.values() if row.summary]
+    shown = {name: _most(_attacks(finished, name)) for name in (ATTACK, NOISE)}
+    known = {name: attack for name, attack in shown.items() if attack}
+    return Study(groups, known, _most(_suites(finished)))
 
 
 def _whose(row: "Row") -> tuple[str, int]:
@@ -196,24 +223,45 @@ def _of_name(row: "Row", name: str) -> list["AttackSummary"]:
     return [e for e in attacks if e.attack.name == name and not e.attack.suite]
 
 
-def _most(finished: Iterable["Row"], name: str) -> Attack | None:
-    """The attack that most runs have, those first that their configs ask for.
+T = TypeVar("T")
 
-    One on the survivors of others measures these too, and does not count.
+
+def _most(found: Iterable[tuple[T, bool]]) -> T | None:
+    """What most runs have, first of that for which their configs ask.
+
+    Args:
+        found: of every run what it has, and whether its config asks for that.
     """
     asked: collections.Counter[str] = collections.Counter()
     there: collections.Counter[str] = collections.Counter()
-    known: dict[str, Attack] = {}
+    known: dict[str, T] = {}
+    for each, wanted in found:
+        key = json.dumps(each, sort_keys=True)
+        known[key] = each
+        there[key] += 1
+        asked[key] += wanted
+    best = max(known, key=lambda key: (asked[key], there[key]), default=None)
+    return None if best is None else known[best]
+
+
+def _attacks(finished: Iterable["Row"], name: str) -> Iterator[tuple[Attack, bool]]:
+    """The attacks of a name; one on the survivors of others measures these too."""
     for row in finished:
         for each in _of_name(row, name):
             if not each.attack.before:
-                key = json.dumps(each.attack, sort_keys=True)
-                known[key] = each.attack
-                there[key] += 1
                 wanted = row.config.evaluate[name].to_dict()
-                asked[key] += each.measured.settings == wanted
-    best = max(known, key=lambda key: (asked[key], there[key]), default=None)
-    return None if best is None else known[best]
+                yield each.attack, each.measured.settings == wanted
+
+
+def _suites(
+    finished: Iterable["Row"],
+) -> Iterator[tuple[tuple[tuple[str, dict[str, Any]], ...], bool]]:
+    """The attacks of the suites of the name that is shown."""
+    for row in finished:
+        for each in row.summary.suites:
+            if each.name == SUITE:
+                wanted = [settings_of(row.config, name) for name, _ in each.attacks]
+                yield each.attacks, [own for _, own in each.attacks] == wanted
 
 
 def _title(summary: "AttackSummary") -> str:

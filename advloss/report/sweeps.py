@@ -34,6 +34,9 @@ def sections_of_sweep(
     loaded = rows.load_rows([workdir for _, workdir in runs], expected)
     found = [(own, row) for (own, _), row in zip(runs, loaded, strict=True)]
     groups = _grouped(found)
+    kept = {row.workdir: row for _, group in groups for row in group}
+    found = [(own, kept[row.workdir]) for own, row in found]
+    loaded = [row for _, row in found]
     columns = columns_of(loaded)
     done = [[row for row in group if row.summary] for _, group in groups]
     keys = list(groups[0][0])
@@ -52,7 +55,8 @@ def sections_of_sweep(
         *alike.noted(labelled),
     ]
     notes += [f"{row.workdir.name}: {row.status}." for row in loaded if not row.summary]
-    drawn = _figures(groups, columns)
+    drawn, more = _figures(groups, columns)
+    notes += more
     records = _records(found, columns)
     return [Section("Accuracy over seeds", table, notes, drawn, records)]
 
@@ -62,7 +66,7 @@ def _grouped(found: Sequence[tuple[Mapping[str, Any], Row]]) -> Groups:
     for values, row in found:
         own = {key: value for key, value in values.items() if key != "seed"}
         groups.setdefault(repr(own), (own, []))[1].append(row)
-    return list(groups.values())
+    return [(own, alike.of_one_training(each)) for own, each in groups.values()]
 
 
 def _images(done: Sequence[Sequence[Row]]) -> list[str]:
@@ -95,11 +99,14 @@ def _records(
     return records
 
 
-def _figures(groups: Groups, columns: Sequence[Column]) -> list[Figure]:
+def _figures(
+    groups: Groups, columns: Sequence[Column]
+) -> tuple[list[Figure], list[str]]:
     """Every run and the mean over seeds, against a key whose values are numbers.
 
     Of one swept key, a line for each accuracy. Of several, the worst cases alone: each
-    a figure against the key of most values, with a line for each choice of the others.
+    a figure against the key of most values, with a line for each choice of the others;
+    a sentence instead where these are too many.
     """
     found = {key: [own[key] for own, _ in groups] for key in groups[0][0]}
     places_of = {
@@ -110,7 +117,7 @@ def _figures(groups: Groups, columns: Sequence[Column]) -> list[Figure]:
     key = max(places_of, key=lambda key: len(places_of[key]), default="")
     known = any(row.summary for _, group in groups for row in group)
     if not known or not key or len(places_of[key]) < 2:
-        return []
+        return [], []
     places = places_of[key]
     lines: dict[str, dict[float, Sequence[Row]]] = {}
     for own, group in groups:
@@ -120,9 +127,12 @@ def _figures(groups: Groups, columns: Sequence[Column]) -> list[Figure]:
     if len(lines) == 1:
         ((_, line),) = lines.items()
         series = [_series(c.title, c.role, c, line, places) for c in columns]
-        return [_figure("sweep", key, places, series, "Accuracy")]
+        return [_figure("sweep", key, places, series, "Accuracy")], []
     if len(lines) > _MOST_LINES:
-        return []
+        return [], [
+            f"No figure: against {key} it would have {len(lines)} lines, and more than "
+            f"{_MOST_LINES} can't be told apart."
+        ]
     return [
         _figure(
             f"sweep_{number}",
@@ -135,7 +145,7 @@ def _figures(groups: Groups, columns: Sequence[Column]) -> list[Figure]:
             f"Accuracy, {column.title},",
         )
         for number, column in enumerate(c for c in columns if c.role == figures.WORST)
-    ]
+    ], []
 
 
 def _series(

@@ -8,69 +8,133 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
-from advloss.attacks import ATTACKS, direct
+from advloss import networks, optimisers
+from advloss.attacks import ATTACKS, fingerprint
 from advloss.config import build
+from advloss.data.augment import AUGMENTATIONS
 from advloss.defences import DEFENCES
 from advloss.errors import InputError
 from advloss.losses import LOSSES
+from advloss.registry import is_own
 from advloss.runtime import files
-from advloss.training import step
-from advloss.types import Batch, Dataset, PyTree
+from advloss.training import step, validation
+from advloss.types import Array, Dataset, PyTree
 
-PROGRAM = "program"
+PROGRAMS, NETWORK, _PACKAGES = "programs", "network", "packages"
+
+
+def digests(config: ConfigDict, frozen: PyTree, dataset: Dataset) -> dict[str, Any]:
+    """Of what trains a run now, by their keys in its environment.json.
+
+    Arguments as of `program`.
+    """
+    own = network(config, dataset.train.images.shape[1:])
+    return {PROGRAMS: [program(config, frozen, dataset)], NETWORK: own}
 
 
 def program(config: ConfigDict, frozen: PyTree, dataset: Dataset) -> str:
     """The digest of an update's program, as JAX traces it, the same in every process.
 
-    Empty where the network, the loss, the attack and the defence are the library's.
+    Empty where all that it is made of is the library's.
 
     Args:
         config: resolved.
         frozen: what the defence reads and never changes.
         dataset: what is trained on.
     """
-    functions = (
-        LOSSES[config.loss.name].function,
-        DEFENCES[config.defence.name].function,
-        ATTACKS[config.defence.attack].function,
-    )
-    homes = {getattr(f, "__module__", "").split(".")[0] for f in functions}
-    if build.is_library_s(config) and homes <= {"advloss", "functools"}:
+    settings = config.train
+    parts = [
+        (LOSSES, config.loss.name),
+        (DEFENCES, config.defence.name),
+        (ATTACKS, config.defence.attack),
+        (optimisers.OPTIMISERS, settings.optimiser),
+        (optimisers.SCHEDULES, settings.schedule),
+        *((AUGMENTATIONS, name) for name in settings.augment.names),
+    ]
+    if build.is_library_s(config) and not any(is_own(*part) for part in parts):
         return ""
     network, split = build.network(config), dataset.train
-    update = step.make_train_step(config, network)
-    state = jax.eval_shape(lambda: step.init(config, network, split))
-    size = config.train.batch_size
-    shapes = [(split.images.shape[1:], jnp.float32), ((), jnp.int32), ((), jnp.int32)]
-    batch = Batch(*(jax.ShapeDtypeStruct((size, *s), kind) for s, kind in shapes))
-    key = jax.eval_shape(lambda: step.keys(0).attack)
-    numbers = build.hyperparameters(config)
-    found = direct.fingerprint(update, state, batch, key, numbers, frozen)
-    return hashlib.blake2b(found.lasting).hexdigest()[:12]
+    found = fingerprint.look_at(
+        step.make_chunk(config, network, steps=1),
+        0,
+        jax.eval_shape(lambda: step.init(config, network, split)),
+        validation.parts(split, config),
+        jax.eval_shape(lambda: step.keys(0)),
+        build.hyperparameters(config),
+        frozen,
+    )
+    return _short(found.lasting)
 
 
-def warn(path: Path, made_with: Mapping[str, Any]) -> None:
-    """Warns where another program trained a run till now.
+def network(
+    config: ConfigDict, image_shape: tuple[int, ...], variables: PyTree = None
+) -> str:
+    """The digest of a network of one's own, as `program`; empty of the library's.
+
+    Args:
+        config: resolved.
+        image_shape: of what it is trained on.
+        variables: by default those that it begins with.
+    """
+    if build.is_library_s(config):
+        return ""
+    made = build.network(config)
+    if variables is None:
+        variables = jax.eval_shape(lambda: made.init(jax.random.key(0), image_shape))
+    image = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
+
+    def logits(images: Array, variables: PyTree) -> Array:
+        return networks.classifier(made, variables)(images)
+
+    return _short(fingerprint.look(logits, image, variables).lasting)
+
+
+def _short(digest: bytes) -> str:
+    return hashlib.blake2b(digest).hexdigest()[:12]
+
+
+def noted(path: Path, made_with: Mapping[str, Any]) -> dict[str, Any]:
+    """What trains a run now, and the programs that have done so till now.
 
     Args:
         path: of the file in its work directory that says what trained it last.
-        made_with: what does so now, with the `PROGRAM`. What another version of JAX
-            traced can't be compared.
+        made_with: the environment, the program and the network. What other versions of
+            packages traced can't be compared, and is forgotten.
     """
-    before: Any = None
+    programs = _before(path, made_with).get(PROGRAMS, [])
+    mine = made_with[PROGRAMS]
+    return {**made_with, PROGRAMS: [*(p for p in programs if p not in mine), *mine]}
+
+
+def warn(path: Path, made_with: Mapping[str, Any]) -> None:
+    """Warns where a run's own code is not, or was not always, what it is now.
+
+    Args:
+        path: as `noted`.
+        made_with: as `noted`; what it does not have is not compared.
+    """
+    before = _before(path, made_with)
+    programs = before.get(PROGRAMS, [])
+    others = set(programs) - {*made_with.get(PROGRAMS, programs[-1:])}
+    if others or before.get(NETWORK, now := made_with[NETWORK]) != now:
+        warnings.warn(
+            f"--workdir={path.parent}: a network, loss, attack, defence or "
+            "augmentation of your own computes something else than what trained this "
+            "run, or a part of it: use another --workdir to train anew",
+            stacklevel=2,
+        )
+
+
+def _before(path: Path, made_with: Mapping[str, Any]) -> dict[str, Any]:
+    """What is noted there by the same versions; {} where nothing is."""
+    found: Any = None
     with contextlib.suppress(InputError):  # The report tells of a damaged one.
-        before = files.read_json(path)
-    known = before if isinstance(before, dict) else {}
-    now, alike = made_with[PROGRAM], known.get("packages") == made_with["packages"]
-    if not alike or known.get(PROGRAM, now) == now:
-        return
-    warnings.warn(
-        f"--workdir={path.parent}: a network, loss, attack or defence of your own "
-        "computes something else than what trained this run so far: use another "
-        "--workdir to train anew",
-        stacklevel=2,
-    )
+        found = files.read_json(path)
+    known = found if isinstance(found, dict) else {}
+    programs = known.get(PROGRAMS, [])
+    whole = isinstance(programs, list) and all(isinstance(p, str) for p in programs)
+    alike = known.get(_PACKAGES) == made_with[_PACKAGES]
+    return known if whole and alike else {}

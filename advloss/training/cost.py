@@ -36,6 +36,7 @@ def of_update(config: ConfigDict) -> Passes:
     if entry.attacks:
         of_attack = _of_attack(config)
         backward, forward = backward + of_attack.backward, forward + of_attack.forward
+        backward += (times - 1) * (not entry.backward)  # Its own is the attack's.
     if entry.teacher and not config.defence.teacher:
         backward += times * DEFENCES["natural"].backward
     return Passes(backward, forward)

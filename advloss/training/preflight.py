@@ -7,7 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from advloss import imported, networks
-from advloss.attacks import checks
+from advloss.attacks.given import blamed
 from advloss.errors import InputError
 from advloss.losses import LOSSES
 from advloss.networks import Network, classifier
@@ -63,7 +63,7 @@ def check_module(
         modes = (False, True)
         return variables, [network.apply(variables, images, train=t) for t in modes]
 
-    with checks.blamed(
+    with blamed(
         f"{told} fails for images {images.shape}: it must give logits [batch, "
         "classes] and have params"
     ):

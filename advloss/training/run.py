@@ -43,18 +43,18 @@ class Member(NamedTuple):
         workdir: where it is trained.
         data: the digests of what it is trained on.
         frozen: what its defence reads and never changes.
-        program: the digest of what trains it, of code of one's own; else "".
+        own: digests of the program that trains it and of its network, see `changed`.
     """
 
     config: ConfigDict
     workdir: Path
     data: dict[str, str]
     frozen: PyTree
-    program: str = ""
+    own: Mapping[str, Any] = {}
 
     def made_with(self, devices: Sequence[jax.Device]) -> dict[str, Any]:
-        """What environment.json holds."""
-        return {**environment.environment(devices), changed.PROGRAM: self.program}
+        """What trains it now."""
+        return {**environment.environment(devices), **self.own}
 
 
 def train_runs(
@@ -103,7 +103,7 @@ def train_runs(
         failures = _train_teachers(members, devices)
         members = [found for m in members if (found := _taught(m, data, dataset))]
         members = [
-            m._replace(program=changed.program(m.config, m.frozen, dataset))
+            m._replace(own=changed.digests(m.config, m.frozen, dataset))
             for m in members
         ]
         if hosts.is_first():
@@ -272,8 +272,8 @@ def _open(
     still_ours: Callable[[], None],
     exits: ExitStack,
 ) -> keeping.Open:
-    made_with = member.made_with(where.devices)
-    files.write_json(member.workdir / folders.ENVIRONMENT, made_with)
+    path = member.workdir / folders.ENVIRONMENT
+    files.write_json(path, changed.noted(path, member.made_with(where.devices)))
     writer = exits.enter_context(metrics.Writer(member.workdir, step=start))
     config, workdir, data = member[:3]
 

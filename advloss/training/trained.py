@@ -21,7 +21,8 @@ from ml_collections import ConfigDict
 
 from advloss import config as configs
 from advloss import imported, networks
-from advloss.attacks.checks import blamed, plain
+from advloss.attacks.checks import plain
+from advloss.attacks.given import blamed
 from advloss.config import build
 from advloss.errors import InputError, shown
 from advloss.networks import Network

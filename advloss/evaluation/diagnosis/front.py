@@ -21,7 +21,7 @@ import numpy as np
 
 from advloss import losses
 from advloss.attacks import checks
-from advloss.attacks.direct import look_at_objective
+from advloss.attacks.fingerprint import look_at_objective
 from advloss.errors import InputError, shown
 from advloss.evaluation import arguments, examples
 from advloss.evaluation.diagnosis import attempts, flags, indicators, sweeps
@@ -175,9 +175,8 @@ def _training(
         digest = look_at_objective(objective, classes + 1, classes).program
         return "the training loss", objective, digest
     if objective in losses.LOSSES:  # As it is registered now.
-        defaults = losses.defaults(objective)
-        look_at_objective(losses.climb(objective, defaults), classes + 1, classes)
-        held = repr(defaults).encode()
+        loss = losses.climb(objective, losses.defaults(objective))
+        held = look_at_objective(loss, classes + 1, classes).program
         return objective, losses.LOSSES[objective].function, held
     return objective, {"margin": losses.margin, "dlr": losses.dlr}[objective], b""
 
