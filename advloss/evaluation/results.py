@@ -34,7 +34,7 @@ from advloss.training import validation
 __all__ = ["FOLDER", "GALLERY_IMAGES", "Measured", "Proportion", "load_images"]
 
 _NAME = re.compile(r"[a-z0-9_]+-[0-9a-f]{12}\.npz")
-_GROUP = ("data", "examples", "seed", "survivors_only", "network")
+_GROUP = ("data", "examples", "seed", "survivors_only")
 
 
 class AttackSummary(NamedTuple):
@@ -155,13 +155,9 @@ def _of_today(found: Sequence[Measured]) -> list[Measured]:
     gone: dict[str, str] = {}
     for each in found:
         own = one.digest(each.identity)
-        known = newest[one.digest({**each.identity, "program": ""})] == own
-        before = {*each.identity.get("before", ())}
-        if (
-            known
-            and not before & gone.keys()
-            and each.identity.get("network") == network
-        ):
+        current = newest[one.digest({**each.identity, "program": ""})] == own
+        current &= each.identity.get("network") == network
+        if current and not gone.keys() & {*each.identity.get("before", ())}:
             kept.append(each)
         else:
             gone[own] = each.attack
