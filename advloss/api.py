@@ -205,11 +205,6 @@ def _check_heeded(module: Any, config: Mapping[str, Any]) -> None:
                 f"config.{key}={shown(config[key])} is not valid: the data are the "
                 "images and labels that are given"
             )
-        if key == "train.checkpoint_every":
-            raise InputError(
-                f"config.{key}={shown(config[key])} is not valid: fit writes no "
-                "checkpoints; Trained.save keeps what it returns"
-            )
         if key.startswith("evaluate."):
             raise InputError(
                 f"config.{key}={shown(config[key])} is not valid: fit attacks no test "

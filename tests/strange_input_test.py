@@ -76,7 +76,6 @@ def test_evaluate_a_classifier_that_looks_at_the_place_in_the_batch(classifier):
     [
         ({"config": {"evaluate.pgd.steps": 3}}, r"evaluate.pgd.steps=3 .*advloss.eval"),
         ({"config": {"train.milestones": (0.5,)}}, r"milestones=.*schedule=cosine has"),
-        ({"config": {"train.checkpoint_every": 5}}, r"every=5 .*fit writes no check"),
         (
             {"config": {"train.attack.epsilon": 0.1}, "defence": "natural"},
             r"train.attack.epsilon=0.1 changes nothing: .*natural attacks no batch",

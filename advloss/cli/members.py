@@ -72,7 +72,7 @@ def own_keys(config: ConfigDict) -> list[str]:
         {word.partition("=")[0] for word in network.split()[1:]}
         for network in config.networks
     ]
-    return sorted({"name", *(set.intersection(*each) if each else ())})
+    return sorted({"name", *set.intersection(*each)}) if each else []
 
 
 def _check(config: ConfigDict, key: str, valid: Valid) -> None:
