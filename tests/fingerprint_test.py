@@ -53,7 +53,15 @@ def test_what_is_called_on_the_host_is_known_by_its_code():
             return lambda x: jax.pure_callback(lambda v: v * 2, shape, x)
         return lambda x: jax.pure_callback(lambda v: v - 2, shape, x)
 
+    def inner(x):
+        return jax.pure_callback(lambda v: v + (lambda: 1)(), image, x)
+
+    def other(x):
+        return jax.pure_callback(lambda v: v + (lambda: 2)(), image, x)
+
     image = jax.ShapeDtypeStruct((2,), np.float32)
+    nested = [fingerprint.look_at(each, image).lasting for each in (inner, other)]
+    assert nested[0] != nested[1]
     found = [fingerprint.look_at(calling(factor), image) for factor in (1, 1, -1)]
     assert found[0].lasting == found[1].lasting != found[2].lasting
     assert found[0].program != found[1].program  # Another object, whatever it reads.

@@ -20,6 +20,7 @@ from advloss.attacks import ATTACKS, Round
 from advloss.errors import InputError
 from advloss.evaluation import results
 from advloss.evaluation.run import evaluate_run
+from advloss.runtime import environment
 from advloss.training.run import train_runs
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -112,7 +113,7 @@ def test_what_wraps_an_attack_of_the_library_is_one_s_own(workdir, monkeypatch, 
 
 
 def test_what_an_attack_left_before_it_was_changed_counts_nowhere(workdir, monkeypatch):
-    for by in (0.5, 1.0):
+    for by in (0.5, 0.5, 1.0):
         entry = _NOISE._replace(function=_moved(by))
         monkeypatch.setitem(ATTACKS, "noise", entry)
         config = _config(
@@ -143,7 +144,10 @@ def _signed(sign):
 
         @nn.compact
         def __call__(self, images):
-            return sign * nn.Dense(self.num_classes)(images.reshape(len(images), -1))
+            # Of a number of Python: JAX calls its type weak, till it is saved.
+            scale = self.param("scale", lambda key: jnp.asarray(1.0))
+            flat = images.reshape(len(images), -1)
+            return sign * scale * nn.Dense(self.num_classes)(flat)
 
     return Own
 
@@ -169,6 +173,28 @@ def test_a_network_of_one_s_own_that_was_changed_is_attacked_again(
         assert shown.path == found[-1].path
     assert found[0].path == found[1].path == found[3].path != found[2].path
     assert (found[0].natural != found[2].natural).any()
+
+
+def test_what_other_versions_traced_is_shown(digits_dir, tmp_path, monkeypatch):
+    """It can't be compared with what was traced now."""
+    module = types.ModuleType("mine")
+    monkeypatch.setitem(sys.modules, "mine", module)
+    config = small(digits_dir)
+    config.model.name = "mine:Own"
+    config.train.steps = config.train.checkpoint_every = 2
+    module.Own = _signed(1)
+    train_runs([configs.resolve(config)], [tmp_path / "run"], jax.devices()[:1])
+    with monkeypatch.context() as patch:
+        patch.setattr(environment, "_PACKAGES", ("numpy",))
+        first = _evaluate(tmp_path / "run")
+    module.Own = _signed(-1)
+    told = pytest.warns(UserWarning, match="computes something else than what")
+    with told:
+        second = _evaluate(tmp_path / "run")
+    groups = results.groups(results.load(tmp_path / "run"))
+    assert [[m.path for m in group] for group in groups] == [
+        [second.path], [first.path]
+    ]  # fmt: skip
 
 
 def test_a_network_of_one_s_own_that_looks_at_its_batch_is_refused(

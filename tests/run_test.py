@@ -488,6 +488,10 @@ def test_a_file_is_no_checkpoint(config, finished):
         evaluate_run(config, finished, jax.devices()[:1])
 
 
+def _interrupted(*_):
+    raise KeyboardInterrupt
+
+
 def test_code_of_one_s_own_that_changes_is_told(small_config, tmp_path, monkeypatch):
     small_config.loss.name = "hinge"
     config = configs.resolve(small_config)
@@ -500,7 +504,12 @@ def test_code_of_one_s_own_that_changes_is_told(small_config, tmp_path, monkeypa
         entry = losses.LOSSES["hinge"]._replace(function=mine)
         monkeypatch.setitem(losses.LOSSES, "hinge", entry)
 
-    enter(1.0)
+    enter(3.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            _train(config, tmp_path)
+    enter(1.0)  # Nothing is left of what it was.
     with monkeypatch.context() as patch:
         stop_after(patch, 1)
         with pytest.raises(KeyboardInterrupt):

@@ -148,6 +148,11 @@ def _config(**changes):
         ("train.attack.restarts", {}, None),
         (
             "train.attack.restarts",
+            {"defence__attack": "apgd", "train__attack__restarts": 3},
+            None,
+        ),
+        (
+            "train.attack.restarts",
             {"train__attack__random_start": False, "train__attack__restarts": 2},
             "restarts changes nothing: .*random_start=False starts at the image",
         ),

@@ -72,6 +72,16 @@ def test_seeds_of_other_training_images_are_no_seeds(tmp_path, kind):
     assert any(said in note for note in section.notes)
 
 
+@pytest.mark.parametrize("digest", [3, ["a"], {"b": None}])
+def test_a_digest_that_is_none_is_none(tmp_path, digest):
+    workdirs = _runs(tmp_path, names=("softmax",), count=2)
+    for workdir in workdirs:
+        files.write_json(workdir / "data.json", {"train": digest, "test": "t"})
+    (section,) = report.sections_of_paper(["table2"], workdirs)
+    assert next(row[1] for row in section.table if row[0] == "softmax") == "2"
+    assert report.sections_of_runs(workdirs)
+
+
 def test_networks_of_other_training_images_are_not_tested(tmp_path):
     workdirs = _runs(tmp_path, names=("softmax", "hinge"))
     for workdir in workdirs:

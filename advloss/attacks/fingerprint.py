@@ -188,9 +188,16 @@ def _on_host(equation: Any) -> Iterator[Any]:
 
 def _source(call: Any) -> str:
     """The code of a function in Python, the same in every process."""
-    code = getattr(call, "__code__", None)
-    told = code and (code.co_code, code.co_names, code.co_consts)
-    return re.sub(r"0x[0-9a-f]+", "", repr(told))
+    return _told(getattr(call, "__code__", None))
+
+
+def _told(constant: Any) -> str:
+    if isinstance(constant, types.CodeType):
+        inside = [*map(_told, constant.co_consts)]
+        return repr((constant.co_code, constant.co_names, inside))
+    if isinstance(constant, frozenset):  # Its order is the process's.
+        return repr(sorted(map(_told, constant)))
+    return repr(constant)
 
 
 def _bytes(array: Array) -> bytes:

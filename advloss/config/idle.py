@@ -26,7 +26,7 @@ def reason(config: ConfigDict, key: str) -> str | None:
         return "config.train.validation.examples=0"
     if key == "train.validation.steps" and not DEFENCES[config.defence.name].attacks:
         return f"config.defence.name={config.defence.name} attacks no batch"
-    if key == "train.attack.restarts" and not config.train.attack.random_start:
+    if key == "train.attack.restarts" and config.train.attack.random_start is False:
         return "config.train.attack.random_start=False starts at the image each time"
     schedule = config.train.schedule
     if key == "train.milestones" and schedule not in _TURNING:

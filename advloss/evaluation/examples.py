@@ -87,7 +87,8 @@ def check_alone(
     ends, again = (
         _look(target, each, batch_size, devices)["ends"] for each in (among, copies)
     )
-    if not np.abs(again - ends[0]).max() <= _CLOSE * np.ptp(ends[0]):
+    # What is not finite is told where all images are looked at.
+    if np.abs(again - ends[0]).max() > _CLOSE * np.ptp(ends[0]):
         raise InputError(
             "the classifier gives the first image other logits in another batch, or at "
             "another place in it: it must judge each image by itself, always alike, as "

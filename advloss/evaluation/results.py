@@ -34,7 +34,7 @@ from advloss.training import validation
 __all__ = ["FOLDER", "GALLERY_IMAGES", "Measured", "Proportion", "load_images"]
 
 _NAME = re.compile(r"[a-z0-9_]+-[0-9a-f]{12}\.npz")
-_GROUP = ("data", "examples", "seed", "survivors_only")
+_GROUP = ("data", "examples", "seed", "survivors_only", "network")
 
 
 class AttackSummary(NamedTuple):
@@ -143,32 +143,45 @@ def load(workdir: str | Path) -> list[Measured]:
 
 
 def _of_today(found: Sequence[Measured]) -> list[Measured]:
-    """Without what code of one's own computed before it was changed."""
-    if not found:
-        return []
-    network = found[-1].identity.get("network")
-    newest = {
-        one.digest({**each.identity, "program": ""}): one.digest(each.identity)
+    """Without what code of one's own computed before it was changed.
+
+    Args:
+        found: the oldest first.
+    """
+    newest = {_but_program(each): one.digest(each.identity) for each in found}
+    before = [each for each in found if _is_of_another_network(each, found[-1])]
+    before += [e for e in found if newest[_but_program(e)] != one.digest(e.identity)]
+    gone = {one.digest(each.identity): each.attack for each in before}
+    while more := {
+        one.digest(each.identity): each.attack
         for each in found
-    }
-    kept: list[Measured] = []
-    gone: dict[str, str] = {}
-    for each in found:
-        own = one.digest(each.identity)
-        current = newest[one.digest({**each.identity, "program": ""})] == own
-        current &= each.identity.get("network") == network
-        if current and not gone.keys() & {*each.identity.get("before", ())}:
-            kept.append(each)
-        else:
-            gone[own] = each.attack
+        if gone.keys() & {*each.identity.get("before", ())}
+        and one.digest(each.identity) not in gone
+    }:
+        gone |= more
     if gone:
         names = sorted({*gone.values()})
         warnings.warn(
-            f"left out: what {', '.join(names)} found before code of your own was "
-            "changed",
+            f"left out: what {', '.join(names)} found before code of your own, or a "
+            "package, was changed",
             stacklevel=3,
         )
-    return kept
+    return [each for each in found if one.digest(each.identity) not in gone]
+
+
+def _but_program(measured: Measured) -> str:
+    return one.digest({**measured.identity, "program": ""})
+
+
+def _is_of_another_network(measured: Measured, newest: Measured) -> bool:
+    """What other versions of packages traced, or none noted, can't be compared."""
+    ours, theirs = (each.identity.get("network") for each in (measured, newest))
+    packages = (each.environment.get("packages") for each in (measured, newest))
+    return (
+        None not in (ours, theirs)
+        and ours != theirs
+        and len({*map(str, packages)}) == 1
+    )
 
 
 def groups(measured: Sequence[Measured]) -> list[list[Measured]]:

@@ -54,19 +54,21 @@ def section(runs: "Study") -> Section:
         short.append([name, *map(_mean_alone, found[:4]), *rest])
         records += _records(name, found, runs)
     notes = [seeds.NOTE, _HOW, *_verdict(runs, measured), *runs.remarks(names)]
-    notes.insert(0, _budget(runs))
+    notes[:0] = _budget(runs)
     title, drawn = "Defences", _figures(measured)
     return Section(title, table, notes, drawn, records, terminal=short)
 
 
-def _budget(runs: "Study") -> str:
+def _budget(runs: "Study") -> list[str]:
     """A sentence on what the networks cost."""
     done = [list(runs.finished(name).values()) for name in runs.groups]
     costs = [_cost(rows)[1] for rows in done if rows]
-    low, high = min(costs, default=0.0), max(costs, default=0.0)
+    if not costs:
+        return []
+    low, high = min(costs), max(costs)
     if high <= _SAME * low:
-        return f"All took {high:.3g} million gradients of an image, within 10 %."
-    return f"They took from {low:.3g} to {high:.3g} million gradients of an image."
+        return [f"All took {high:.3g} million gradients of an image, within 10 %."]
+    return [f"They took from {low:.3g} to {high:.3g} million gradients of an image."]
 
 
 def _cost(finished: Sequence["Row"]) -> tuple[float, float]:

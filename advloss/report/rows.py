@@ -137,7 +137,7 @@ def load_row(
         config.name,
         config,
         environment or {},
-        data or {},
+        {k: v for k, v in (data or {}).items() if isinstance(v, str)},
         measured,
         summary,
         points(logged),

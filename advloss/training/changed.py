@@ -60,7 +60,7 @@ def program(config: ConfigDict, frozen: PyTree, dataset: Dataset) -> str:
     found = fingerprint.look_at(
         step.make_chunk(config, network, steps=1),
         0,
-        jax.eval_shape(lambda: step.init(config, network, split)),
+        step.init(config, network, split),
         validation.parts(split, config),
         jax.eval_shape(lambda: step.keys(0)),
         build.hyperparameters(config),
@@ -85,6 +85,10 @@ def network(
     if variables is None:
         variables = jax.eval_shape(lambda: made.init(jax.random.key(0), image_shape))
     image = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
+    # As they are kept, whatever they were made from.
+    variables = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), variables
+    )
 
     def logits(images: Array, variables: PyTree) -> Array:
         return networks.classifier(made, variables)(images)

@@ -111,8 +111,9 @@ def train_runs(
                 folders.check_checkpoints(member.workdir, member.config)
             for member in members:
                 folders.note(member.config, member.workdir, member.data)
-                path = member.workdir / folders.ENVIRONMENT
-                changed.warn(path, member.made_with(where.devices))
+                if checkpoints.steps(member.workdir):
+                    path = member.workdir / folders.ENVIRONMENT
+                    changed.warn(path, member.made_with(where.devices))
         try:
             while decided := _next(members):
                 start, together = decided
@@ -273,7 +274,8 @@ def _open(
     exits: ExitStack,
 ) -> keeping.Open:
     path = member.workdir / folders.ENVIRONMENT
-    files.write_json(path, changed.noted(path, member.made_with(where.devices)))
+    made_with = member.made_with(where.devices)
+    files.write_json(path, changed.noted(path, made_with) if start else made_with)
     writer = exits.enter_context(metrics.Writer(member.workdir, step=start))
     config, workdir, data = member[:3]
 
