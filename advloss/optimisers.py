@@ -38,12 +38,11 @@ def _sgd(momentum: float, weight_decay: float) -> optax.GradientTransformation:
     return optax.chain(*decay, optax.trace(decay=momentum))
 
 
-OPTIMISERS: Mapping[str, Optimiser] = shipped(
-    {
-        "adam": Optimiser(_adam, "Adam"),
-        "sgd": Optimiser(_sgd, "SGD with momentum"),
-    }
-)
+OPTIMISERS: Mapping[str, Optimiser] = {
+    "adam": Optimiser(_adam, "Adam"),
+    "sgd": Optimiser(_sgd, "SGD with momentum"),
+}
+shipped(OPTIMISERS)
 
 
 def make(
@@ -96,14 +95,13 @@ def _piecewise(steps: int, milestones: tuple[float, ...]) -> Schedule:
     return optax.piecewise_constant_schedule(1.0, factors)
 
 
-SCHEDULES: Mapping[str, Callable[[int, tuple[float, ...]], Schedule]] = shipped(
-    {
-        "constant": _constant,
-        "cosine": _cosine,
-        "one_cycle": _one_cycle,
-        "piecewise": _piecewise,
-    }
-)
+SCHEDULES: Mapping[str, Callable[[int, tuple[float, ...]], Schedule]] = {
+    "constant": _constant,
+    "cosine": _cosine,
+    "one_cycle": _one_cycle,
+    "piecewise": _piecewise,
+}
+shipped(SCHEDULES)
 
 
 def average(mean: PyTree, new: PyTree, *, decay: float, step: Array) -> PyTree:

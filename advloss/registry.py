@@ -10,11 +10,9 @@ checks, what a sweep may vary, the help and the reference are made from them
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
-
-E = TypeVar("E", bound=Mapping[str, Any])
 
 # The ends of float32, in which all is computed; nearer to 0 programs know only 0.
 _TINY, _HUGE = (float(n) for n in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
@@ -23,10 +21,9 @@ _TINY, _HUGE = (float(n) for n in (np.finfo(np.float32).tiny, np.finfo(np.float3
 _SHIPPED: dict[int, dict[str, Any]] = {}
 
 
-def shipped(entries: E) -> E:
-    """The same registry; what it has now is the library's, and what comes later not."""
+def shipped(entries: Mapping[str, Any]) -> None:
+    """What a registry has now is the library's, and what comes later is not."""
     _SHIPPED[id(entries)] = dict(entries)
-    return entries
 
 
 def is_own(entries: Mapping[str, Any], name: str) -> bool:

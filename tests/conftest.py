@@ -165,6 +165,16 @@ def saved_state(config, workdir):
         return folders.restore(manager, config)
 
 
+def to_evaluate(workdir, **changes):
+    """A run's config, with keys of its evaluation changed; `__` stands for a dot."""
+    from advloss import config as configs
+
+    config = configs.load_config(workdir)
+    for key, value in changes.items():
+        configs.put(config, f"evaluate.{key.replace('__', '.')}", value)
+    return configs.resolve(config)
+
+
 def bits(tree) -> list[str]:
     """Of every array of a tree; short, as pytest compares what differs for minutes."""
     arrays = map(np.asarray, jax.tree.leaves(tree))

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import small
+from conftest import small, to_evaluate
 
 from advloss import config as configs
 from advloss import losses
@@ -32,15 +32,8 @@ def workdir(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / "run")
 
 
-def _config(workdir, **changes):
-    config = configs.load_config(workdir)
-    for key, value in changes.items():
-        configs.put(config, f"evaluate.{key.replace('__', '.')}", value)
-    return configs.resolve(config)
-
-
 def _evaluate(workdir, **changes):
-    config = _config(workdir, **changes)
+    config = to_evaluate(workdir, **changes)
     (found,) = evaluate_run(config, workdir, jax.devices()[:1])
     return found
 
@@ -116,7 +109,7 @@ def test_what_an_attack_left_before_it_was_changed_counts_nowhere(workdir, monke
     for by in (0.5, 0.5, 1.0):
         entry = _NOISE._replace(function=_moved(by))
         monkeypatch.setitem(ATTACKS, "noise", entry)
-        config = _config(
+        config = to_evaluate(
             workdir, attacks=("noise", "fgsm"), survivors_only=True, noise__epsilon=0.1,
             fgsm__epsilon=0.1,
         )  # fmt: skip
@@ -152,54 +145,58 @@ def _signed(sign):
     return Own
 
 
-def test_a_network_of_one_s_own_that_was_changed_is_attacked_again(
-    digits_dir, tmp_path, monkeypatch
-):
-    config = small(digits_dir)
-    config.model.name = "mine:Own"
-    config.train.steps = config.train.checkpoint_every = 2
-    config = configs.resolve(config)
-    module = types.ModuleType("mine")
-    monkeypatch.setitem(sys.modules, "mine", module)
-    found = []
+@pytest.fixture
+def module(monkeypatch):
+    """In which a config finds a network of one's own, mine:Own."""
+    found = types.ModuleType("mine")
+    monkeypatch.setitem(sys.modules, "mine", found)
+    return found
+
+
+@pytest.fixture
+def train_own(module, digits_dir, tmp_path):
+    """Trains a run of such a network, and returns its folder."""
+
+    def train(network):
+        module.Own = network
+        config = small(digits_dir)
+        config.model.name = "mine:Own"
+        config.train.steps = config.train.checkpoint_every = 2
+        train_runs([configs.resolve(config)], [tmp_path / "own"], jax.devices()[:1])
+        return tmp_path / "own"
+
+    return train
+
+
+def test_a_network_of_one_s_own_that_was_changed_is_attacked_again(train_own, module):
+    workdir, found = train_own(_signed(1)), []
     for sign in (1, 1, -1, 1):
         module.Own = _signed(sign)
-        if not found:
-            train_runs([config], [tmp_path / "run"], jax.devices()[:1])
         told = pytest.warns(UserWarning, match="computes something else than what")
         with told if sign < 0 else contextlib.nullcontext():
-            found.append(_evaluate(tmp_path / "run"))
-        (shown,) = _shown(tmp_path / "run")
+            found.append(_evaluate(workdir))
+        (shown,) = _shown(workdir)
         assert shown.path == found[-1].path
     assert found[0].path == found[1].path == found[3].path != found[2].path
     assert (found[0].natural != found[2].natural).any()
 
 
-def test_what_other_versions_traced_is_shown(digits_dir, tmp_path, monkeypatch):
+def test_what_other_versions_traced_is_shown(train_own, module, monkeypatch):
     """It can't be compared with what was traced now."""
-    module = types.ModuleType("mine")
-    monkeypatch.setitem(sys.modules, "mine", module)
-    config = small(digits_dir)
-    config.model.name = "mine:Own"
-    config.train.steps = config.train.checkpoint_every = 2
-    module.Own = _signed(1)
-    train_runs([configs.resolve(config)], [tmp_path / "run"], jax.devices()[:1])
+    workdir = train_own(_signed(1))
     with monkeypatch.context() as patch:
         patch.setattr(environment, "_PACKAGES", ("numpy",))
-        first = _evaluate(tmp_path / "run")
+        first = _evaluate(workdir)
     module.Own = _signed(-1)
-    told = pytest.warns(UserWarning, match="computes something else than what")
-    with told:
-        second = _evaluate(tmp_path / "run")
-    groups = results.groups(results.load(tmp_path / "run"))
+    with pytest.warns(UserWarning, match="computes something else than what"):
+        second = _evaluate(workdir)
+    groups = results.groups(results.load(workdir))
     assert [[m.path for m in group] for group in groups] == [
         [second.path], [first.path]
     ]  # fmt: skip
 
 
-def test_a_network_of_one_s_own_that_looks_at_its_batch_is_refused(
-    digits_dir, tmp_path, monkeypatch
-):
+def test_a_network_of_one_s_own_that_looks_at_its_batch_is_refused(train_own):
     class Normalised(nn.Module):
         num_classes: int
 
@@ -208,12 +205,6 @@ def test_a_network_of_one_s_own_that_looks_at_its_batch_is_refused(
             flat = images.reshape(len(images), -1)
             return nn.Dense(self.num_classes)(flat - flat.mean(axis=0, keepdims=True))
 
-    module = types.ModuleType("mine")
-    module.Own = Normalised
-    monkeypatch.setitem(sys.modules, "mine", module)
-    config = small(digits_dir)
-    config.model.name = "mine:Own"
-    config.train.steps = config.train.checkpoint_every = 2
-    train_runs([configs.resolve(config)], [tmp_path / "run"], jax.devices()[:1])
+    workdir = train_own(Normalised)
     with pytest.raises(InputError, match="it must judge each image by itself"):
-        _evaluate(tmp_path / "run")
+        _evaluate(workdir)

@@ -12,6 +12,7 @@ import zipfile
 import jax
 import numpy as np
 import pytest
+from conftest import to_evaluate
 
 import advloss
 from advloss import config as configs
@@ -26,15 +27,8 @@ from advloss.training.run import train_runs
 from advloss.training.workdir import load_data
 
 
-def _config(workdir, **changes):
-    config = configs.load_config(workdir)
-    for key, value in changes.items():
-        configs.put(config, f"evaluate.{key.replace('__', '.')}", value)
-    return configs.resolve(config)
-
-
 def _evaluate(workdir, **changes):
-    return run.evaluate_run(_config(workdir, **changes), workdir, jax.devices()[:1])
+    return run.evaluate_run(to_evaluate(workdir, **changes), workdir, jax.devices()[:1])
 
 
 def _equal(first, second):
@@ -95,7 +89,7 @@ def test_a_suite_is_added_to_and_nothing_is_measured_twice(workdir, capsys):
 
 
 def test_a_suite_is_its_attacks_each_once(workdir):
-    config = _config(workdir, attacks=("strong", "pgd"))
+    config = to_evaluate(workdir, attacks=("strong", "pgd"))
     assert asked.attacks_of(config) == [("pgd", None), ("multi_targeted", None)]
 
 
@@ -520,7 +514,7 @@ def test_other_images_are_refused(workdir, digits_dir, tmp_path):
 
 
 def test_a_run_that_is_not_finished_is_refused(workdir):
-    config = _config(workdir)
+    config = to_evaluate(workdir)
     config.train.steps = 120
     with pytest.raises(InputError):
         run.evaluate_run(config, workdir, jax.devices()[:1])
@@ -529,7 +523,7 @@ def test_a_run_that_is_not_finished_is_refused(workdir):
 
 
 def test_devices_must_divide_the_batch(workdir):
-    config = _config(workdir, batch_size=33)
+    config = to_evaluate(workdir, batch_size=33)
     with pytest.raises(InputError, match=r"config.evaluate.batch_size=33"):
         run.evaluate_run(config, workdir, jax.devices()[:2])
 

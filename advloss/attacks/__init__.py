@@ -124,143 +124,140 @@ def _in_linf(
     return Attack(function, title, "linf", kind, settings, rounds=rounds)
 
 
-ATTACKS: Mapping[str, Attack] = shipped(
-    {
-        "fgsm": _in_linf(
-            fgsm, "FGSM", random_start=_set.random_start(False)["random_start"]
-        ),
-        "fgsm_rs": _in_linf(
-            fgsm_rs, "FGSM-RS", reach=_set.of_epsilon(1.25, "the step")
-        ),
-        "n_fgsm": _in_linf(
-            n_fgsm,
-            "N-FGSM",
-            TRAINING_ONLY,
-            spread=_set.of_epsilon(2.0, "the noise"),
-            reach=_set.of_epsilon(1.0, "the step"),
-        ),
-        "noise": _in_linf(
-            noise,
-            "noise",
-            rounds=_pgd.noise_rounds,
-            draws=Setting(1, whole(1), "random changes, of which the worst counts"),
-        ),
-        **in_both(
-            "pgd",
-            (pgd, pgd_l2),
-            "PGD",
-            lambda norm: {**_set.objective(), **_set.ball(norm), **_set.restarts()},
-            _set.training,
-            rounds=_pgd.pgd_rounds,
-        ),
-        **in_both(
-            "multi_targeted",
-            (multi_targeted, multi_targeted_l2),
-            "multi-targeted PGD",
-            lambda norm: {**_set.objective("margin"), **_set.ball(norm)},
-            _set.training,
-            targeted=True,
-            rounds=_pgd.multi_targeted_rounds,
-        ),
-        **_apgd_of("apgd", "APGD", "softmax_cross_entropy"),
-        **_apgd_of("apgd_ce", "APGD CE", "softmax_cross_entropy", restarts=5),
-        **_apgd_of("apgd_dlr", "APGD DLR", "dlr", restarts=5),
-        **_apgd_of("apgd_margin", "APGD margin", "margin", steps=25),
-        **_apgd_t_of("apgd_t", "APGD-T", "dlr", 9),
-        **_apgd_t_of("apgd_t_margin", "APGD-T margin", "margin", 4),
-        **in_both(
-            "square",
-            (square, square_l2),
-            "Square",
-            _set.square,
-            lambda norm: {"queries": 50},
-            rounds=_square.square_rounds,
-        ),
-        **in_both(
-            "fab",
-            tuple(functools.partial(each, restarts=5) for each in (fab, fab_l2)),
-            "FAB",
-            lambda norm: {**_set.fab(norm), **_set.restarts(5)},
-            kind=MINIMUM_NORM,
-            rounds=_fab.fab_rounds,
-        ),
-        **in_both(
-            "fab_t",
-            (fab_t, fab_t_l2),
-            "FAB-T",
-            lambda norm: {**_set.fab(norm), **_set.restarts(), **_set.target_classes()},
-            kind=MINIMUM_NORM,
-            rounds=_fab.fab_rounds,
-        ),
-        "lbfgs": Attack(
-            lbfgs,
-            "L-BFGS",
+ATTACKS: Mapping[str, Attack] = {
+    "fgsm": _in_linf(
+        fgsm, "FGSM", random_start=_set.random_start(False)["random_start"]
+    ),
+    "fgsm_rs": _in_linf(fgsm_rs, "FGSM-RS", reach=_set.of_epsilon(1.25, "the step")),
+    "n_fgsm": _in_linf(
+        n_fgsm,
+        "N-FGSM",
+        TRAINING_ONLY,
+        spread=_set.of_epsilon(2.0, "the noise"),
+        reach=_set.of_epsilon(1.0, "the step"),
+    ),
+    "noise": _in_linf(
+        noise,
+        "noise",
+        rounds=_pgd.noise_rounds,
+        draws=Setting(1, whole(1), "random changes, of which the worst counts"),
+    ),
+    **in_both(
+        "pgd",
+        (pgd, pgd_l2),
+        "PGD",
+        lambda norm: {**_set.objective(), **_set.ball(norm), **_set.restarts()},
+        _set.training,
+        rounds=_pgd.pgd_rounds,
+    ),
+    **in_both(
+        "multi_targeted",
+        (multi_targeted, multi_targeted_l2),
+        "multi-targeted PGD",
+        lambda norm: {**_set.objective("margin"), **_set.ball(norm)},
+        _set.training,
+        targeted=True,
+        rounds=_pgd.multi_targeted_rounds,
+    ),
+    **_apgd_of("apgd", "APGD", "softmax_cross_entropy"),
+    **_apgd_of("apgd_ce", "APGD CE", "softmax_cross_entropy", restarts=5),
+    **_apgd_of("apgd_dlr", "APGD DLR", "dlr", restarts=5),
+    **_apgd_of("apgd_margin", "APGD margin", "margin", steps=25),
+    **_apgd_t_of("apgd_t", "APGD-T", "dlr", 9),
+    **_apgd_t_of("apgd_t_margin", "APGD-T margin", "margin", 4),
+    **in_both(
+        "square",
+        (square, square_l2),
+        "Square",
+        _set.square,
+        lambda norm: {"queries": 50},
+        rounds=_square.square_rounds,
+    ),
+    **in_both(
+        "fab",
+        tuple(functools.partial(each, restarts=5) for each in (fab, fab_l2)),
+        "FAB",
+        lambda norm: {**_set.fab(norm), **_set.restarts(5)},
+        kind=MINIMUM_NORM,
+        rounds=_fab.fab_rounds,
+    ),
+    **in_both(
+        "fab_t",
+        (fab_t, fab_t_l2),
+        "FAB-T",
+        lambda norm: {**_set.fab(norm), **_set.restarts(), **_set.target_classes()},
+        kind=MINIMUM_NORM,
+        rounds=_fab.fab_rounds,
+    ),
+    "lbfgs": Attack(
+        lbfgs,
+        "L-BFGS",
+        "l2",
+        MINIMUM_NORM,
+        {
+            **_set.objective(),
+            **_set.epsilon("l2"),
+            "initial_constant": Setting(1.0, positive(), "the first constant"),
+            "search_steps": Setting(9, whole(), "constants that are tried"),
+            "steps": Setting(50, whole(), "evaluations for each constant"),
+        },
+    ),
+    "carlini_l2": Attack(
+        carlini_l2,
+        "CW l2",
+        "l2",
+        MINIMUM_NORM,
+        _set.carlini(
             "l2",
-            MINIMUM_NORM,
-            {
-                **_set.objective(),
-                **_set.epsilon("l2"),
-                "initial_constant": Setting(1.0, positive(), "the first constant"),
-                "search_steps": Setting(9, whole(), "constants that are tried"),
-                "steps": Setting(50, whole(), "evaluations for each constant"),
-            },
+            1e-3,
+            binary_search_steps=Setting(9, whole(), "weights that are tried"),
+            steps=Setting(1000, whole(), "iterations for each weight"),
         ),
-        "carlini_l2": Attack(
-            carlini_l2,
-            "CW l2",
-            "l2",
-            MINIMUM_NORM,
-            _set.carlini(
-                "l2",
-                1e-3,
-                binary_search_steps=Setting(9, whole(), "weights that are tried"),
-                steps=Setting(1000, whole(), "iterations for each weight"),
-            ),
-        ),
-        "carlini_linf": Attack(
-            carlini_linf,
-            "CW linf",
+    ),
+    "carlini_linf": Attack(
+        carlini_linf,
+        "CW linf",
+        "linf",
+        MINIMUM_NORM,
+        _set.carlini(
             "linf",
-            MINIMUM_NORM,
-            _set.carlini(
-                "linf",
-                0.1,
-                initial_threshold=Setting(
-                    1.0, number(0, 1), "tau, the change of a pixel that costs nothing"
-                ),
-                decay=Setting(0.9, number(0, 1), "tau's factor after a success"),
-                rounds=Setting(40, whole(), "thresholds that are tried"),
-                steps=Setting(50, whole(), "iterations in each round"),
+            0.1,
+            initial_threshold=Setting(
+                1.0, number(0, 1), "tau, the change of a pixel that costs nothing"
             ),
+            decay=Setting(0.9, number(0, 1), "tau's factor after a success"),
+            rounds=Setting(40, whole(), "thresholds that are tried"),
+            steps=Setting(50, whole(), "iterations in each round"),
         ),
-        "carlini_l0": Attack(
-            carlini_l0,
-            "CW l0",
+    ),
+    "carlini_l0": Attack(
+        carlini_l0,
+        "CW l0",
+        "l0",
+        MINIMUM_NORM,
+        _set.carlini(
             "l0",
-            MINIMUM_NORM,
-            _set.carlini(
-                "l0",
-                0.1,
-                rounds=Setting(20, whole(), "rounds of the l2 attack"),
-                share=Setting(0.3, number(0, 1), "of the pixels dropped in a round"),
-                binary_search_steps=Setting(3, whole(), "weights tried in a round"),
-                steps=Setting(200, whole(), "iterations for each weight"),
-            ),
+            0.1,
+            rounds=Setting(20, whole(), "rounds of the l2 attack"),
+            share=Setting(0.3, number(0, 1), "of the pixels dropped in a round"),
+            binary_search_steps=Setting(3, whole(), "weights tried in a round"),
+            steps=Setting(200, whole(), "iterations for each weight"),
         ),
-        "ddn": Attack(
-            ddn,
-            "DDN",
-            "l2",
-            MINIMUM_NORM,
-            _set.adaptive(
-                "l2", initial_norm=Setting(1.0, positive(), "the first radius in l2")
-            ),
+    ),
+    "ddn": Attack(
+        ddn,
+        "DDN",
+        "l2",
+        MINIMUM_NORM,
+        _set.adaptive(
+            "l2", initial_norm=Setting(1.0, positive(), "the first radius in l2")
         ),
-        "fmn": Attack(fmn, "FMN", "linf", MINIMUM_NORM, _set.adaptive("linf")),
-        "fmn_l2": Attack(fmn_l2, "FMN l2", "l2", MINIMUM_NORM, _set.adaptive("l2")),
-        "fmn_l1": Attack(fmn_l1, "FMN l1", "l1", MINIMUM_NORM, _set.adaptive("l1")),
-    }
-)
+    ),
+    "fmn": Attack(fmn, "FMN", "linf", MINIMUM_NORM, _set.adaptive("linf")),
+    "fmn_l2": Attack(fmn_l2, "FMN l2", "l2", MINIMUM_NORM, _set.adaptive("l2")),
+    "fmn_l1": Attack(fmn_l1, "FMN l1", "l1", MINIMUM_NORM, _set.adaptive("l1")),
+}
+shipped(ATTACKS)
 
 
 SUITES: Mapping[str, Suite] = {

@@ -21,8 +21,6 @@ _FIXED = tuple(
     f"{folder}{os.sep}"
     for folder in (Path(jax.__file__).parent, Path(__file__).parents[1])
 )
-
-
 # Attributes by which callables of Python and of JAX hold functions.
 _HOLDING = ("func", "args", "f", "fun", "transforms", "__wrapped__", "__func__")
 
@@ -128,12 +126,17 @@ def look_at(function: Callable[..., Any], *arrays: Any) -> Look:
     # Addresses of functions in memory say nothing, but of those that run on the host.
     text = re.sub(r"0x[0-9a-f]+", "", "".join(map(str, found)))
     calls = [call for equation in equations for call in _on_host(equation)]
-    text += "".join(map(_source, calls))
+    text += "".join(_source(getattr(call, "__code__", None)) for call in calls)
     parts = [hashlib.blake2b(_bytes(array)).digest() for array in held]
     constants = hashlib.blake2b(b"".join(parts)).digest()
     lasting = hashlib.blake2b(text.encode()).digest() + constants
     own = str([*map(id, calls)]).encode()
     return Look(lasting + own, lasting, constants, result)
+
+
+def short(digest: bytes) -> str:
+    """As it is written down: 12 hexadecimal digits."""
+    return hashlib.blake2b(digest).hexdigest()[:12]
 
 
 def _gradient(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -186,17 +189,13 @@ def _on_host(equation: Any) -> Iterator[Any]:
         yield getattr(call, "callback_func", call)
 
 
-def _source(call: Any) -> str:
-    """The code of a function in Python, the same in every process."""
-    return _told(getattr(call, "__code__", None))
-
-
-def _told(constant: Any) -> str:
+def _source(constant: Any) -> str:
+    """Code of Python, and what it holds, the same in every process."""
     if isinstance(constant, types.CodeType):
-        inside = [*map(_told, constant.co_consts)]
+        inside = [*map(_source, constant.co_consts)]
         return repr((constant.co_code, constant.co_names, inside))
     if isinstance(constant, frozenset):  # Its order is the process's.
-        return repr(sorted(map(_told, constant)))
+        return repr(sorted(map(_source, constant)))
     return repr(constant)
 
 

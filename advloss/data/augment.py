@@ -71,21 +71,20 @@ def cutout(key: Array, image: Array, *, size: int) -> Array:
     return jnp.where(rows & columns, 0.0, image)
 
 
-AUGMENTATIONS: Mapping[str, Augmentation] = shipped(
-    {
-        "crop": Augmentation(
-            crop,
-            "a random window of the image in a black frame",
-            {"padding": Setting(4, whole(1, 1024), "pixels of the frame")},
-        ),
-        "flip": Augmentation(flip, "mirrored with probability 1/2"),
-        "cutout": Augmentation(
-            cutout,
-            "a black square",
-            {"size": Setting(16, whole(1, 1024), "pixels of the square's side")},
-        ),
-    }
-)
+AUGMENTATIONS: Mapping[str, Augmentation] = {
+    "crop": Augmentation(
+        crop,
+        "a random window of the image in a black frame",
+        {"padding": Setting(4, whole(1, 1024), "pixels of the frame")},
+    ),
+    "flip": Augmentation(flip, "mirrored with probability 1/2"),
+    "cutout": Augmentation(
+        cutout,
+        "a black square",
+        {"size": Setting(16, whole(1, 1024), "pixels of the square's side")},
+    ),
+}
+shipped(AUGMENTATIONS)
 
 
 def settings_of(names: Iterable[str]) -> dict[str, Setting]:

@@ -3,6 +3,7 @@
 import gzip
 import math
 import os
+import re
 import stat
 import struct
 import zlib
@@ -51,12 +52,10 @@ def load(*, dir: str) -> tuple[Split, Split]:
 
 def _check_family(folder: Path, found: dict[str, Path]) -> None:
     """Raises InputError where the files' names begin as those of several data sets."""
-    families = {
-        path.name.partition("train-")[0].partition("t10k-")[0].partition("test-")[0]
-        for path in found.values()
-    }
+    names = [path.name for path in found.values()]
+    families = {re.split("train-|t10k-|test-", name)[0] for name in names}
     if len(families) > 1:
-        listed = ", ".join(sorted(path.name for path in found.values()))
+        listed = ", ".join(sorted(names))
         raise InputError(
             f"config.data.dir={str(folder)!r} has files of several data sets, by their "
             f"names: {listed}; leave those of one"

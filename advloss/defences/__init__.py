@@ -40,72 +40,63 @@ def _temperature(default: float) -> dict[str, Setting]:
     return {"temperature": Setting(default, positive(), help, swept=True)}
 
 
-DEFENCES: Mapping[str, Entry] = shipped(
-    {
-        "natural": Entry(
-            natural, "natural training", attacks=False, settings=_temperature(1.0)
-        ),
-        "adversarial": Entry(adversarial, "adversarial training"),
-        "trades": Entry(
-            trades,
-            "TRADES",
-            settings=_beta(6.0, "the weight of stability against accuracy"),
-            own_objective=True,
-            backward=2,
-        ),
-        "mart": Entry(
-            mart,
-            "MART",
-            settings=_beta(5.0, "the weight of stability against accuracy"),
-            backward=2,
-        ),
-        "alp": Entry(
-            alp,
-            "logit pairing",
-            settings=_beta(0.5, "the weight of the distance of logits"),
-            backward=2,
-        ),
-        "free": Entry(
-            free,
-            "free adversarial training",
-            settings={
-                "replays": Setting(4, whole(1), "updates on one batch, in a row")
-            },
-            memory=free_memory,
-            moved=True,  # A start for other images too, as its authors hand it on.
-            only=("fgsm",),
-            held={
-                "objective": "training",
-                "objective_scale": 1.0,
-                "random_start": False,
-            },
-            backward=0,  # The attack's moves the weights too.
-        ),
-        "atta": Entry(
-            atta,
-            "ATTA",
-            settings={
-                "reset": Setting(
-                    10, whole(1), "visits after which an example starts anew"
-                )
-            },
-            memory=atta_memory,
-            only=("pgd",),
-            held={"random_start": True, "restarts": 1},
-        ),
-        "distillation": Entry(
-            distillation,
-            "defensive distillation",
-            attacks=False,
-            settings={
-                **_temperature(100.0),
-                "teacher": Setting(
-                    "", text(), 'the teacher\'s work directory; "": trained in its own'
-                ),
-            },
-            teacher=True,
-            losses=("softmax_cross_entropy",),
-            forward=1,
-        ),
-    }
-)
+DEFENCES: Mapping[str, Entry] = {
+    "natural": Entry(
+        natural, "natural training", attacks=False, settings=_temperature(1.0)
+    ),
+    "adversarial": Entry(adversarial, "adversarial training"),
+    "trades": Entry(
+        trades,
+        "TRADES",
+        settings=_beta(6.0, "the weight of stability against accuracy"),
+        own_objective=True,
+        backward=2,
+    ),
+    "mart": Entry(
+        mart,
+        "MART",
+        settings=_beta(5.0, "the weight of stability against accuracy"),
+        backward=2,
+    ),
+    "alp": Entry(
+        alp,
+        "logit pairing",
+        settings=_beta(0.5, "the weight of the distance of logits"),
+        backward=2,
+    ),
+    "free": Entry(
+        free,
+        "free adversarial training",
+        settings={"replays": Setting(4, whole(1), "updates on one batch, in a row")},
+        memory=free_memory,
+        moved=True,  # A start for other images too, as its authors hand it on.
+        only=("fgsm",),
+        held={"objective": "training", "objective_scale": 1.0, "random_start": False},
+        backward=0,  # The attack's moves the weights too.
+    ),
+    "atta": Entry(
+        atta,
+        "ATTA",
+        settings={
+            "reset": Setting(10, whole(1), "visits after which an example starts anew")
+        },
+        memory=atta_memory,
+        only=("pgd",),
+        held={"random_start": True, "restarts": 1},
+    ),
+    "distillation": Entry(
+        distillation,
+        "defensive distillation",
+        attacks=False,
+        settings={
+            **_temperature(100.0),
+            "teacher": Setting(
+                "", text(), 'the teacher\'s work directory; "": trained in its own'
+            ),
+        },
+        teacher=True,
+        losses=("softmax_cross_entropy",),
+        forward=1,
+    ),
+}
+shipped(DEFENCES)

@@ -16,7 +16,7 @@ from advloss.data import SOURCES
 from advloss.errors import InputError, shown
 from advloss.evaluation import results
 from advloss.evaluation.statistics import Proportion
-from advloss.runtime import environment, files, hub
+from advloss.runtime import files, hub
 from advloss.training import changed, trained, workdir
 from advloss.training.trained import Trained
 
@@ -79,13 +79,8 @@ def _of_run(folder: Path, module: Any) -> Trained:
             f"the network {name}"
         )
     shape = workdir.load_data(run.config).train.images.shape[1:]
-    changed.warn(
-        folder / workdir.ENVIRONMENT,
-        {
-            **environment.environment(()),
-            changed.NETWORK: changed.network(run.config, shape, run.variables),
-        },
-    )
+    network = changed.network(run.config, shape, run.variables)
+    changed.warn(folder / workdir.ENVIRONMENT, {changed.NETWORK: network})
     facts = {
         "data": _data(run.config),
         "updates": f"{run.step:,}" if run.finished else f"{run.step:,}, not finished",

@@ -148,25 +148,28 @@ def _of_today(found: Sequence[Measured]) -> list[Measured]:
     Args:
         found: the oldest first.
     """
-    newest = {_but_program(each): one.digest(each.identity) for each in found}
-    before = [each for each in found if _is_of_another_network(each, found[-1])]
-    before += [e for e in found if newest[_but_program(e)] != one.digest(e.identity)]
-    gone = {one.digest(each.identity): each.attack for each in before}
+    known = {one.digest(each.identity): each for each in found}
+    newest = {_but_program(each): digest for digest, each in known.items()}
+    gone = {
+        digest
+        for digest, each in known.items()
+        if newest[_but_program(each)] != digest
+        or _is_of_another_network(each, found[-1])
+    }
     while more := {
-        one.digest(each.identity): each.attack
-        for each in found
-        if gone.keys() & {*each.identity.get("before", ())}
-        and one.digest(each.identity) not in gone
+        digest
+        for digest, each in known.items()
+        if gone & {*each.identity.get("before", ())} and digest not in gone
     }:
         gone |= more
     if gone:
-        names = sorted({*gone.values()})
+        names = sorted({known[digest].attack for digest in gone})
         warnings.warn(
             f"left out: what {', '.join(names)} found before code of your own, or a "
             "package, was changed",
             stacklevel=3,
         )
-    return [each for each in found if one.digest(each.identity) not in gone]
+    return [each for digest, each in known.items() if digest not in gone]
 
 
 def _but_program(measured: Measured) -> str:

@@ -7,7 +7,6 @@ Nothing is measured twice: an attack with a finished result is not repeated, nor
 batch of one that was interrupted. So a suite can be stopped, continued and added to.
 """
 
-import hashlib
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from advloss.attacks import ATTACKS
+from advloss.attacks import ATTACKS, fingerprint
 from advloss.config import build
 from advloss.errors import InputError, Stopped
 from advloss.evaluation import examples, measured
@@ -66,8 +65,7 @@ def evaluate_run(
     identity = _identity(config, run, test)
     target = Target(build.classifier_of(config), run.variables)
     network = identity.get(changed.NETWORK, "")
-    made_with = {**environment.environment(devices), changed.NETWORK: network}
-    changed.warn(workdir / workdirs.ENVIRONMENT, made_with)
+    changed.warn(workdir / workdirs.ENVIRONMENT, {changed.NETWORK: network})
     if network:
         batch_size = config.evaluate.batch_size
         examples.check_alone(
@@ -138,7 +136,7 @@ def _own_identity(
     settings = settings_of(config, name)
     own = {**shared, "attack": name, "settings": settings}
     if program := build.own_attack(config, name, test.images.shape[1:]):
-        own["program"] = hashlib.blake2b(program).hexdigest()[:12]
+        own["program"] = fingerprint.short(program)
     if within:
         own["suite"] = within
     if within or config.evaluate.survivors_only:

@@ -87,54 +87,51 @@ def _margin(default: float, help: str) -> dict[str, Setting]:
 
 _ON_THE_COSINE = "m, on the cosine, at most C / (C - 1) for C classes"
 
-LOSSES = shipped(
-    {
-        "softmax_cross_entropy": Loss(softmax_cross_entropy, "softmax", "linear"),
-        "hinge": Loss(
-            hinge,
-            "hinge",
-            "linear",
-            _margin(1.0, "by how much the true logit must lead"),
-        ),
-        "lmcl": Loss(
-            lmcl,
-            "LMCL",
-            "cosine",
-            {**_scale(10.0), **_margin(0.3, _ON_THE_COSINE)},
-            {"margin": lmcl_margin_bound},
-        ),
-        "arcface": Loss(
-            arcface,
-            "ArcFace",
-            "cosine",
-            {
-                **_scale(10.0),
-                **_margin(
-                    0.5, "m, in radians, at most arccos(-1 / (C - 1)) for C classes"
-                ),
-            },
-            {"margin": arcface_margin_bound},
-        ),
-        "sphereface": Loss(
-            sphereface,
-            "SphereFace",
-            "cosine",
-            {
-                **_scale(10.0),
-                "multiplier": Setting(2, whole(1, 8), "m, the factor of the angle"),
-            },
-        ),
-        "he": Loss(
-            lmcl,
-            "hypersphere embedding",
-            "cosine",
-            {**_scale(15.0), **_margin(0.2, _ON_THE_COSINE)},
-            {"margin": lmcl_margin_bound},
-            climbed={"margin": 0.0},
-        ),
-        "mmc": Loss(mmc, "max-Mahalanobis centres", "centres"),
-    }
-)
+LOSSES = {
+    "softmax_cross_entropy": Loss(softmax_cross_entropy, "softmax", "linear"),
+    "hinge": Loss(
+        hinge,
+        "hinge",
+        "linear",
+        _margin(1.0, "by how much the true logit must lead"),
+    ),
+    "lmcl": Loss(
+        lmcl,
+        "LMCL",
+        "cosine",
+        {**_scale(10.0), **_margin(0.3, _ON_THE_COSINE)},
+        {"margin": lmcl_margin_bound},
+    ),
+    "arcface": Loss(
+        arcface,
+        "ArcFace",
+        "cosine",
+        {
+            **_scale(10.0),
+            **_margin(0.5, "m, in radians, at most arccos(-1 / (C - 1)) for C classes"),
+        },
+        {"margin": arcface_margin_bound},
+    ),
+    "sphereface": Loss(
+        sphereface,
+        "SphereFace",
+        "cosine",
+        {
+            **_scale(10.0),
+            "multiplier": Setting(2, whole(1, 8), "m, the factor of the angle"),
+        },
+    ),
+    "he": Loss(
+        lmcl,
+        "hypersphere embedding",
+        "cosine",
+        {**_scale(15.0), **_margin(0.2, _ON_THE_COSINE)},
+        {"margin": lmcl_margin_bound},
+        climbed={"margin": 0.0},
+    ),
+    "mmc": Loss(mmc, "max-Mahalanobis centres", "centres"),
+}
+shipped(LOSSES)
 
 
 # What an attack can climb, by name: others, and the losses as they are registered.

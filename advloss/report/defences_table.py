@@ -37,7 +37,7 @@ def section(runs: "Study") -> Section:
     measured = {name: runs.accuracies(name) for name in names}
     numbers = ["natural %", "attacked %", "fast %", "worst %", "hidden", "gradients M"]
     table = [["network", *numbers, "seconds", "updates", "seeds", *_MADE]]
-    short, records = [["network", *numbers]], []
+    short, records, costs = [["network", *numbers]], [], []
     for name in names:
         finished, found = list(runs.finished(name).values()), measured[name]
         if not finished:
@@ -46,6 +46,7 @@ def section(runs: "Study") -> Section:
             short.append([name, status])
             continue
         updates, gradients = _cost(finished)
+        costs.append(gradients)
         rest = [_hidden(found), f"{gradients:.3g}"]
         last = [_seconds(finished), f"{updates:,.0f}", str(len(found.natural))]
         titled = [title(finished[0].config) for title in _TITLES]
@@ -54,15 +55,13 @@ def section(runs: "Study") -> Section:
         short.append([name, *map(_mean_alone, found[:4]), *rest])
         records += _records(name, found, runs)
     notes = [seeds.NOTE, _HOW, *_verdict(runs, measured), *runs.remarks(names)]
-    notes[:0] = _budget(runs)
+    notes[:0] = _budget(costs)
     title, drawn = "Defences", _figures(measured)
     return Section(title, table, notes, drawn, records, terminal=short)
 
 
-def _budget(runs: "Study") -> list[str]:
-    """A sentence on what the networks cost."""
-    done = [list(runs.finished(name).values()) for name in runs.groups]
-    costs = [_cost(rows)[1] for rows in done if rows]
+def _budget(costs: Sequence[float]) -> list[str]:
+    """A sentence on what the networks cost, in millions of gradients."""
     if not costs:
         return []
     low, high = min(costs), max(costs)

@@ -1,7 +1,6 @@
 """Whether a run's own code is what it began with."""
 
 import contextlib
-import hashlib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,11 +18,11 @@ from advloss.defences import DEFENCES
 from advloss.errors import InputError
 from advloss.losses import LOSSES
 from advloss.registry import is_own
-from advloss.runtime import files
+from advloss.runtime import environment, files
 from advloss.training import step, validation
 from advloss.types import Array, Dataset, PyTree
 
-PROGRAMS, NETWORK, _PACKAGES = "programs", "network", "packages"
+PROGRAMS, NETWORK = "programs", "network"
 
 
 def digests(config: ConfigDict, frozen: PyTree, dataset: Dataset) -> dict[str, Any]:
@@ -66,7 +65,7 @@ def program(config: ConfigDict, frozen: PyTree, dataset: Dataset) -> str:
         build.hyperparameters(config),
         frozen,
     )
-    return _short(found.lasting)
+    return fingerprint.short(found.lasting)
 
 
 def network(
@@ -93,37 +92,33 @@ def network(
     def logits(images: Array, variables: PyTree) -> Array:
         return networks.classifier(made, variables)(images)
 
-    return _short(fingerprint.look(logits, image, variables).lasting)
+    return fingerprint.short(fingerprint.look(logits, image, variables).lasting)
 
 
-def _short(digest: bytes) -> str:
-    return hashlib.blake2b(digest).hexdigest()[:12]
-
-
-def noted(path: Path, made_with: Mapping[str, Any]) -> dict[str, Any]:
+def noted(path: Path, own: Mapping[str, Any]) -> dict[str, Any]:
     """What trains a run now, and the programs that have done so till now.
+
+    What other versions of packages traced can't be compared, and is forgotten.
 
     Args:
         path: of the file in its work directory that says what trained it last.
-        made_with: the environment, the program and the network. What other versions of
-            packages traced can't be compared, and is forgotten.
+        own: `digests`.
     """
-    programs = _before(path, made_with).get(PROGRAMS, [])
-    mine = made_with[PROGRAMS]
-    return {**made_with, PROGRAMS: [*(p for p in programs if p not in mine), *mine]}
+    programs, mine = _before(path).get(PROGRAMS, []), own[PROGRAMS]
+    return {**own, PROGRAMS: [*(p for p in programs if p not in mine), *mine]}
 
 
-def warn(path: Path, made_with: Mapping[str, Any]) -> None:
+def warn(path: Path, own: Mapping[str, Any]) -> None:
     """Warns where a run's own code is not, or was not always, what it is now.
 
     Args:
         path: as `noted`.
-        made_with: as `noted`; what it does not have is not compared.
+        own: of `digests`; without `PROGRAMS` the last one is taken for today's.
     """
-    before = _before(path, made_with)
+    before = _before(path)
     programs = before.get(PROGRAMS, [])
-    others = set(programs) - {*made_with.get(PROGRAMS, programs[-1:])}
-    if others or before.get(NETWORK, now := made_with[NETWORK]) != now:
+    others = set(programs) - {*own.get(PROGRAMS, programs[-1:])}
+    if others or before.get(NETWORK, own[NETWORK]) != own[NETWORK]:
         warnings.warn(
             f"--workdir={path.parent}: a network, loss, attack, defence or "
             "augmentation of your own computes something else than what trained this "
@@ -132,7 +127,7 @@ def warn(path: Path, made_with: Mapping[str, Any]) -> None:
         )
 
 
-def _before(path: Path, made_with: Mapping[str, Any]) -> dict[str, Any]:
+def _before(path: Path) -> dict[str, Any]:
     """What is noted there by the same versions; {} where nothing is."""
     found: Any = None
     with contextlib.suppress(InputError):  # The report tells of a damaged one.
@@ -140,5 +135,5 @@ def _before(path: Path, made_with: Mapping[str, Any]) -> dict[str, Any]:
     known = found if isinstance(found, dict) else {}
     programs = known.get(PROGRAMS, [])
     whole = isinstance(programs, list) and all(isinstance(p, str) for p in programs)
-    alike = known.get(_PACKAGES) == made_with[_PACKAGES]
+    alike = known.get("packages") == environment.environment(())["packages"]
     return known if whole and alike else {}

@@ -52,10 +52,6 @@ class Member(NamedTuple):
     frozen: PyTree
     own: Mapping[str, Any] = {}
 
-    def made_with(self, devices: Sequence[jax.Device]) -> dict[str, Any]:
-        """What trains it now."""
-        return {**environment.environment(devices), **self.own}
-
 
 def train_runs(
     stacked: Sequence[ConfigDict],
@@ -113,7 +109,7 @@ def train_runs(
                 folders.note(member.config, member.workdir, member.data)
                 if checkpoints.steps(member.workdir):
                     path = member.workdir / folders.ENVIRONMENT
-                    changed.warn(path, member.made_with(where.devices))
+                    changed.warn(path, member.own)
         try:
             while decided := _next(members):
                 start, together = decided
@@ -274,8 +270,8 @@ def _open(
     exits: ExitStack,
 ) -> keeping.Open:
     path = member.workdir / folders.ENVIRONMENT
-    made_with = member.made_with(where.devices)
-    files.write_json(path, changed.noted(path, made_with) if start else made_with)
+    own = changed.noted(path, member.own) if start else member.own
+    files.write_json(path, {**environment.environment(where.devices), **own})
     writer = exits.enter_context(metrics.Writer(member.workdir, step=start))
     config, workdir, data = member[:3]
 
